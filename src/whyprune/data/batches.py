@@ -1,0 +1,101 @@
+"""One view of every kind of batch: a tensor, a tuple or a dict, with or without labels."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whyprune.errors import InputError
+
+LABEL_KEYS = ("labels", "label", "target", "targets")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Model inputs (`args`, `kwargs`) and, where the data has them, integer class labels of shape (B,)."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    labels: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """The input tensors, positional ones first."""
+        return [t for t in (*self.args, *self.kwargs.values()) if isinstance(t, Tensor)]
+
+    def __len__(self) -> int:
+        return int(self.tensors()[0].shape[0])
+
+    def __getitem__(self, index: slice | Tensor) -> "Batch":
+        def pick(value: Any) -> Any:
+            return value[index] if isinstance(value, Tensor) else value
+
+        return Batch(
+            tuple(pick(a) for a in self.args),
+            {k: pick(v) for k, v in self.kwargs.items()},
+            None if self.labels is None else self.labels[index],
+        )
+
+    def call(self, model: nn.Module) -> Any:
+        """The model's output on this batch."""
+        return model(*self.args, **self.kwargs)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+
+        def move(value: Any) -> Any:
+            return value.to(device) if isinstance(value, Tensor) else value
+
+        return Batch(
+            tuple(move(a) for a in self.args),
+            {k: move(v) for k, v in self.kwargs.items()},
+            None if self.labels is None else self.labels.to(device),
+        )
+
+
+def as_batch(raw: Any, positional: int = 1) -> Batch:
+    """Reads a batch as a data loader gives it.
+
+    Args:
+        raw: a tensor (the input), a sequence whose first `positional` entries are the inputs and whose next entry, if
+            any, is the labels, or a dict of keyword inputs with the labels under one of `LABEL_KEYS`.
+        positional: how many positional inputs the model takes.
+
+    Raises:
+        InputError: the batch holds no tensor, or tensors of different lengths.
+    """
+    if isinstance(raw, Batch):
+        return raw
+    if isinstance(raw, Tensor):
+        batch = Batch((raw,), {})
+    elif isinstance(raw, Mapping):
+        labels = next((raw[k] for k in LABEL_KEYS if k in raw), None)
+        batch = Batch((), {str(k): v for k, v in raw.items() if k not in LABEL_KEYS}, labels)
+    elif isinstance(raw, Sequence) and not isinstance(raw, str):
+        labels = raw[positional] if len(raw) > positional else None
+        batch = Batch(tuple(raw[:positional]), {}, None if labels is None else torch.as_tensor(labels))
+    else:
+        raise InputError(f"a batch is a {type(raw).__name__}: give tensors, tuples or dicts of tensors")
+    return _checked(batch)
+
+
+def as_batches(data: Iterable[Any], positional: int = 1) -> Iterator[Batch]:
+    """The batches of any iterable, read by `as_batch`; a single tensor counts as one batch."""
+    for raw in [data] if isinstance(data, Tensor | Mapping) else data:
+        yield as_batch(raw, positional)
+
+
+def _checked(batch: Batch) -> Batch:
+    tensors = batch.tensors()
+    if not tensors:
+        raise InputError("a batch holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors")
+    lengths = {int(t.shape[0]) if t.dim() else 0 for t in tensors}
+    if batch.labels is not None:
+        lengths.add(int(batch.labels.shape[0]))
+    if len(lengths) != 1 or 0 in lengths:
+        raise InputError(f"the tensors of a batch have lengths {sorted(lengths)}: they must agree and not be 0")
+    for tensor in tensors:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError("the data holds NaN or infinite values: clean the images or their normalisation")
+    return batch

@@ -1,0 +1,129 @@
+"""What a run measured, as it is stored in `result.json`; units are in the field names."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+Interval = tuple[float, float]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields, so that a typo in a file is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LatencyMs(Record):
+    """Latency of one network on one device, from repeats interleaved with the network it is compared to."""
+
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    repeats: int
+    batch_size: int
+    threads: int
+
+
+class NetworkMeasurement(Record):
+    """One network: accuracy on the test split and cost. `None` means not measured."""
+
+    top1_percent: float | None = None
+    top1_interval_percent: Interval | None = Field(None, description="95% Wilson interval")
+    macs: int
+    params: int
+    bytes: int
+    latency_p50_ms: float | None = None
+    latency: LatencyMs | None = None
+
+
+class LatencyRatio(Record):
+    """Dense over pruned median latency (above 1: pruned is faster), with a 95% bootstrap interval."""
+
+    speedup: float
+    interval: Interval
+
+
+class AccuracyAfter(Record):
+    """Top-1 percent on the test split after each step; `None` where the step did not run."""
+
+    removal: float | None = None
+    repair: float | None = None
+    recovery: float | None = None
+
+
+class JointEffect(Record):
+    """Effect of the whole plan on the outcome, predicted from the plan's parts and measured on fresh images.
+
+    `predicted` and `measured` are for the same network (repaired if repair ran); `after_removal` is the effect of
+    the bare removal. `interval` is the 95% interval of `measured`.
+    """
+
+    outcome: str
+    predicted: float | None
+    measured: float
+    interval: Interval
+    after_removal: float | None = None
+    images: int
+
+
+class Verification(Record):
+    """The proof that removal did what the intervention says: pruned == original under do(removed := 0)."""
+
+    max_abs_difference: float
+    tolerance: float
+    inputs: int
+    stress_max_abs_difference: float | None = None
+
+
+class GroupSummary(Record):
+    """One group of coupled units: its width before and after, and what its units cost and do."""
+
+    name: str
+    width: int
+    kept: int
+    removable: int
+    axes: list[str]
+    macs_before: int
+    macs_after: int
+
+
+class RefusalSummary(Record):
+    """A set of channels that is kept whole, where in the user's code, and why."""
+
+    where: str
+    reason: str
+    channels: int
+
+
+class RecoveryEpoch(Record):
+    """One epoch of fine-tuning; accuracy is on the held-out part of the training data."""
+
+    epoch: int
+    train_loss: float
+    holdout_top1_percent: float | None
+    learning_rate: float
+    seconds: float
+
+
+class RunResult(Record):
+    """Everything a run of `prune` asked for and measured."""
+
+    schema_version: Literal[1] = 1
+    asked: dict[str, Any] = Field(description="model, data, budget, method, outcome, recovery: as asked for")
+    dense: NetworkMeasurement
+    pruned: NetworkMeasurement
+    latency_ratio: LatencyRatio | None = None
+    accuracy_after: AccuracyAfter
+    joint_effect: JointEffect | None
+    verify: Verification
+    groups: list[GroupSummary]
+    refusals: list[RefusalSummary]
+    recovery: list[RecoveryEpoch] = []
+    normalization: dict[str, Any] | None = None
+    seeds: dict[str, int]
+    versions: dict[str, str]
+    machine: dict[str, Any] = {}
+    timings_s: dict[str, float]
+    notes: list[str] = Field([], description="sentences a reader should know: what was skipped, what disagreed")

@@ -1,0 +1,100 @@
+"""`Network`: a traced model with its units, groups, refusals and costs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import fx, nn
+
+from whyprune.data.batches import Batch
+from whyprune.errors import InputError
+from whyprune.structure.capture import Graph
+from whyprune.structure.cost import CostModel
+from whyprune.structure.rules.base import Reader, WidthSite
+from whyprune.structure.units import Group, Refusal, Unit
+
+
+@dataclass(frozen=True)
+class AttributeRule:
+    """An integer attribute of a user's module that counts channels: it follows when some of them go."""
+
+    module: str
+    attribute: str
+    value: int
+    labels: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A traced model: its axes, their couplings, the removable units, what each costs, and the refusals.
+
+    Attributes:
+        model: the user's model; never changed.
+        example: the inputs it was traced on.
+        graph: its operations.
+        groups: units that share one set of axes.
+        refusals: what is kept whole, where, and why.
+        readers: the operations at which do(unit := v) acts, with the class of every channel they read.
+        cost: exact cost as a function of what is removed.
+        attributes: integers in the user's modules that count channels.
+        sites: numbers in the graph's arguments that count channels.
+    """
+
+    model: nn.Module
+    example: Batch
+    graph: Graph
+    groups: tuple[Group, ...]
+    refusals: tuple[Refusal, ...]
+    readers: tuple[Reader, ...]
+    cost: CostModel
+    attributes: tuple[AttributeRule, ...] = field(default=())
+    sites: tuple[WidthSite, ...] = field(default=())
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """All removable units, group by group."""
+        return tuple(unit for group in self.groups for unit in group.units)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Unit]:
+        """Unit name -> unit."""
+        return {unit.name: unit for unit in self.units}
+
+    def group(self, name: str) -> Group:
+        """The group of that name."""
+        found = next((g for g in self.groups if g.name == name), None)
+        if found is None:
+            raise InputError(f"no group named {name!r}: the groups are {[g.name for g in self.groups]}")
+        return found
+
+    def select(self, units: Iterable[Unit | str]) -> tuple[Unit, ...]:
+        """The units named or given, each once, in the network's order.
+
+        Raises:
+            InputError: one is unknown, or so many go that an axis would be left without channels.
+        """
+        names = {u if isinstance(u, str) else u.name for u in units}
+        unknown = sorted(names - self.by_name.keys())
+        if unknown:
+            raise InputError(f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names")
+        chosen = tuple(unit for unit in self.units if unit.name in names)
+        counts: dict[tuple[str, int], int] = {}
+        for unit in chosen:
+            for piece in unit.slices:
+                key = (piece.parameter, piece.axis)
+                counts[key] = counts.get(key, 0) + len(piece.indices)
+        for (parameter, axis), count in counts.items():
+            if count >= self.cost.shapes[parameter][axis]:
+                raise InputError(f"all {count} channels of {parameter} (axis {axis}) would go: keep at least one")
+        return chosen
+
+    @cached_property
+    def reader_nodes(self) -> frozenset[fx.Node]:
+        """The nodes of `readers`."""
+        return frozenset(r.node for r in self.readers)
+
+    def __repr__(self) -> str:
+        return (
+            f"Network({type(self.model).__name__}: {len(self.units)} units in {len(self.groups)} groups, "
+            f"{len(self.refusals)} refusals)"
+        )

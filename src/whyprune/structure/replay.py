@@ -1,0 +1,237 @@
+"""`Replay`: runs a network's captured operations, keeps values on the way, and goes on from them.
+
+It runs the original or any network cut from it. That is what makes interventions cheap: everything before the place
+where one acts is computed once, and only the operations behind it run again.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from whyprune.data.batches import Batch
+from whyprune.data.outputs import logits_of
+from whyprune.errors import InputError
+from whyprune.structure.network import Network
+from whyprune.structure.rules.base import Reader, bind, name_of
+from whyprune.structure.units import Unit
+
+Values = dict[fx.Node, Any]
+Edit = Callable[[Tensor], Tensor]
+
+
+class Replay:
+    """A network's operations, bound to the parameters of one model of that architecture.
+
+    Batch normalisation that follows a convolution is folded into it: the convolution's node then holds the
+    normalised value, and the normalisation's node repeats it.
+    """
+
+    def __init__(self, network: Network, model: nn.Module | None = None, removed: Iterable[Unit] = ()) -> None:
+        """Binds `network`'s operations to `model` (default: the network's own), which lacks the units `removed`."""
+        self.network = network
+        self.model = network.model if model is None else model
+        self.gone = frozenset(unit.label for unit in removed)
+        state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        graph = network.graph
+        self._bound: Values = {}
+        for node in graph.nodes:
+            if node.op == "placeholder" and node.name in graph.state_names:
+                self._bound[node] = state[graph.state_names[node.name]].detach()
+            elif node.op == "placeholder" and node.name in graph.constants:
+                self._bound[node] = graph.constants[node.name]
+        self._arguments = {node: self._adjusted(node) for node in graph.operations}
+        self._functions = {node: _functional(node.target) for node in graph.operations}
+        self.folded = dict(_foldable(graph.operations))
+        self._weights = {conv: self._fold(conv, norm) for norm, conv in self.folded.items()}
+        self.order = [n for n in graph.operations if not _only_state(n, self._bound)]
+
+    def run(self, batch: Batch, keep: Collection[fx.Node] | None = None) -> Values:
+        """Runs all operations on a batch; keeps the values of `keep` (default: of every node) and of the output."""
+        values = self.inputs(batch)
+        wanted = None if keep is None else {*keep, *self.network.graph.output.all_input_nodes}
+        return self._advance(values, self.order, wanted)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """The network's logits, (B, classes)."""
+        return self.read(self.run(batch, keep=()))
+
+    def inputs(self, batch: Batch) -> Values:
+        """The values of the network's inputs."""
+        flat = pytree.tree_leaves((batch.args, batch.kwargs))
+        graph = self.network.graph
+        if graph.batch_size not in (None, len(batch)):
+            raise InputError(f"this model only runs on batches of {graph.batch_size}, not of {len(batch)}")
+        by_name = {node.name: node for node in graph.nodes if node.op == "placeholder"}
+        return {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
+
+    def resume(
+        self, values: Mapping[fx.Node, Any], start: Collection[fx.Node], edits: Mapping[tuple[fx.Node, fx.Node], Edit]
+    ) -> Tensor:
+        """Runs only the operations behind `start`, with edited inputs, from the values kept of an earlier run.
+
+        Args:
+            values: what `run` kept; every input of an operation behind `start` that is not behind it itself.
+            start: operations to run again.
+            edits: (operation, the tensor it reads) -> change of that tensor before the operation reads it.
+
+        Returns:
+            The logits, (B, classes).
+        """
+        steps = self.behind(start)
+        return self.read(self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits))
+
+    def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
+        """`start` and all operations that depend on it, in execution order."""
+        reached = set(start)
+        for node in self.order:
+            if not reached.isdisjoint(node.all_input_nodes):
+                reached.add(node)
+        return [n for n in self.order if n in reached]
+
+    def frontier(self, steps: Sequence[fx.Node]) -> set[fx.Node]:
+        """What `steps` read that is not among them: the values to keep in order to resume there."""
+        inside = set(steps)
+        reads = {a for n in steps for a in n.all_input_nodes} | set(self.network.graph.output.all_input_nodes)
+        return {a for a in reads - inside if a not in self._bound}
+
+    def step(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        """The value of one operation."""
+        norm_of = self.folded.get(node)
+        if norm_of is not None:
+            return values[norm_of]
+        args, kwargs = self._arguments[node]
+        if node in self._weights:
+            weight, bias = self._weights[node]
+            args = (args[0], weight, bias, *args[3:])
+        return self._functions[node](*self._resolve(args, values), **{k: self._get(v, values) for k, v in kwargs.items()})
+
+    def read(self, values: Mapping[fx.Node, Any]) -> Tensor:
+        """The logits among the values of a run."""
+        outputs = self._get(list(self.network.graph.output.args[0]), values)  # type: ignore[arg-type]
+        return logits_of(pytree.tree_unflatten(outputs, self.network.graph.out_spec))
+
+    def parameters_of(self, node: fx.Node) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias with which an affine operation runs, normalisation folded in."""
+        if node in self._weights:
+            return self._weights[node]
+        bound = bind(node)
+        bias = bound["bias"]
+        return self._bound[bound["weight"]], None if bias is None else self._bound[bias]
+
+    def positions(self, labels: NDArray[np.int64], units: Iterable[Unit]) -> Tensor:
+        """Where the channels of `units` lie among the channels `labels` that this network still has."""
+        kept = labels[~np.isin(labels, list(self.gone))] if self.gone else labels
+        return torch.from_numpy(np.flatnonzero(np.isin(kept, [u.label for u in units])))
+
+    def readers(self, units: Iterable[Unit]) -> list[Reader]:
+        """The operations that read any of `units`."""
+        wanted = [u.label for u in units]
+        return [r for r in self.network.readers if np.isin(r.labels, wanted).any()]
+
+    @cached_property
+    def producers(self) -> dict[fx.Node, fx.Node]:
+        """Convolution -> the normalisation folded into it."""
+        return {conv: norm for norm, conv in self.folded.items()}
+
+    def _advance(
+        self,
+        values: Values,
+        steps: Sequence[fx.Node],
+        wanted: Collection[fx.Node] | None,
+        edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None = None,
+    ) -> Values:
+        last = _last_use(steps) if wanted is not None else {}
+        with torch.inference_mode():
+            for node in steps:
+                seen: Mapping[fx.Node, Any] = values
+                if edits:
+                    changed = {a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits}
+                    seen = {**values, **changed} if changed else values
+                values[node] = self.step(node, seen)
+                for done in last.get(node, ()):
+                    if wanted is not None and done not in wanted:
+                        values.pop(done, None)
+        return values
+
+    def _get(self, value: Any, values: Mapping[fx.Node, Any]) -> Any:
+        if isinstance(value, fx.Node):
+            return values[value] if value in values else self._bound_or_run(value, values)
+        if isinstance(value, list | tuple):
+            return type(value)(self._get(v, values) for v in value)
+        return value
+
+    def _resolve(self, args: tuple[Any, ...], values: Mapping[fx.Node, Any]) -> list[Any]:
+        return [self._get(a, values) for a in args]
+
+    def _bound_or_run(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
+        """A parameter, or something computed from parameters alone (once)."""
+        if node not in self._bound:
+            self._bound[node] = self.step(node, values)
+        return self._bound[node]
+
+    def _adjusted(self, node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """An operation's arguments, with the numbers that count channels brought down to what is left."""
+        args = list(node.args)
+        for site in self.network.sites:
+            if site.node is node and self.gone:
+                numbers = list(args[site.argument])  # type: ignore[arg-type]
+                for place, side in zip(site.places, site.sides, strict=True):
+                    numbers[place] = int((~np.isin(side, list(self.gone))).sum())
+                args[site.argument] = numbers
+        return tuple(args), dict(node.kwargs)
+
+    def _fold(self, conv: fx.Node, norm: fx.Node) -> tuple[Tensor, Tensor]:
+        own, after = bind(conv), bind(norm)
+        weight = self._bound[own["weight"]]
+        mean, var = self._bound[after["running_mean"]], self._bound[after["running_var"]]
+        scale = (var + after["eps"]).rsqrt()
+        if after["weight"] is not None:
+            scale = scale * self._bound[after["weight"]]
+        bias = -mean * scale
+        if own["bias"] is not None:
+            bias = bias + self._bound[own["bias"]] * scale
+        if after["bias"] is not None:
+            bias = bias + self._bound[after["bias"]]
+        return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), bias
+
+
+def _functional(target: Any) -> Any:
+    """The operation that returns what an in-place operation would have written; kept values stay as they are."""
+    schema = getattr(target, "_schema", None)
+    if schema is None or not schema.name.endswith("_") or schema.name.endswith("__"):
+        return target
+    packet = getattr(torch.ops.aten, schema.name.split("::")[-1].rstrip("_"), None)
+    return target if packet is None else getattr(packet, target._overloadname)
+
+
+def _foldable(operations: Iterable[fx.Node]) -> Iterable[tuple[fx.Node, fx.Node]]:
+    """(normalisation, convolution) pairs in which the convolution's value goes nowhere else."""
+    for node in operations:
+        if name_of(node) != "batch_norm":
+            continue
+        bound = bind(node)
+        source = bound["input"]
+        is_conv = source.op == "call_function" and name_of(source) in ("conv1d", "conv2d", "conv3d", "linear")
+        if is_conv and len(source.users) == 1 and not bound["training"] and bound["running_mean"] is not None:
+            yield node, source
+
+
+def _only_state(node: fx.Node, bound: Mapping[fx.Node, Any]) -> bool:
+    return bool(node.all_input_nodes) and all(a in bound for a in node.all_input_nodes)
+
+
+def _last_use(steps: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+    seen: set[fx.Node] = set()
+    last: dict[fx.Node, list[fx.Node]] = {}
+    for node in reversed(steps):
+        for argument in node.all_input_nodes:
+            if argument not in seen:
+                seen.add(argument)
+                last.setdefault(node, []).append(argument)
+    return last
