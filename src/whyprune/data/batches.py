@@ -86,6 +86,20 @@ def as_batches(data: Iterable[Any], positional: int = 1) -> Iterator[Batch]:
         yield as_batch(raw, positional)
 
 
+def cut_images(batches: Sequence[Batch], images: int) -> tuple[list[Batch], list[Batch]]:
+    """(the first `images` images, the rest); batches keep their order."""
+    first: list[Batch] = []
+    rest: list[Batch] = []
+    for batch in batches:
+        take = min(max(images, 0), len(batch))
+        if take:
+            first.append(batch[slice(0, take)])
+        if take < len(batch):
+            rest.append(batch[slice(take, len(batch))])
+        images -= take
+    return first, rest
+
+
 def _checked(batch: Batch) -> Batch:
     tensors = batch.tensors()
     if not tensors:

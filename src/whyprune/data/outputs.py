@@ -1,6 +1,6 @@
-"""One view of every kind of model output."""
+"""From whatever a network returns to its logits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -9,27 +9,33 @@ from whyprune.errors import InputError
 
 
 def logits_of(output: Any) -> Tensor:
-    """The tensor that a model's output is judged by.
+    """The logits in a network's output.
 
     Args:
-        output: a tensor, a sequence (its first tensor), or a mapping or object with `logits` (else its first tensor).
+        output: a tensor; a tuple or list, of which the first tensor is taken (auxiliary heads follow it); or
+            a dict or object with `logits`, such as a transformers `ModelOutput`.
+
+    Returns:
+        The logits, of the shape the network gives them, usually (B, K).
 
     Raises:
-        InputError: there is no tensor in it.
+        InputError: no logits are found in the output.
     """
     if isinstance(output, Tensor):
         return output
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
     if isinstance(named, Tensor):
         return named
-    values = (
-        output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
-    )
-    for value in values:
-        if isinstance(value, Tensor):
-            return value
-        if isinstance(value, Mapping | tuple | list):
-            return logits_of(value)
+    if isinstance(output, Sequence):
+        for entry in output:
+            if isinstance(entry, Tensor):
+                return entry
     raise InputError(
-        f"the model returns a {type(output).__name__} without a tensor: return logits, or a dict with them"
+        f"no logits in the network's output ({_description(output)}): return a tensor, a tuple that starts "
+        "with one, or a dict with the key 'logits'; a backbone needs its classification head"
     )
+
+
+def _description(output: Any) -> str:
+    kind = type(output).__name__
+    return f"{kind} with keys {sorted(map(str, output))}" if isinstance(output, Mapping) else kind

@@ -10,6 +10,7 @@ from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import CostModel
+from whyprune.structure.labels import Labels
 from whyprune.structure.rules.base import Reader, WidthSite
 from whyprune.structure.units import Group, Refusal, Unit
 
@@ -34,6 +35,7 @@ class Network:
         graph: its operations.
         groups: units that share one set of axes.
         refusals: what is kept whole, where, and why.
+        written: the class of every channel that an operation with parameters writes.
         readers: the operations at which do(unit := v) acts, with the class of every channel they read.
         cost: exact cost as a function of what is removed.
         attributes: integers in the user's modules that count channels.
@@ -46,6 +48,7 @@ class Network:
     groups: tuple[Group, ...]
     refusals: tuple[Refusal, ...]
     readers: tuple[Reader, ...]
+    written: Mapping[fx.Node, Labels]
     cost: CostModel
     attributes: tuple[AttributeRule, ...] = field(default=())
     sites: tuple[WidthSite, ...] = field(default=())
@@ -54,6 +57,11 @@ class Network:
     def units(self) -> tuple[Unit, ...]:
         """All removable units, group by group."""
         return tuple(unit for group in self.groups for unit in group.units)
+
+    @property
+    def positional(self) -> int:
+        """How many positional inputs the model takes."""
+        return max(len(self.example.args), 1)
 
     @cached_property
     def by_name(self) -> Mapping[str, Unit]:

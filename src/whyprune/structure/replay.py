@@ -61,6 +61,28 @@ class Replay:
         """The network's logits, (B, classes)."""
         return self.read(self.run(batch, keep=()))
 
+    def differentiable(self, batch: Batch) -> tuple[Tensor, Values]:
+        """The logits, and what every reader sees, as leaves to differentiate the logits by.
+
+        A tensor that several readers see is one leaf for each way into the network: the gradient of each is taken
+        where the reader reads, so that paths around a reader do not count for it.
+        """
+        values: Values = self.inputs(batch)
+        seen: Values = {}
+        readers = {r.node: r.data for r in self.network.readers}
+        with torch.enable_grad():
+            for node in self.order:
+                view: Mapping[fx.Node, Any] = values
+                if node in readers:
+                    data = readers[node]
+                    leaf = seen.get(data)
+                    if leaf is None:
+                        leaf = values[data].clone() if values[data].requires_grad else values[data].clone().requires_grad_()
+                        seen[data] = leaf
+                    view = {**values, data: leaf}
+                values[node] = self.step(node, view)
+            return self.read(values), seen
+
     def inputs(self, batch: Batch) -> Values:
         """The values of the network's inputs."""
         flat = pytree.tree_leaves((batch.args, batch.kwargs))
@@ -71,19 +93,21 @@ class Replay:
         return {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
 
     def resume(
-        self, values: Mapping[fx.Node, Any], start: Collection[fx.Node], edits: Mapping[tuple[fx.Node, fx.Node], Edit]
+        self,
+        values: Mapping[fx.Node, Any],
+        steps: Sequence[fx.Node],
+        edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None = None,
     ) -> Tensor:
-        """Runs only the operations behind `start`, with edited inputs, from the values kept of an earlier run.
+        """Runs only `steps`, with edited inputs, from the values kept of an earlier run.
 
         Args:
-            values: what `run` kept; every input of an operation behind `start` that is not behind it itself.
-            start: operations to run again.
+            values: what `run` kept; every value that a step reads and that is not among the steps (see `frontier`).
+            steps: operations to run again, in execution order.
             edits: (operation, the tensor it reads) -> change of that tensor before the operation reads it.
 
         Returns:
             The logits, (B, classes).
         """
-        steps = self.behind(start)
         return self.read(self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits))
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
@@ -123,6 +147,10 @@ class Replay:
         bound = bind(node)
         bias = bound["bias"]
         return self._bound[bound["weight"]], None if bias is None else self._bound[bias]
+
+    def set_parameters(self, node: fx.Node, weight: Tensor, bias: Tensor) -> None:
+        """From now on an affine operation runs with this weight and bias; the model is not changed."""
+        self._weights[node] = (weight, bias)
 
     def positions(self, labels: NDArray[np.int64], units: Iterable[Unit]) -> Tensor:
         """Where the channels of `units` lie among the channels `labels` that this network still has."""

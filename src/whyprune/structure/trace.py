@@ -73,10 +73,11 @@ def _network(
     groups, refusals = derive(space, state, first)
     readers = tuple(replace(r, labels=space.roots(r.labels)) for r in ctx.readers)
     sites = tuple(replace(s, sides=tuple(space.roots(side) for side in s.sides)) for s in ctx.sites)
+    written = {node: space.roots(labels) for node, labels in ctx.writers}
     resolved = tuple(
         AttributeRule(r.module, r.attribute, r.value, frozenset(space.find(a) for a in r.labels)) for r in rules
     )
-    return Network(model, example, graph, groups, refusals, readers, cost_model(model, graph), resolved, sites)
+    return Network(model, example, graph, groups, refusals, readers, written, cost_model(model, graph), resolved, sites)
 
 
 def _follow(model: nn.Module, ctx: Context, site: WidthSite) -> list[AttributeRule]:

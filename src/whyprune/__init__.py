@@ -1,0 +1,50 @@
+"""whyprune prunes a trained network with causal inference, proves the result right, and says why."""
+
+from whyprune.allocation import Budget, allocate
+from whyprune.causal.effects import Effects, ResponseCurve
+from whyprune.causal.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, PredictionChange
+from whyprune.errors import WhypruneError
+from whyprune.estimate import estimate
+from whyprune.prune import Settings, prune
+from whyprune.recovery import Recovery, recover
+from whyprune.repair import reestimate_batch_norm, repair
+from whyprune.result import Result
+from whyprune.structure.file import load
+from whyprune.structure.network import Network
+from whyprune.structure.plan import Plan
+from whyprune.structure.remove import masked, remove
+from whyprune.structure.trace import trace
+from whyprune.structure.units import Group, Unit
+from whyprune.structure.verify import verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "ClassLogit",
+    "CrossEntropy",
+    "Effects",
+    "Group",
+    "LogitShift",
+    "Margin",
+    "Network",
+    "Plan",
+    "PredictionChange",
+    "Recovery",
+    "ResponseCurve",
+    "Result",
+    "Settings",
+    "Unit",
+    "WhypruneError",
+    "allocate",
+    "estimate",
+    "load",
+    "masked",
+    "prune",
+    "recover",
+    "reestimate_batch_norm",
+    "remove",
+    "repair",
+    "trace",
+    "verify",
+]

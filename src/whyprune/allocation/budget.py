@@ -1,0 +1,76 @@
+"""`Budget`: what the pruned network may cost."""
+
+from dataclasses import dataclass
+
+from whyprune.errors import InputError
+from whyprune.structure.cost import Cost
+
+KINDS = ("macs", "params", "bytes")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Upper bounds; each a ratio to the dense network (at most 1) or an absolute number (above 1). All must hold.
+
+    Attributes:
+        macs: multiply-accumulates per sample, of convolutions and linear layers.
+        params: number of parameters.
+        bytes: size of parameters and buffers.
+
+    Raises:
+        InputError: no bound is given, or one is not positive.
+    """
+
+    macs: float | None = None
+    params: float | None = None
+    bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = self.as_dict()
+        if not given:
+            raise InputError(f"an empty budget: give one of {', '.join(KINDS)}, such as Budget(macs=0.5)")
+        for kind, value in given.items():
+            if not 0 < value < float("inf"):
+                raise InputError(f"budget {kind}={value}: give a ratio between 0 and 1, or an absolute number above 1")
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Reads `macs=0.5` or `macs=0.5,params=0.4`.
+
+        Raises:
+            InputError: an unknown kind, or no number.
+        """
+        values: dict[str, float] = {}
+        for part in text.split(","):
+            kind, separator, number = part.strip().partition("=")
+            if kind not in KINDS or not separator:
+                raise InputError(f"budget {text!r}: write KIND=NUMBER with KIND one of {', '.join(KINDS)}")
+            try:
+                values[kind] = float(number)
+            except ValueError:
+                raise InputError(f"budget {text!r}: {number!r} is no number") from None
+        return cls(**values)
+
+    def as_dict(self) -> dict[str, float]:
+        """The bounds that are given."""
+        return {k: float(v) for k in KINDS if (v := getattr(self, k)) is not None}
+
+    def limits(self, dense: Cost) -> dict[str, float]:
+        """The bounds in absolute numbers."""
+        return {k: v * getattr(dense, k) if v <= 1 else v for k, v in self.as_dict().items()}
+
+    def met_by(self, cost: Cost, dense: Cost) -> bool:
+        """Whether a network of this cost is within the budget."""
+        return all(getattr(cost, k) <= limit for k, limit in self.limits(dense).items())
+
+    def between(self, dense: Cost, now: Cost, share: float) -> "Budget":
+        """A budget on the way from `now` to this one, in equal ratios: `share` 1 is this budget."""
+        steps = {}
+        for kind, limit in self.limits(dense).items():
+            current = float(getattr(now, kind))
+            value = current * (min(limit, current) / current) ** share
+            steps[kind] = value / getattr(dense, kind)
+        return Budget(**steps)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{k}={v:g}" for k, v in self.as_dict().items())

@@ -1,0 +1,82 @@
+"""The calibration images of one run: split, and seen in several augmented views."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.errors import InputError
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+AUDIT_SHARE = 1 / 8
+MOST_AUDITED = 512
+LEAST_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Images to plan and repair with, and others kept apart to measure joint effects on.
+
+    Attributes:
+        fit: images that plans and repairs are made from.
+        audit: images that they never see.
+        augment: (images, generator) -> images, or None.
+        seed: of the augmentation.
+    """
+
+    fit: tuple[Batch, ...]
+    audit: tuple[Batch, ...]
+    augment: Augment | None
+    seed: int
+
+    @property
+    def images(self) -> int:
+        """How many images there are in all."""
+        return sum(len(b) for b in (*self.fit, *self.audit))
+
+    def view(self, number: int) -> list[Batch]:
+        """The fit images; with augmentation, another number gives another view of them."""
+        if self.augment is None:
+            return list(self.fit)
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + number)
+        return [_augmented(b, self.augment, generator) for b in self.fit]
+
+    def views(self, numbers: Iterable[int]) -> list[Batch]:
+        """Several views; one where there is no augmentation, since all would be the same."""
+        if self.augment is None:
+            return self.view(0)
+        return [batch for number in numbers for batch in self.view(number)]
+
+
+def calibrate(data: Iterable[Any], positional: int, augment: Augment | None, seed: int) -> Calibration:
+    """Reads the calibration data once and keeps an eighth of its images apart.
+
+    Raises:
+        InputError: there are fewer than eight images, or they cannot be read as batches.
+    """
+    batches = list(as_batches(data, positional))
+    total = sum(len(b) for b in batches)
+    if total < LEAST_IMAGES:
+        raise InputError(
+            f"{total} image{'s' * (total != 1)} of calibration data: give at least {LEAST_IMAGES}, better 1,024; "
+            "effects are estimated and checked on different images"
+        )
+    audited = max(2, min(MOST_AUDITED, round(total * AUDIT_SHARE)))
+    fit, audit = cut_images(batches, total - audited)
+    return Calibration(tuple(fit), tuple(audit), augment, seed)
+
+
+def _augmented(batch: Batch, augment: Augment, generator: torch.Generator) -> Batch:
+    """Images are the first tensor of four dimensions."""
+    args = list(batch.args)
+    for place, value in enumerate(args):
+        if isinstance(value, Tensor) and value.dim() == 4:
+            args[place] = augment(value, generator)
+            return replace(batch, args=tuple(args))
+    for name, value in batch.kwargs.items():
+        if isinstance(value, Tensor) and value.dim() == 4:
+            return replace(batch, kwargs={**batch.kwargs, name: augment(value, generator)})
+    raise InputError("augmentation needs images of shape (B, C, H, W) among the inputs: there are none")

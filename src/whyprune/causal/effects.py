@@ -1,0 +1,162 @@
+"""`Effects`: what removing each unit does to the outcome, and how sure that is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import stats
+
+from whyprune.errors import InputError
+from whyprune.structure.units import Unit
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ResponseCurve:
+    """Width -> measured effect of keeping the best units of one group.
+
+    Attributes:
+        group: the group's name.
+        order: unit names in the order in which they go, the most dispensable first.
+        removed: how many of them are gone at each point, ascending, starting at 0.
+        effect: mean effect on the outcome at each point.
+        standard_error: of `effect`.
+    """
+
+    group: str
+    order: tuple[str, ...]
+    removed: NDArray[np.int64]
+    effect: Floats
+    standard_error: Floats
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Per unit a mean effect with its standard error and 95% interval; higher means more harm when it goes.
+
+    Attributes:
+        units: unit names, aligned with the arrays.
+        groups: the group of each unit.
+        mean: mean effect over images (for a criterion: its score).
+        standard_error: of the mean; NaN for criteria, which are no estimates of an effect.
+        samples: images per unit.
+        outcome: name of the outcome.
+        intervention: the value v of do(unit := v); empty for criteria.
+        estimand: which effect is estimated: `single`, `conditional` on units already removed, or `score`.
+        method: the estimator's or criterion's name.
+        per_image: (units, images) individual effects, where they were asked for.
+        forwards_per_unit: cost in dense forward passes of one image, per unit and image; NaN if not counted.
+        curves: response curve per group, where they were measured.
+    """
+
+    units: tuple[str, ...]
+    groups: tuple[str, ...]
+    mean: Floats
+    standard_error: Floats
+    samples: int
+    outcome: str
+    intervention: str
+    estimand: str
+    method: str
+    per_image: NDArray[np.float32] | None = None
+    forwards_per_unit: float = float("nan")
+    curves: Mapping[str, ResponseCurve] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> tuple[Floats, Floats]:
+        """95% t-intervals of the means: (low, high)."""
+        half = stats.t.ppf(0.975, max(self.samples - 1, 1)) * self.standard_error
+        return self.mean - half, self.mean + half
+
+    def __getitem__(self, unit: str | Unit) -> float:
+        """The mean effect of one unit."""
+        name = unit if isinstance(unit, str) else unit.name
+        if name not in self.units:
+            raise InputError(f"no effect was estimated for {name!r}")
+        return float(self.mean[self.units.index(name)])
+
+    def by_unit(self) -> dict[str, float]:
+        """Unit name -> mean effect."""
+        return dict(zip(self.units, self.mean.tolist(), strict=True))
+
+    def by_class(self, labels: Sequence[int] | NDArray[np.int64]) -> dict[int, Floats]:
+        """Class -> mean effect of every unit on the images of that class.
+
+        Raises:
+            InputError: effects per image were not kept, or `labels` has another length.
+        """
+        if self.per_image is None:
+            raise InputError("effects per image were not kept: estimate with per_image=True")
+        array = np.asarray(labels)
+        if array.shape != (self.per_image.shape[1],):
+            raise InputError(f"{array.size} labels for {self.per_image.shape[1]} images")
+        return {int(c): self.per_image[:, array == c].mean(axis=1).astype(np.float64) for c in np.unique(array)}
+
+    def table(self, removed: Sequence[str] = ()) -> pa.Table:
+        """One row per unit, as stored in `effects.parquet`."""
+        low, high = self.interval
+        gone = set(removed)
+        constant = {
+            "outcome": self.outcome,
+            "intervention": self.intervention,
+            "estimand": self.estimand,
+            "method": self.method,
+        }
+        return pa.table(
+            {
+                "unit": list(self.units),
+                "group": list(self.groups),
+                "effect": self.mean,
+                "standard_error": self.standard_error,
+                "interval_low": low,
+                "interval_high": high,
+                "samples": [self.samples] * len(self.units),
+                "removed": [u in gone for u in self.units],
+                **{k: [v] * len(self.units) for k, v in constant.items()},
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"Effects({self.method}: {len(self.units)} units, {self.samples} images, {self.estimand} {self.outcome})"
+
+
+def from_samples(
+    units: Sequence[Unit], per_image: NDArray[np.float32], *, keep_images: bool = False, **about: str | float
+) -> Effects:
+    """Effects from individual effects (units, images): means with t-based standard errors.
+
+    Raises:
+        InputError: fewer than two images: no standard error can be given.
+    """
+    images = per_image.shape[1]
+    if images < 2:
+        raise InputError(f"{images} image(s) of data: at least 2 are needed for a standard error")
+    values = per_image.astype(np.float64)
+    return Effects(
+        units=tuple(u.name for u in units),
+        groups=tuple(u.group for u in units),
+        mean=values.mean(axis=1),
+        standard_error=values.std(axis=1, ddof=1) / np.sqrt(images),
+        samples=images,
+        per_image=per_image if keep_images else None,
+        **about,  # type: ignore[arg-type]
+    )
+
+
+def from_scores(units: Sequence[Unit], scores: Sequence[float] | Floats, *, method: str, samples: int = 0) -> Effects:
+    """Scores of a criterion in the shape of effects; they carry no interval."""
+    mean = np.asarray(scores, dtype=np.float64)
+    return Effects(
+        units=tuple(u.name for u in units),
+        groups=tuple(u.group for u in units),
+        mean=mean,
+        standard_error=np.full(len(units), np.nan),
+        samples=samples,
+        outcome="",
+        intervention="",
+        estimand="score",
+        method=method,
+    )

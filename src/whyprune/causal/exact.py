@@ -1,0 +1,251 @@
+"""Exact interventional effects: every unit is intervened on, on every image, on the real network.
+
+The network is a deterministic structural causal model, so E[Y | do(u := v)] - E[Y] needs no identification: it is
+measured, paired on the same images. What makes it affordable:
+* prefix caching: operations before the first reader of a unit run once for all units;
+* one channel changed, one channel computed: the first reader is updated by the change's own convolution;
+* many interventions in one batch; batch normalisation folded.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from whyprune.causal.effects import Effects, from_samples
+from whyprune.causal.interventions import Intervention, checked
+from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.data.batches import Batch, as_batches
+from whyprune.errors import InputError
+from whyprune.progress import Progress
+from whyprune.structure.network import Network
+from whyprune.structure.replay import Edit, Replay, Values
+from whyprune.structure.rules.base import Reader, bind, name_of
+from whyprune.structure.units import Unit
+
+CACHE_BYTES = 256 * 2**20
+ROWS = 256
+
+
+def exact_effects(
+    network: Network,
+    data: Iterable[object],
+    *,
+    outcome: Outcome | str | None = None,
+    intervention: str = "zero",
+    units: Sequence[Unit | str] | None = None,
+    model: nn.Module | None = None,
+    removed: Sequence[Unit] = (),
+    per_image: bool = False,
+    progress: bool = False,
+) -> Effects:
+    """E[Y | do(u := v)] - E[Y] of every unit, with standard errors and 95% intervals.
+
+    Args:
+        network: a traced model.
+        data: batches; labels only if the outcome needs them.
+        outcome: what harm is (default `LogitShift`).
+        intervention: `zero`, `mean`, `resample` or `carried`.
+        units: which units (default: all that are not removed).
+        model: the network cut by `removed` (and repaired, perhaps): effects are then conditional on that removal.
+        removed: the units that `model` lacks.
+        per_image: keep individual effects.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: no data, fewer than two images, or labels missing for the outcome.
+    """
+    replay = Replay(network, model, removed)
+    dense = replay if model is None else Replay(network)
+    chosen = _chosen(network, units, removed)
+    plans = [_suffix(replay, list(group)) for _, group in groupby(chosen, key=lambda u: u.group)]
+    batches = list(_rebatched(as_batches(data, network.positional), replay, plans))
+    if not batches:
+        raise InputError("there is no data: effects are measured on images")
+    measured = as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))
+    value = Intervention(checked(intervention)).fit(replay, batches)
+    per_batch = []
+    with Progress(progress) as bars:
+        bar = bars.add("Measuring effects", len(batches) * len(chosen))
+        for batch in batches:
+            rows = []
+            for block in _on_batch(replay, dense, batch, plans, measured, value):
+                rows.append(block)
+                bars.advance(bar, len(block))
+            per_batch.append(np.concatenate(rows))
+    return from_samples(
+        chosen,
+        np.concatenate(per_batch, axis=1),
+        keep_images=per_image,
+        outcome=measured.name,
+        intervention=value.value,
+        estimand="conditional" if removed else "single",
+        method="exact",
+        forwards_per_unit=relative_cost(network, plans),
+    )
+
+
+@dataclass(frozen=True)
+class Suffix:
+    """The units of one group and the operations that run again for each of them.
+
+    Attributes:
+        units: intervened on one by one.
+        readers: the operations that read any of them.
+        steps: operations that run again for each unit.
+        kept: values to keep of the plain run.
+        direct: the only reader, when its output can be updated by the change's own convolution.
+    """
+
+    units: tuple[Unit, ...]
+    readers: tuple[Reader, ...]
+    steps: tuple[fx.Node, ...]
+    kept: frozenset[fx.Node]
+    direct: Reader | None
+
+
+def _chosen(network: Network, units: Sequence[Unit | str] | None, removed: Sequence[Unit]) -> list[Unit]:
+    gone = {u.name for u in removed}
+    wanted = None if units is None else {u if isinstance(u, str) else u.name for u in units}
+    unknown = set() if wanted is None else wanted - network.by_name.keys()
+    if unknown:
+        raise InputError(f"no unit named {min(unknown)!r}: see network.units for the names")
+    chosen = [u for u in network.units if u.name not in gone and (wanted is None or u.name in wanted)]
+    if not chosen:
+        raise InputError("there is no unit to measure: see network.refusals for what is kept whole, and why")
+    return chosen
+
+
+def _suffix(replay: Replay, units: list[Unit]) -> Suffix:
+    readers = tuple(replay.readers(units))
+    steps = replay.behind({r.node for r in readers})
+    direct = readers[0] if len(readers) == 1 and _is_direct(readers[0], units) else None
+    kept = replay.frontier(steps)
+    if direct is not None:
+        steps = [n for n in steps if n is not direct.node]
+        kept = replay.frontier(steps) | {direct.data, direct.node}
+    return Suffix(tuple(units), readers, tuple(steps), frozenset(kept), direct)
+
+
+def _is_direct(reader: Reader, units: Sequence[Unit]) -> bool:
+    """A convolution over all channels that reads each unit once: linear in the change of one channel."""
+    once = all((reader.labels == u.label).sum() == 1 for u in units)
+    padding = bind(reader.node).get("padding")
+    return once and name_of(reader.node) == "conv2d" and bind(reader.node)["groups"] == 1 and not isinstance(padding, str)
+
+
+def _rebatched(batches: Iterable[Batch], replay: Replay, plans: Sequence[Suffix]) -> Iterator[Batch]:
+    """Batches small enough that all kept values fit the cache."""
+    fixed = replay.network.graph.batch_size
+    per_image = sum(_bytes_per_image(n) for n in {n for plan in plans for n in plan.kept})
+    size = fixed or max(1, min(ROWS // 2, CACHE_BYTES // max(per_image, 1)))
+    for batch in batches:
+        for start in range(0, len(batch), size):
+            yield batch[slice(start, start + size)]
+
+
+def _bytes_per_image(node: fx.Node) -> int:
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return 0
+    return int(np.prod([int(s) for s in value.shape[1:]], dtype=np.int64)) * value.element_size()
+
+
+def _on_batch(
+    replay: Replay, dense: Replay, batch: Batch, plans: Sequence[Suffix], outcome: Outcome, value: Intervention
+) -> Iterator[NDArray[np.float32]]:
+    """Individual effects (units, images) of one block of units after the other."""
+    values = replay.run(batch, keep={n for plan in plans for n in plan.kept})
+    logits = replay.read(values)
+    target = logits if dense is replay else dense.logits(batch)
+    base = outcome(logits, target, batch.labels)
+    for plan in plans:
+        together = 1 if replay.network.graph.batch_size else max(1, ROWS // len(batch))
+        for start in range(0, len(plan.units), together):
+            block = plan.units[start : start + together]
+            changed = _intervene(replay, values, plan, block, value)
+            effect = [outcome(c, target, batch.labels) - base for c in changed.split(len(batch))]
+            yield torch.stack(effect).float().numpy()
+
+
+def _intervene(
+    replay: Replay, values: Values, plan: Suffix, units: Sequence[Unit], value: Intervention
+) -> Tensor:
+    """Logits (units x images, classes) under do(u := v) for each of `units`."""
+    inside = set(plan.steps)
+    needed = {n for n in plan.kept if plan.direct is None or any(user in inside for user in n.users)}
+    repeated = {n: repeat(values[n], len(units)) for n in needed}
+    if plan.direct is not None:
+        repeated[plan.direct.node] = _updated(replay, values, plan.direct, units, value)
+        return replay.resume(repeated, plan.steps)
+    return replay.resume(repeated, plan.steps, edits(replay, plan.readers, [[u] for u in units], value))
+
+
+def repeat(value: Tensor | int, count: int) -> Tensor | int:
+    """A value for `count` copies of its batch, one behind the other."""
+    if isinstance(value, int):  # a size computed from the batch's
+        return value * count
+    return value.repeat(count, *[1] * (value.dim() - 1)) if count > 1 else value
+
+
+def _updated(
+    replay: Replay, values: Values, reader: Reader, units: Sequence[Unit], value: Intervention
+) -> Tensor:
+    """The reader's output under each intervention: its plain output plus the convolution of the change alone."""
+    data, plain = values[reader.data], values[reader.node]
+    weight, _ = replay.parameters_of(reader.node)
+    bound = bind(reader.node)
+    out = []
+    for unit in units:
+        place = replay.positions(reader.labels, [unit])
+        change = value.change(reader, data, place)
+        moved = F.conv2d(change, weight[:, place], None, bound["stride"], bound["padding"], bound["dilation"])
+        out.append(moved.add_(plain))
+    return torch.cat(out)
+
+
+def edits(
+    replay: Replay, readers: Sequence[Reader], sets: Sequence[Sequence[Unit]], value: Intervention
+) -> dict[tuple[fx.Node, fx.Node], Edit]:
+    """What every reader sees when block k of the batch is under do(all of `sets[k]` := v)."""
+    return {(r.node, r.data): _edit(replay, r, sets, value) for r in readers}
+
+
+def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value: Intervention) -> Edit:
+    places = [replay.positions(reader.labels, units) for units in sets]
+
+    def change(tensor: Tensor) -> Tensor:
+        blocks = []
+        for block, place in zip(tensor.chunk(len(sets)), places, strict=True):
+            edited = block.clone()
+            if len(place):
+                edited.index_add_(reader.dim, place, value.change(reader, block, place))
+            blocks.append(edited)
+        return torch.cat(blocks)
+
+    return change
+
+
+def relative_cost(network: Network, plans: Sequence[Suffix]) -> float:
+    """MACs that run per unit and image, in dense forward passes of one image (mean over units)."""
+    places = dict(network.cost.products)
+    total = network.cost().macs
+    shapes = network.cost.shapes
+
+    def macs(node: fx.Node) -> float:
+        weight = bind(node).get("weight")
+        name = network.graph.state_names.get(getattr(weight, "name", ""), "")
+        return places.get(name, 0) * float(np.prod(shapes[name])) if name in places else 0.0
+
+    cost = 0.0
+    for plan in plans:
+        run = sum(macs(n) for n in plan.steps)
+        if plan.direct is not None:
+            run += macs(plan.direct.node) / len(plan.direct.labels)
+        cost += run * len(plan.units)
+    return cost / total / sum(len(p.units) for p in plans)

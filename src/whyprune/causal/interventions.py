@@ -1,0 +1,111 @@
+"""Interventions do(unit := v): which value every reader of a unit's channels sees instead of the true one.
+
+`zero`: nothing. `mean`: the channel's mean over images and places. `resample`: the channel of another image.
+`carried`: the best linear prediction of the channel from the channels that stay, at the same place; what is then
+missing is the unit's *unique* effect, what nobody else can carry.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, fx
+
+from whyprune.data.batches import Batch
+from whyprune.errors import InputError
+from whyprune.structure.replay import Replay
+from whyprune.structure.rules.base import Reader
+
+InterventionValue = Literal["zero", "mean", "resample", "carried"]
+RIDGE = 1e-6
+
+
+def checked(value: str) -> InterventionValue:
+    """The intervention of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if value not in get_args(InterventionValue):
+        raise InputError(f"no intervention {value!r}: choose from {', '.join(get_args(InterventionValue))}")
+    return value  # type: ignore[return-value]
+
+
+@dataclass
+class Moments:
+    """First and second moments of the channels that one reader sees, over images and places (float64)."""
+
+    count: int
+    total: Tensor
+    products: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean per channel, (C,)."""
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """(C, C)."""
+        return self.products / self.count - torch.outer(self.mean, self.mean)
+
+    def prediction(self, unit: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients (len(unit), C) and intercepts (len(unit),) that predict channels `unit` from all others.
+
+        Ridge regression on the covariance; the ridge is relative to the channels' mean variance.
+        """
+        covariance = self.covariance
+        channels = len(covariance)
+        stay = torch.ones(channels, dtype=torch.bool)
+        stay[unit] = False
+        coefficients = torch.zeros(len(unit), channels, dtype=torch.float64)
+        if stay.any():
+            inner = covariance[stay][:, stay]
+            ridge = RIDGE * inner.diagonal().mean().clamp_min(1e-12)
+            solved = torch.linalg.solve(inner + ridge * torch.eye(len(inner), dtype=inner.dtype), covariance[stay][:, unit])
+            coefficients[:, stay] = solved.T
+        return coefficients, self.mean[unit] - coefficients @ self.mean
+
+
+@dataclass
+class Intervention:
+    """An intervention value, with what it must know of the calibration images."""
+
+    value: InterventionValue
+    moments: dict[fx.Node, Moments] = field(default_factory=dict)
+
+    def fit(self, replay: Replay, batches: Iterable[Batch]) -> "Intervention":
+        """Gathers moments of every tensor that a reader sees, where the value needs them."""
+        if self.value not in ("mean", "carried"):
+            return self
+        data = {r.data: r.dim for r in replay.network.readers}
+        for batch in batches:
+            values = replay.run(batch, keep=data)
+            for node, dim in data.items():
+                self._gather(node, values[node], dim)
+        return self
+
+    def _gather(self, node: fx.Node, value: Tensor, dim: int) -> None:
+        rows = value.movedim(dim, -1).flatten(0, -2)
+        total, products = rows.sum(dim=0, dtype=torch.float64), (rows.T @ rows).double()
+        if node in self.moments:
+            held = self.moments[node]
+            self.moments[node] = Moments(held.count + len(rows), held.total + total, held.products + products)
+        else:
+            self.moments[node] = Moments(len(rows), total, products)
+
+    def change(self, reader: Reader, value: Tensor, unit: Tensor) -> Tensor:
+        """v - u for the channels `unit` (positions along `reader.dim`), with `value`'s other dimensions."""
+        current = value.index_select(reader.dim, unit)
+        if self.value == "zero":
+            return -current
+        if self.value == "resample":
+            return current.roll(1, dims=0) - current
+        shape = [1] * value.dim()
+        shape[reader.dim] = len(unit)
+        if self.value == "mean":
+            return self.moments[reader.data].mean[unit].to(value.dtype).reshape(shape) - current
+        coefficients, intercepts = self.moments[reader.data].prediction(unit)
+        predicted = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim])).movedim(0, reader.dim)
+        return predicted + intercepts.to(value.dtype).reshape(shape) - current

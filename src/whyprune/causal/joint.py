@@ -1,0 +1,75 @@
+"""The joint effect of a whole set of removals, measured on the real network."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import nn
+
+from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.data.batches import Batch, as_batches
+from whyprune.errors import InputError
+from whyprune.structure.network import Network
+from whyprune.structure.replay import Replay
+from whyprune.structure.units import Unit
+
+
+@dataclass(frozen=True)
+class Joint:
+    """E[Y | the network lacks S] - E[Y], with a 95% t-interval over images."""
+
+    outcome: str
+    mean: float
+    standard_error: float
+    images: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% t-interval."""
+        half = float(stats.t.ppf(0.975, max(self.images - 1, 1))) * self.standard_error
+        return self.mean - half, self.mean + half
+
+
+def joint_effect(
+    network: Network,
+    data: Iterable[Any],
+    pruned: nn.Module,
+    units: Sequence[Unit],
+    *,
+    outcome: Outcome | str | None = None,
+    reference: Iterable[Any] | None = None,
+) -> Joint:
+    """Measures the joint effect of removing `units`, in the state in which `pruned` is (repaired or not).
+
+    Args:
+        network: the traced original.
+        data: images to measure on; for an honest number, images the plan was not made from.
+        pruned: the network without `units`.
+        units: what it lacks.
+        outcome: what harm is (default `LogitShift`).
+        reference: images that fix the outcome's scale (default: `data`).
+
+    Raises:
+        InputError: fewer than two images.
+    """
+    batches = list(as_batches(data, network.positional))
+    if sum(map(len, batches)) < 2:
+        raise InputError("at least 2 images are needed to measure a joint effect with an interval")
+    dense, small = Replay(network), Replay(network, pruned, units)
+    measured = fitted(outcome, dense, batches if reference is None else as_batches(reference, network.positional))
+    harms = []
+    for batch in batches:
+        target = dense.logits(batch)
+        harm = measured(small.logits(batch), target, batch.labels) - measured(target, target, batch.labels)
+        harms.append(harm.double().numpy())
+    values = np.concatenate(harms)
+    error = float(values.std(ddof=1) / np.sqrt(len(values)))
+    return Joint(measured.name, float(values.mean()), error, len(values))
+
+
+def fitted(outcome: Outcome | str | None, dense: Replay, batches: Iterable[Batch]) -> Outcome:
+    """The outcome with what it must know of the dense network."""
+    return as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))

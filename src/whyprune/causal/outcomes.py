@@ -1,0 +1,192 @@
+"""Outcomes: what an intervention is judged by, one number per image, higher meaning more harm.
+
+An outcome is called with the logits under the intervention, the dense network's logits on the same images and, where
+it needs them, labels. `fit` gives it what it must know of the dense network once, on the calibration images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from whyprune.errors import InputError
+
+OutcomeFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@runtime_checkable
+class Outcome(Protocol):
+    """The contract of an outcome; `name` identifies it in results."""
+
+    name: str
+    needs_labels: bool
+
+    def fit(self, dense: Tensor) -> "Outcome":
+        """The outcome, knowing the dense logits (N, K) of the calibration images."""
+        ...
+
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+        """Harm per image, (B,), from logits (B, K), dense logits (B, K) and labels (B,)."""
+        ...
+
+
+def centred(logits: Tensor) -> Tensor:
+    """Logits less their mean over classes: what softmax and argmax can see of them."""
+    return logits - logits.mean(dim=-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class LogitShift:
+    """Squared distance of centred logits to the dense network's, over the variance of the dense logits.
+
+    0 means unchanged; 1 means as far off as two images' logits are from their mean. Needs no labels. It stays
+    informative on images the network was trained on, where cross-entropy and KL divergence are saturated.
+    """
+
+    scale: float | None = None
+    name: str = "logit-shift"
+    needs_labels: bool = False
+
+    def fit(self, dense: Tensor) -> "LogitShift":
+        """Takes the scale from the dense logits."""
+        flat = centred(dense.double())
+        spread = float((flat - flat.mean(dim=0)).square().sum(dim=-1).mean())
+        if not spread > 0:
+            raise InputError("the dense network gives the same logits for every calibration image: it has no outcome")
+        return replace(self, scale=spread)
+
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+        """Harm per image."""
+        if self.scale is None:
+            raise InputError("LogitShift has no scale yet: call fit with the dense logits first")
+        return (centred(logits) - centred(dense)).square().sum(dim=-1) / self.scale
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of the labels, in nats."""
+
+    name: str = "cross-entropy"
+    needs_labels: bool = True
+
+    def fit(self, dense: Tensor) -> "CrossEntropy":
+        """Needs nothing of the dense network."""
+        return self
+
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+        """Harm per image."""
+        return F.cross_entropy(logits, _given(labels, self.name), reduction="none")
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How far the label's logit is behind the best other one: the classification margin with its sign turned."""
+
+    name: str = "margin"
+    needs_labels: bool = True
+
+    def fit(self, dense: Tensor) -> "Margin":
+        """Needs nothing of the dense network."""
+        return self
+
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+        """Harm per image."""
+        own = _given(labels, self.name).unsqueeze(-1)
+        others = logits.scatter(-1, own, -torch.inf).amax(dim=-1)
+        return others - logits.gather(-1, own).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class PredictionChange:
+    """1 where the predicted class differs from the dense network's, else 0. Needs no labels."""
+
+    name: str = "prediction-change"
+    needs_labels: bool = False
+
+    def fit(self, dense: Tensor) -> "PredictionChange":
+        """Needs nothing of the dense network."""
+        return self
+
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+        """Harm per image."""
+        return (logits.argmax(dim=-1) != dense.argmax(dim=-1)).to(logits.dtype)
+
+
+@dataclass(frozen=True)
+class ClassLogit:
+    """How far the centred logit of one class falls below the dense network's. Needs no labels."""
+
+    index: int
+    needs_labels: bool = False
+
+    @property
+    def name(self) -> str:
+        """`class-logit-K`."""
+        return f"class-logit-{self.index}"
+
+    def fit(self, dense: Tensor) -> "ClassLogit":
+        """Checks that the class exists."""
+        if not 0 <= self.index < dense.shape[-1]:
+            raise InputError(f"class {self.index} does not exist: the network has {dense.shape[-1]} classes")
+        return self
+
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+        """Harm per image."""
+        return (centred(dense) - centred(logits))[..., self.index]
+
+
+@dataclass(frozen=True)
+class _Custom:
+    """A user's function as an outcome."""
+
+    function: OutcomeFunction
+    needs_labels: bool = False
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    def fit(self, dense: Tensor) -> "_Custom":
+        return self
+
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+        harm = self.function(logits, dense, labels)
+        if harm.shape != logits.shape[:1]:
+            raise InputError(f"outcome {self.name} gave shape {tuple(harm.shape)}: give one number per image")
+        return harm
+
+
+OUTCOMES: dict[str, Callable[[], Outcome]] = {
+    "logit-shift": LogitShift,
+    "cross-entropy": CrossEntropy,
+    "margin": Margin,
+    "prediction-change": PredictionChange,
+}
+
+
+def as_outcome(outcome: Outcome | str | OutcomeFunction | None) -> Outcome:
+    """An outcome from itself, its name or a function `(logits, dense logits, labels) -> harm per image`.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if outcome is None:
+        return LogitShift()
+    if isinstance(outcome, str):
+        if outcome not in OUTCOMES:
+            raise InputError(f"no outcome named {outcome!r}: choose from {', '.join(OUTCOMES)}, or give a function")
+        return OUTCOMES[outcome]()
+    if isinstance(outcome, Outcome):
+        return outcome
+    if callable(outcome):
+        return _Custom(outcome)
+    raise InputError(f"an outcome is a name or a function, not a {type(outcome).__name__}")
+
+
+def _given(labels: Tensor | None, name: str) -> Tensor:
+    if labels is None:
+        raise InputError(f"outcome {name} needs labels: give (inputs, labels) batches, or outcome='logit-shift'")
+    return labels

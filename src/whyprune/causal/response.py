@@ -1,0 +1,218 @@
+"""Response curves: for every group, width -> measured effect of keeping its best units, repaired locally.
+
+Groups read by one layer: channels go by elimination and that layer is refitted at every width. Groups read by many (a
+residual stream): units go by their single effect, and every reader sees the best linear prediction of what is gone.
+Either way the effect is measured on the network's output, on images that the refit has not seen.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from whyprune.causal.effects import ResponseCurve
+from whyprune.causal.elimination import Elimination, eliminate
+from whyprune.causal.exact import edits, exact_effects
+from whyprune.causal.interventions import Intervention
+from whyprune.causal.joint import fitted
+from whyprune.causal.outcomes import Outcome
+from whyprune.data.batches import Batch, as_batches
+from whyprune.progress import Progress
+from whyprune.repair.lockstep import Side, schedule
+from whyprune.repair.gather import rows_for
+from whyprune.repair.rows import layout
+from whyprune.repair.targets import Target, targets
+from whyprune.structure.network import Network
+from whyprune.structure.replay import Replay, Values
+from whyprune.structure.rules.base import Reader, bind
+from whyprune.structure.units import Group, Unit
+
+KEPT_SHARES = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
+CHUNK = 128
+"""The share of a group's width at which its effect is measured; 0 stands for a single unit."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One group with the units it still has."""
+
+    group: Group
+    units: tuple[Unit, ...]
+    readers: tuple[Reader, ...]
+    job: Target | None
+
+
+def response_curves(
+    network: Network,
+    fit: Iterable[Any],
+    measure: Iterable[Any],
+    *,
+    outcome: Outcome | str | None = None,
+    model: nn.Module | None = None,
+    removed: Sequence[Unit] = (),
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, ResponseCurve]:
+    """Group name -> its response curve, conditional on the units already removed.
+
+    Args:
+        network: a traced model.
+        fit: batches for local refits.
+        measure: other batches, on which effects are measured.
+        outcome: what harm is (default `LogitShift`).
+        model: the network without `removed`, as repaired so far.
+        removed: the units it lacks.
+        seed: of sampled output places.
+        progress: show a progress bar.
+    """
+    replay = Replay(network, model, removed)
+    seen = list(as_batches(measure, network.positional))
+    dense = Replay(network)
+    measured = fitted(outcome, dense, seen)
+    bench = _Bench(replay, dense, seen, measured)
+    cases = _cases(replay)
+    curves: dict[str, ResponseCurve] = {}
+    with Progress(progress) as bars:
+        bar = bars.add("Measuring response curves", len(cases))
+        for case, path in _paths(network, replay, cases, list(as_batches(fit, network.positional)), seed):
+            curves[case.group.name] = bench.single_reader(case, path)
+            bars.advance(bar)
+        streams = [c for c in cases if c.job is None]
+        if streams:
+            value = Intervention("carried").fit(replay, as_batches(fit, network.positional))
+            singles = exact_effects(
+                network, seen, outcome=measured, intervention="carried", model=model, removed=removed,
+                units=[u for c in streams for u in c.units],
+            ).by_unit()
+            for case in streams:
+                curves[case.group.name] = bench.many_readers(case, singles, value)
+                bars.advance(bar)
+    return curves
+
+
+def _cases(replay: Replay) -> list[_Case]:
+    order = schedule(replay, late=lambda n: layout(n) is not None)
+    jobs = {job.node: job for job in targets(replay, order)}
+    cases = []
+    for group in replay.network.groups:
+        units = tuple(u for u in group.units if u.label not in replay.gone)
+        if len(units) < 2:
+            continue
+        readers = tuple(replay.readers(units))
+        job = jobs.get(readers[0].node) if len(readers) == 1 else None
+        if readers:
+            cases.append(_Case(group, units, readers, job))
+    return cases
+
+
+def _kept_counts(case: _Case) -> list[int]:
+    """Kept counts of removable units, descending, the full width first."""
+    full = len(case.units)
+    return sorted({full, *(max(1, round(full * share)) for share in KEPT_SHARES)}, reverse=True)
+
+
+def _paths(
+    network: Network, replay: Replay, cases: Sequence[_Case], batches: Sequence[Batch], seed: int
+) -> Iterable[tuple[_Case, Elimination]]:
+    """Runs dense and pruned in lock-step and eliminates channels at every group with one reader."""
+    order = schedule(replay, late=lambda n: layout(n) is not None)
+    by_node = {case.job.node: case for case in cases if case.job is not None}
+    jobs = [case.job for node in order for case in [by_node.get(node)] if case is not None and case.job is not None]
+    generator = torch.Generator().manual_seed(seed)
+    dense = Side(Replay(network), batches, order, pinned={j.aim for j in jobs})
+    pruned = Side(replay, batches, order)
+    for job in jobs:
+        case = by_node[job.node]
+        weight, _ = replay.parameters_of(job.node)
+        x, target, offset = rows_for(dense, pruned, job, weight.flatten(1).shape[1], generator)
+        aim = target if offset is None else target - offset
+        yield case, eliminate(x, aim, _features(replay, case, weight), _kept_counts(case))
+
+
+def _features(replay: Replay, case: _Case, weight: Tensor) -> list[Tensor]:
+    """Feature indices of every unit in the reader's flattened weight."""
+    kernel = int(np.prod(weight.shape[2:], dtype=np.int64))
+    places = [replay.positions(case.readers[0].labels, [u]) for u in case.units]
+    return [(p[:, None] * kernel + torch.arange(kernel)).flatten() for p in places]
+
+
+class _Bench:
+    """Measures harm behind changed readers, from values kept of one plain run."""
+
+    def __init__(self, replay: Replay, dense: Replay, batches: Sequence[Batch], outcome: Outcome) -> None:
+        self.replay = replay
+        self.outcome = outcome
+        self.batches = [b[slice(i, i + CHUNK)] for b in batches for i in range(0, len(b), CHUNK)]
+        self.targets = [dense.logits(b) for b in self.batches]
+        self.plain = [
+            outcome(replay.logits(b), z, b.labels) for b, z in zip(self.batches, self.targets, strict=True)
+        ]
+
+    def single_reader(self, case: _Case, path: Elimination) -> ResponseCurve:
+        """The curve of a group that one layer reads."""
+        reader = case.readers[0]
+        steps = [n for n in self.replay.behind({reader.node}) if n is not reader.node]
+        keep = self.replay.frontier(steps) | {reader.data}
+        places = [self.replay.positions(reader.labels, [u]) for u in case.units]
+        always = _rest(places, int((~np.isin(reader.labels, list(self.replay.gone))).sum()))
+        counts = _kept_counts(case)
+        harms: list[list[Tensor]] = [[] for _ in counts[1:]]
+        for index, batch in enumerate(self.batches):
+            values = self.replay.run(batch, keep=keep)
+            for harm, count in zip(harms, counts[1:], strict=True):
+                kept, weight, bias = path.weights[count]
+                channels = torch.cat([places[c] for c in kept] + [always]).sort().values
+                out = _apply(self.replay, reader, values[reader.data].index_select(reader.dim, channels), weight, bias)
+                harm.append(self._harm(index, self.replay.resume({**values, reader.node: out}, steps)))
+        order = [case.units[c].name for c in path.order]
+        return self._curve(case, order, counts, harms)
+
+    def many_readers(self, case: _Case, singles: dict[str, float], value: Intervention) -> ResponseCurve:
+        """The curve of a group that several layers read."""
+        ranked = sorted(case.units, key=lambda u: singles[u.name])
+        steps = self.replay.behind({r.node for r in case.readers})
+        keep = self.replay.frontier(steps)
+        counts = _kept_counts(case)
+        harms: list[list[Tensor]] = [[] for _ in counts[1:]]
+        for index, batch in enumerate(self.batches):
+            values = self.replay.run(batch, keep=keep)
+            for harm, count in zip(harms, counts[1:], strict=True):
+                gone = ranked[: len(ranked) - count]
+                change = edits(self.replay, case.readers, [gone], value)
+                harm.append(self._harm(index, self.replay.resume(values, steps, change)))
+        return self._curve(case, [u.name for u in ranked[: len(ranked) - counts[-1]]], counts, harms)
+
+    def _harm(self, index: int, logits: Tensor) -> Tensor:
+        return self.outcome(logits, self.targets[index], self.batches[index].labels) - self.plain[index]
+
+    def _curve(
+        self, case: _Case, order: Sequence[str], counts: Sequence[int], harms: Sequence[Sequence[Tensor]]
+    ) -> ResponseCurve:
+        samples = [torch.cat(list(h)).double().numpy() for h in harms]
+        return ResponseCurve(
+            group=case.group.name,
+            order=tuple(order),
+            removed=np.array([counts[0] - c for c in counts], dtype=np.int64),
+            effect=np.array([0.0, *(s.mean() for s in samples)]),
+            standard_error=np.array([0.0, *(s.std(ddof=1) / np.sqrt(len(s)) for s in samples)]),
+        )
+
+
+def _rest(places: Sequence[Tensor], channels: int) -> Tensor:
+    stays = torch.ones(channels, dtype=torch.bool)
+    stays[torch.cat(list(places))] = False
+    return stays.nonzero().flatten()
+
+
+def _apply(replay: Replay, reader: Reader, data: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The reader's output from fewer channels with refitted weights."""
+    full, _ = replay.parameters_of(reader.node)
+    if full.dim() == 2:
+        return F.linear(data, weight, bias)
+    bound = bind(reader.node)
+    shaped = weight.reshape(full.shape[0], -1, *full.shape[2:])
+    return F.conv2d(data, shaped, bias, bound["stride"], bound["padding"], bound["dilation"])

@@ -1,0 +1,55 @@
+"""Running a network as it will be used: evaluation mode, no gradients, one clear error."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from whyprune.data.batches import Batch
+from whyprune.devices.base import Network
+from whyprune.errors import InputError
+
+
+@contextmanager
+def evaluation_mode(networks: Iterable[Network]) -> Iterator[None]:
+    """Every module in evaluation mode; each submodule's own mode comes back after."""
+    modules = [m for network in networks if isinstance(network, nn.Module) for m in network.modules()]
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, training in zip(modules, modes, strict=True):
+            module.training = training
+
+
+@contextmanager
+def evaluating(networks: Iterable[Network]) -> Iterator[None]:
+    """Evaluation mode and no gradients."""
+    with evaluation_mode(networks), torch.inference_mode():
+        yield
+
+
+def call(network: Network, batch: Batch, name: str = "the network") -> Any:
+    """The network's output on a batch.
+
+    Raises:
+        InputError: the network rejects these inputs (their number, names, shapes or types).
+    """
+    try:
+        return network(*batch.args, **batch.kwargs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = [f"{tuple(t.shape)} {t.dtype}" for t in batch.tensors()]
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{name} failed on inputs {', '.join(shapes)}: {reason}; give inputs as its forward takes them"
+        ) from error
+
+
+def device_of(network: Network) -> torch.device:
+    """Where the network's parameters are; the CPU for one without parameters."""
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    return next((p.device for p in parameters), torch.device("cpu"))

@@ -1,0 +1,90 @@
+"""`estimate`: effects or scores of every unit, by the name of a method."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from whyprune.causal.effects import Effects
+from whyprune.causal.exact import exact_effects
+from whyprune.causal.outcomes import Outcome
+from whyprune.causal.response import response_curves
+from whyprune.criteria import magnitude, random_scores, taylor
+from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.errors import InputError
+from whyprune.structure.network import Network
+from whyprune.structure.units import Unit
+
+ScoreFunction = Callable[[Network, Iterable[Any], Outcome | str | None, int], Effects]
+
+CRITERIA: dict[str, ScoreFunction] = {
+    "random": lambda network, data, outcome, seed: random_scores(network, seed=seed),
+    "magnitude-l1": lambda network, data, outcome, seed: magnitude(network, order=1),
+    "magnitude-l2": lambda network, data, outcome, seed: magnitude(network, order=2),
+    "taylor": lambda network, data, outcome, seed: taylor(network, data, outcome=outcome, seed=seed),
+}
+MEASURED = ("exact", "curves")
+METHODS = (*MEASURED, *CRITERIA)
+
+
+def estimate(
+    network: Network,
+    data: Iterable[Any],
+    *,
+    method: str = "exact",
+    outcome: Outcome | str | None = None,
+    intervention: str = "zero",
+    units: Sequence[Unit | str] | None = None,
+    per_image: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> Effects:
+    """Estimates what removing each unit does to the outcome.
+
+    Args:
+        network: a traced model.
+        data: batches (tensors, tuples or dicts); labels only if the outcome needs them.
+        method: `exact` (interventional effects with intervals), `curves` (exact effects and response curves per
+            group), or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`.
+        outcome: what harm is: `logit-shift` (default), `cross-entropy`, `margin`, `prediction-change`, or a function.
+        intervention: `zero`, `mean`, `resample` or `carried` (exact effects only).
+        units: which units (exact effects only; default all).
+        per_image: keep individual effects (exact effects only).
+        seed: of everything drawn.
+        progress: show progress bars.
+
+    Raises:
+        InputError: an unknown name, missing labels, too few images.
+    """
+    if method in CRITERIA:
+        return CRITERIA[method](network, data, outcome, seed)
+    if method not in MEASURED:
+        raise InputError(f"no method named {method!r}: choose from {', '.join(METHODS)}")
+    batches = list(as_batches(data, network.positional))
+    effects = exact_effects(
+        network,
+        batches,
+        outcome=outcome,
+        intervention=intervention,
+        units=units,
+        per_image=per_image,
+        progress=progress,
+    )
+    if method == "exact":
+        return effects
+    fit, measure = split_images(batches)
+    curves = response_curves(network, fit, measure, outcome=outcome, seed=seed, progress=progress)
+    return replace(effects, curves=curves, method="curves")
+
+
+def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 256) -> tuple[list[Batch], list[Batch]]:
+    """(the rest, the first images): the first go to measuring, a third of all but at most `most`.
+
+    Raises:
+        InputError: fewer than six images.
+    """
+    total = sum(len(b) for b in batches)
+    if total < 6:
+        raise InputError(f"{total} images of data: at least 6 are needed to fit and to measure on different ones")
+    measured = max(2, min(most, int(total * share)))
+    first, rest = cut_images(batches, measured)
+    return rest, first

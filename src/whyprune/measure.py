@@ -1,0 +1,125 @@
+"""Puts together what a run measured: cost, accuracy, latency, machine."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from whyprune.devices import Accuracy, latency_ratio, library_versions, machine_state, measure_latency
+from whyprune.recovery import RecoveryResult
+from whyprune.results import (
+    GroupSummary,
+    LatencyMs,
+    LatencyRatio,
+    NetworkMeasurement,
+    RefusalSummary,
+    RunResult,
+)
+from whyprune.stage import Stage
+from whyprune.structure.network import Network
+from whyprune.structure.plan import Plan
+
+LATENCY_SECONDS = 6.0
+LATENCY_REPEATS = 200
+
+
+def measured_run(
+    network: Network,
+    stage: Stage,
+    final: nn.Module,
+    recovered: RecoveryResult | None,
+    after: Accuracy | None,
+    *,
+    timings: Mapping[str, float],
+    seed: int,
+    latency: bool,
+) -> RunResult:
+    """The record of a whole run."""
+    record, plan = stage.record, stage.plan
+    dense_cost = network.cost()
+    times, ratio = _latency(network, final, seed) if latency else ({}, None)
+    accuracy_after = record.accuracy_after.model_copy(
+        update={"recovery": None if after is None else after.top1_percent}
+    )
+    top1 = [v for v in (accuracy_after.recovery, accuracy_after.repair, accuracy_after.removal) if v is not None]
+    return RunResult(
+        asked=record.asked,
+        dense=NetworkMeasurement(
+            top1_percent=record.dense_top1_percent,
+            top1_interval_percent=record.dense_top1_interval_percent,
+            macs=dense_cost.macs,
+            params=dense_cost.params,
+            bytes=dense_cost.bytes,
+            latency_p50_ms=_p50(times.get("dense")),
+            latency=times.get("dense"),
+        ),
+        pruned=NetworkMeasurement(
+            top1_percent=top1[0] if top1 else None,
+            top1_interval_percent=record.repaired_top1_interval_percent if after is None else after.interval_percent,
+            macs=plan.macs,
+            params=plan.params,
+            bytes=plan.bytes,
+            latency_p50_ms=_p50(times.get("pruned")),
+            latency=times.get("pruned"),
+        ),
+        latency_ratio=ratio,
+        accuracy_after=accuracy_after,
+        joint_effect=record.joint_effect,
+        verify=record.verify,
+        groups=group_summaries(network, plan),
+        refusals=[RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals],
+        recovery=[] if recovered is None else list(recovered.history),
+        normalization=record.asked.get("normalization"),
+        seeds={"seed": seed},
+        versions=library_versions(),
+        machine=machine_state(),
+        timings_s=dict(timings),
+        notes=record.notes,
+    )
+
+
+def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSummary]:
+    """Widths and MACs per group; MACs of a group are those of the layers that its channels are written or read by."""
+    gone = {} if plan is None else plan.removed_per_group()
+    sizes = {(e.parameter, e.axis): len(e.indices) for e in plan.removed} if plan is not None else {}
+    places = dict(network.cost.products)
+
+    def macs(parameters: set[str], removed: Mapping[tuple[str, int], int]) -> int:
+        total = 0
+        for name in parameters & places.keys():
+            product = places[name]
+            for axis, size in enumerate(network.cost.shapes[name]):
+                product *= size - removed.get((name, axis), 0)
+            total += product
+        return total
+
+    summaries = []
+    for group in network.groups:
+        parameters = {parameter for parameter, _, _ in group.axes}
+        summaries.append(
+            GroupSummary(
+                name=group.name,
+                width=len(group.units),
+                kept=len(group.units) - gone.get(group.name, 0),
+                removable=len(group.units),
+                axes=[f"{parameter}[{axis}]" for parameter, axis, _ in group.axes],
+                macs_before=macs(parameters, {}),
+                macs_after=macs(parameters, sizes),
+            )
+        )
+    return summaries
+
+
+def _latency(network: Network, final: nn.Module, seed: int) -> tuple[dict[str, LatencyMs], LatencyRatio]:
+    measured = measure_latency(
+        {"dense": network.model, "pruned": final},
+        network.example,
+        repeats=LATENCY_REPEATS,
+        seconds=LATENCY_SECONDS,
+        threads=1,
+    )
+    ratio = latency_ratio(measured.samples_ms["dense"], measured.samples_ms["pruned"], seed)
+    return measured.latency, ratio
+
+
+def _p50(latency: LatencyMs | None) -> float | None:
+    return None if latency is None else latency.p50_ms

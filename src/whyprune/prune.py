@@ -1,0 +1,304 @@
+"""`prune`: trace, estimate, allocate, remove, repair, verify, recover, measure, explain; top to bottom."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from whyprune.allocation import Budget, allocate
+from whyprune.calibration import Augment, Calibration, calibrate
+from whyprune.causal.effects import Effects
+from whyprune.causal.joint import joint_effect
+from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.data.batches import cut_images
+from whyprune.devices import Accuracy, accuracy
+from whyprune.errors import InputError
+from whyprune.estimate import METHODS, estimate
+from whyprune.measure import measured_run
+from whyprune.recovery import Recovery, RecoveryResult, recover
+from whyprune.repair import reestimate_batch_norm, repair
+from whyprune.result import Result
+from whyprune.results import AccuracyAfter, JointEffect
+from whyprune.rounds import prune_in_rounds
+from whyprune.stage import Stage, StageRecord, load_stage, save_stage
+from whyprune.structure.network import Network
+from whyprune.structure.plan import Plan
+from whyprune.structure.remove import remove
+from whyprune.structure.trace import trace
+from whyprune.structure.verify import verify
+
+REPAIRS = ("refit", "batch-norm", "none")
+CAUSAL = "causal"
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How `prune` goes about it; the defaults are good.
+
+    Attributes:
+        allocation: `uniform`, `global` or `curves`; None picks by method. `causal` has its own.
+        repair: `refit` (closed form), `batch-norm` (statistics only) or `none`.
+        views: augmented views of every calibration image in the final repair.
+        effect_images: images on which single effects of all units are measured.
+        ignore: names of groups or modules whose channels are kept.
+        latency: measure latency on this machine.
+    """
+
+    allocation: str | None = None
+    repair: str = "refit"
+    views: int = 4
+    effect_images: int = 128
+    ignore: tuple[str, ...] = ()
+    latency: bool = True
+
+    def __post_init__(self) -> None:
+        if self.repair not in REPAIRS:
+            raise InputError(f"no repair named {self.repair!r}: choose from {', '.join(REPAIRS)}")
+        if self.views < 1 or self.effect_images < 2:
+            raise InputError(f"views={self.views}, effect_images={self.effect_images}: give at least 1 and 2")
+
+
+@dataclass
+class _Run:
+    """What every step of one run shares."""
+
+    network: Network
+    calibration: Calibration
+    outcome: Outcome
+    settings: Settings
+    seed: int
+    progress: bool
+    test: Iterable[Any] | None
+    timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Times a step."""
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def accuracy(self, model: nn.Module, name: str) -> Accuracy | None:
+        """Top-1 on the test data, if there is any."""
+        if self.test is None:
+            return None
+        with self.step("measure accuracy"):
+            return accuracy(model, self.test, progress=self.progress, description=f"Accuracy {name}")
+
+
+def prune(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    budget: Budget,
+    example_inputs: Any,
+    method: str = CAUSAL,
+    outcome: Outcome | str | None = None,
+    recovery: Recovery | None = None,
+    recovery_data: Any = None,
+    test: Iterable[Any] | None = None,
+    augment: Augment | None = None,
+    settings: Settings | None = None,
+    workspace: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    asked: dict[str, Any] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Result:
+    """Prunes a trained network to a budget, proves the removal right, repairs it, measures it, and says why.
+
+    Args:
+        model: a trained network in evaluation mode; it is never changed.
+        data: calibration batches: tensors, tuples or dicts; about 1,024 images. Labels only if the outcome needs them.
+        budget: what the result may cost.
+        example_inputs: a tensor, a tuple or a dict of inputs to trace the model on.
+        method: `causal` (rounds of measured response curves), `exact`, `curves`, or a criterion to compare with:
+            `random`, `magnitude-l1`, `magnitude-l2`, `taylor`.
+        outcome: what harm is; default `logit-shift`, which needs no labels.
+        recovery: fine-tune afterwards; needs labelled `recovery_data` (default: `data`).
+        recovery_data: labelled training batches or a dataset.
+        test: labelled batches for top-1 accuracy, never used for any decision.
+        augment: (images, generator) -> images; gives the repair more views of the calibration images.
+        settings: how to go about it.
+        workspace: folder for finished stages and the recovery's checkpoints.
+        resume: go on from what is in `workspace`.
+        asked: further facts to record of what was asked for.
+        seed: of everything drawn; the same seed on the same machine gives the same plan.
+        progress: show progress bars.
+
+    Raises:
+        InputError: data or settings that cannot be used; a model in training mode.
+        TraceError: the model cannot be captured.
+        BudgetError: no plan meets the budget; the message has the smallest reachable value.
+        VerificationError: the removal cannot be proven right.
+    """
+    settings = settings or Settings()
+    if method not in (CAUSAL, *METHODS):
+        raise InputError(f"no method named {method!r}: choose from {', '.join((CAUSAL, *METHODS))}")
+    start = time.perf_counter()
+    network = _restricted(trace(model, example_inputs), settings.ignore)
+    calibration = calibrate(data, network.positional, augment, seed)
+    run = _Run(network, calibration, as_outcome(outcome), settings, seed, progress, test)
+    run.timings["trace"] = time.perf_counter() - start
+    facts = _asked(model, budget, method, run, recovery, asked)
+    folder = None if workspace is None else Path(workspace)
+
+    stage = load_stage(model, folder, facts) if resume and folder is not None else None
+    if stage is None:
+        stage = _compress(run, budget, method, facts)
+        if folder is not None and recovery is not None:
+            save_stage(stage, folder)
+    else:
+        run.timings = dict(stage.record.timings_s)
+    recovered = _recover(run, stage, recovery, data if recovery_data is None else recovery_data, folder, resume)
+    final = stage.model if recovered is None else recovered.model
+    after = run.accuracy(final, "after recovery") if recovered is not None else None
+    measurements = measured_run(
+        network, stage, final, recovered, after, timings=run.timings, seed=seed, latency=settings.latency
+    )
+    return Result(final, stage.plan, stage.effects, measurements, network)
+
+
+def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> Stage:
+    """Everything up to repair."""
+    network = run.network
+    dense = run.accuracy(network.model, "of the dense network")
+    plan, effects, planned = _plan(run, budget, method)
+    with run.step("remove"):
+        bare = remove(network, plan.units)
+    with run.step("verify"):
+        proof = verify(network, bare, plan.units, run.calibration.fit, seed=run.seed)
+    bare_accuracy = run.accuracy(bare, "after removal")
+    units = network.select(plan.units)
+    audit = run.calibration.audit
+    with run.step("repair"):
+        repaired = _repair(run, planned if planned is not None else bare, plan)
+    with run.step("measure joint effect"):
+        removal = joint_effect(network, audit, bare, units, outcome=run.outcome)
+        joint = joint_effect(network, audit, repaired, units, outcome=run.outcome)
+    repaired_accuracy = None if run.settings.repair == "none" else run.accuracy(repaired, "after repair")
+    last = repaired_accuracy or bare_accuracy
+    record = StageRecord(
+        asked=facts,
+        verify=proof,
+        joint_effect=JointEffect(
+            outcome=joint.outcome,
+            predicted=plan.predicted,
+            measured=joint.mean,
+            interval=joint.interval,
+            after_removal=removal.mean,
+            images=joint.images,
+        ),
+        accuracy_after=AccuracyAfter(removal=_top1(bare_accuracy), repair=_top1(repaired_accuracy)),
+        dense_top1_percent=_top1(dense),
+        dense_top1_interval_percent=None if dense is None else dense.interval_percent,
+        repaired_top1_interval_percent=None if last is None else last.interval_percent,
+        timings_s=run.timings,
+        notes=run.notes,
+    )
+    return Stage(plan, repaired, effects, record)
+
+
+def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Module | None]:
+    """The plan, the effects of all units, and the network as repaired while planning."""
+    few = cut_images(run.calibration.fit, run.settings.effect_images)[0]
+    if method != CAUSAL:
+        with run.step("estimate"):
+            images = few if method == "exact" else run.calibration.fit
+            effects = estimate(
+                run.network, images, method=method, outcome=run.outcome, seed=run.seed, progress=run.progress
+            )
+        with run.step("allocate"):
+            return allocate(run.network, effects, budget, allocation=run.settings.allocation), effects, None
+    with run.step("estimate and allocate in rounds"):
+        rounds = prune_in_rounds(
+            run.network,
+            run.calibration.view,
+            run.calibration.audit,
+            budget,
+            outcome=run.outcome,
+            repairing=run.settings.repair == "refit",
+            seed=run.seed,
+            progress=run.progress,
+        )
+    run.notes += rounds.notes
+    with run.step("estimate single effects"):
+        effects = estimate(run.network, few, outcome=run.outcome, seed=run.seed, progress=run.progress)
+    return rounds.plan, replace(effects, curves=rounds.curves), rounds.model
+
+
+def _repair(run: _Run, pruned: nn.Module, plan: Plan) -> nn.Module:
+    if run.settings.repair == "none":
+        return pruned
+    views = run.calibration.views(range(1_000, 1_000 + run.settings.views))
+    if run.settings.repair == "batch-norm":
+        return reestimate_batch_norm(pruned, views, run.network.positional)
+    return repair(
+        run.network, pruned, plan.units, views, outcome=run.outcome, seed=run.seed, progress=run.progress
+    )
+
+
+def _recover(
+    run: _Run, stage: Stage, recovery: Recovery | None, data: Any, folder: Path | None, resume: bool
+) -> RecoveryResult | None:
+    if recovery is None:
+        return None
+    with run.step("recover"):
+        return recover(
+            stage.model,
+            data,
+            recovery,
+            dense=run.network.model if recovery.distill else None,
+            positional=run.network.positional,
+            seed=run.seed,
+            checkpoint=None if folder is None else folder / CHECKPOINT,
+            resume=resume and folder is not None and (folder / CHECKPOINT).exists(),
+            progress=run.progress,
+        )
+
+
+def _restricted(network: Network, ignore: tuple[str, ...]) -> Network:
+    """The network without the groups that the user wants kept whole."""
+
+    def named(group_name: str, modules: set[str]) -> bool:
+        return any(i == group_name or any(m == i or m.startswith(f"{i}.") for m in modules) for i in ignore)
+
+    if not ignore:
+        return network
+    kept = []
+    for group in network.groups:
+        writers = {p.rpartition(".")[0] for p, axis, _ in group.axes if axis == 0}
+        if not named(group.name, writers):
+            kept.append(group)
+    if len(kept) == len(network.groups):
+        raise InputError(f"nothing is named {', '.join(ignore)}: the groups are {[g.name for g in network.groups]}")
+    return replace(network, groups=tuple(kept))
+
+
+def _asked(
+    model: nn.Module, budget: Budget, method: str, run: _Run, recovery: Recovery | None, more: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "model": type(model).__name__,
+        "budget": str(budget),
+        "method": method,
+        "outcome": run.outcome.name,
+        "calibration_images": run.calibration.images,
+        "repair": run.settings.repair,
+        "allocation": run.settings.allocation,
+        "ignore": list(run.settings.ignore),
+        "recovery": None if recovery is None else recovery.model_dump(mode="json"),
+        "seed": run.seed,
+        **(more or {}),
+    }
+
+
+def _top1(measured: Accuracy | None) -> float | None:
+    return None if measured is None else measured.top1_percent

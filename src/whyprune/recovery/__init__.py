@@ -1,0 +1,7 @@
+"""Fine-tunes the pruned network, with labels and, if asked, with the dense network as its teacher."""
+
+from whyprune.recovery.config import Recovery
+from whyprune.recovery.run import RecoveryResult, recover
+from whyprune.recovery.split import HoldsOut
+
+__all__ = ["HoldsOut", "Recovery", "RecoveryResult", "recover"]

@@ -1,0 +1,36 @@
+"""Re-estimation of batch-norm statistics on calibration images (EagleEye, Li et al., ECCV 2020): no weights change."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from whyprune.data.batches import as_batches
+from whyprune.errors import InputError
+
+
+def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int = 1) -> nn.Module:
+    """A copy of `model` whose batch norms hold the average statistics of `data`; nothing else changes.
+
+    Raises:
+        InputError: there is no data.
+    """
+    tuned = copy.deepcopy(model).eval()
+    norms = [m for m in tuned.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over batches
+        norm.train()
+    count = 0
+    with torch.no_grad():
+        for batch in as_batches(data, positional):
+            batch.call(tuned)
+            count += 1
+    if not count:
+        raise InputError("there is no data to re-estimate batch norm with")
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return tuned.eval()

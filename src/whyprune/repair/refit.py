@@ -1,0 +1,142 @@
+"""Repair: refit what remains, layer by layer, in closed form, so that the pruned stream tracks the dense one.
+
+Layer-wise least squares after channel removal goes back to He, Zhang & Sun (ICCV 2017) and ThiNet (Luo et al., ICCV
+2017). Ours: targets are the dense network's values *after* the residual addition, inputs are the pruned network's
+own, so that errors are corrected instead of piling up; producers are refitted as well as consumers; negative targets
+in front of a ReLU only bound the fit; the ridge shrinks towards the trained weights. No labels, no gradient steps.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.data.batches import Batch, as_batches
+from whyprune.errors import InputError
+from whyprune.progress import Progress
+from whyprune.repair.lockstep import Side, schedule
+from whyprune.repair.gather import rows_for
+from whyprune.repair.rows import layout
+from whyprune.repair.solve import RIDGE, refit
+from whyprune.repair.targets import Target, targets
+from whyprune.repair.writeback import Refitted, write
+from whyprune.structure.network import Network
+from whyprune.structure.replay import Replay
+from whyprune.structure.units import Unit
+
+RELU_PASSES = 5
+BATCH = 128
+
+
+def repair(
+    network: Network,
+    pruned: nn.Module,
+    units: Iterable[Unit | str],
+    data: Iterable[Any],
+    *,
+    outcome: Outcome | str | None = None,
+    ridge: float = RIDGE,
+    relu_passes: int = RELU_PASSES,
+    seed: int = 0,
+    progress: bool = False,
+) -> nn.Module:
+    """Refits every convolution and linear layer of `pruned` towards the dense network's values.
+
+    Args:
+        network: the traced original.
+        pruned: the network without `units`; it is not changed.
+        units: what was removed.
+        data: unlabelled batches; a few hundred images suffice, augmented copies help.
+        outcome: what must not get worse (default `LogitShift`).
+        ridge: pull towards the weights that are there, relative to the features' mean energy.
+        relu_passes: how often a layer in front of a ReLU is solved again with its silent targets relaxed.
+        seed: of the sampled output places.
+        progress: show a progress bar.
+
+    Returns:
+        A repaired copy, or an unchanged copy if the outcome on `data` would have become worse.
+
+    Raises:
+        InputError: there is no data.
+    """
+    chosen = network.select(units)
+    batches = [b[slice(i, i + BATCH)] for b in as_batches(data, network.positional) for i in range(0, len(b), BATCH)]
+    if not batches:
+        raise InputError("there is no data to repair with: give a few hundred unlabelled images")
+    replay = Replay(network, pruned, chosen)
+    order = schedule(replay, late=lambda n: layout(n) is not None)
+    jobs = targets(replay, order)
+    refitted = _run(network, replay, order, jobs, batches, ridge, relu_passes, seed, progress)
+    repaired = copy.deepcopy(pruned)
+    for result in refitted:
+        write(replay, repaired, result)
+    return repaired if _no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
+
+
+def _run(
+    network: Network,
+    replay: Replay,
+    order: Sequence[Any],
+    jobs: Sequence[Target],
+    batches: Sequence[Batch],
+    ridge: float,
+    relu_passes: int,
+    seed: int,
+    progress: bool,
+) -> list[Refitted]:
+    generator = torch.Generator().manual_seed(seed)
+    dense = Side(Replay(network), batches, order, pinned={job.aim for job in jobs})
+    pruned = Side(replay, batches, order)
+    results = []
+    with Progress(progress) as bars:
+        bar = bars.add("Repairing layers", len(jobs))
+        for job in jobs:
+            result = _refit_one(replay, dense, pruned, job, ridge, relu_passes, generator)
+            replay.set_parameters(job.node, result.weight, result.bias)
+            results.append(result)
+            pruned.advance(job.node)
+            bars.advance(bar)
+    return results
+
+
+def _refit_one(
+    replay: Replay,
+    dense: Side,
+    pruned: Side,
+    job: Target,
+    ridge: float,
+    relu_passes: int,
+    generator: torch.Generator,
+) -> Refitted:
+    weight, _ = replay.parameters_of(job.node)
+    flat = weight.flatten(1)
+    x, target, offset = rows_for(dense, pruned, job, flat.shape[1], generator)
+    passes = relu_passes if job.relu else 0
+    new, bias = refit(x, target, offset, flat, ridge=ridge, relu_passes=passes, intercept=job.intercept)
+    response = x @ new.T
+    return Refitted(job.node, new.reshape(weight.shape), bias, response.mean(dim=0), response.var(dim=0))
+
+
+def _no_worse(
+    network: Network,
+    before: nn.Module,
+    after: nn.Module,
+    units: Sequence[Unit],
+    batches: Sequence[Batch],
+    outcome: Outcome | str | None,
+) -> bool:
+    """Whether repair kept its promise on the calibration outcome."""
+    few = batches[:8]
+    dense = Replay(network)
+    reference = [dense.logits(b) for b in few]
+    measured = as_outcome(outcome).fit(torch.cat(reference))
+
+    def harm(model: nn.Module) -> float:
+        replay = Replay(network, model, units)
+        pairs = zip(few, reference, strict=True)
+        return float(torch.cat([measured(replay.logits(b), z, b.labels) for b, z in pairs]).mean())
+
+    return harm(after) <= harm(before)

@@ -1,0 +1,59 @@
+"""Closed-form refits: ridge regression towards the weights that are there, aware of a following ReLU."""
+
+import torch
+from torch import Tensor
+
+RIDGE = 1e-3
+
+
+def refit(
+    x: Tensor,
+    target: Tensor,
+    offset: Tensor | None,
+    start: Tensor,
+    *,
+    ridge: float = RIDGE,
+    relu_passes: int = 0,
+    intercept: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Weights W and biases b that bring `x W' + b + offset` closest to `target`.
+
+    Minimises sum |x W' + b + offset - t|^2 + ridge * mean(diag(x'x)) * |W - start|^2. The ridge shrinks towards
+    `start`, the weights of the layer: what the images do not determine stays as it was trained.
+
+    With `relu_passes` the value goes into a ReLU: where the target is negative, any negative value is as good. Each
+    pass replaces such targets by the prediction itself where that is negative, by 0 otherwise, and solves again
+    (alternating projections; the loss behind the ReLU does not increase).
+
+    Args:
+        x: features, (n, D).
+        target: (n, O).
+        offset: what another branch adds, (n, O).
+        start: the current weights, (O, D).
+        ridge: relative strength.
+        relu_passes: how often to solve again for the ReLU.
+        intercept: whether the layer has a bias to fit.
+
+    Returns:
+        W (O, D) and b (O,).
+    """
+    mean = x.mean(dim=0) if intercept else torch.zeros(x.shape[1])
+    centred = x - mean
+    gram = (centred.T @ centred).double()
+    strength = ridge * gram.diagonal().mean().clamp_min(1e-12)
+    factor = torch.linalg.cholesky(gram + strength * torch.eye(len(gram), dtype=gram.dtype))
+    prior = strength * start.T.double()
+
+    def solve(t: Tensor) -> tuple[Tensor, Tensor]:
+        weights = torch.cholesky_solve((centred.T @ t).double() + prior, factor).float()
+        bias = t.mean(dim=0) - mean @ weights if intercept else torch.zeros(t.shape[1])
+        return weights, bias
+
+    base = target if offset is None else target - offset
+    weights, bias = solve(base)
+    silent = target <= 0
+    for _ in range(relu_passes):
+        predicted = torch.addmm(bias, x, weights)
+        ceiling = torch.zeros(()) if offset is None else -offset
+        weights, bias = solve(torch.where(silent, torch.minimum(predicted, ceiling), base))
+    return weights.T.contiguous(), bias

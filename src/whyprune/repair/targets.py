@@ -1,0 +1,87 @@
+"""What each affine operation is refitted towards: the dense network's stream, where its output joins one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from whyprune.repair.rows import Layout, layout
+from whyprune.structure.replay import Replay
+from whyprune.structure.rules.base import bind, name_of
+
+
+@dataclass(frozen=True)
+class Target:
+    """One operation to refit.
+
+    Attributes:
+        node: the affine operation.
+        layout: how its rows are laid out.
+        data: what it reads.
+        aim: the node whose dense value is to be matched: its own output after normalisation, or the sum that
+            output joins (the dense stream, so that errors made earlier are corrected and do not pile up).
+        other: the other summand, taken from the pruned network; None without a sum.
+        relu: whether only a ReLU reads the aim.
+        keep: which channels of the dense aim the pruned network still has.
+        intercept: whether the layer has a bias, its own or its normalisation's.
+    """
+
+    node: fx.Node
+    layout: Layout
+    data: fx.Node
+    aim: fx.Node
+    other: fx.Node | None
+    relu: bool
+    keep: Tensor
+    intercept: bool
+
+
+def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[Target]:
+    """All operations to refit, in the order in which they run."""
+    gone = list(pruned.gone)
+    found = []
+    done: set[fx.Node] = set(pruned.network.graph.nodes) - set(pruned.order)
+    for node in order:
+        how = layout(node)
+        if how is not None and _writable(pruned, node):
+            labels = pruned.network.written[node]
+            after = pruned.producers.get(node, node)
+            aim, other = _joined(after, done)
+            found.append(
+                Target(
+                    node=node,
+                    layout=how,
+                    data=bind(node)["input"],
+                    aim=aim,
+                    other=other,
+                    relu=bool(aim.users) and all(name_of(u) == "relu" for u in aim.users),
+                    keep=torch.from_numpy(np.flatnonzero(~np.isin(labels, gone))),
+                    intercept=after is not node or bind(node)["bias"] is not None,
+                )
+            )
+        done.add(node)
+    return found
+
+
+def _writable(pruned: Replay, node: fx.Node) -> bool:
+    """A following normalisation can take up any bias only if it has a scale and a shift of its own."""
+    norm = pruned.producers.get(node)
+    if norm is None:
+        return all(name_of(u) != "batch_norm" for u in node.users)
+    bound = bind(norm)
+    return all(bound[k] is not None and len(bound[k].users) == 1 for k in ("weight", "bias", "running_mean"))
+
+
+def _joined(after: fx.Node, done: set[fx.Node]) -> tuple[fx.Node, fx.Node | None]:
+    """(the sum that a value joins, its other summand) if that summand is already known; else the value itself."""
+    users = list(after.users)
+    if len(users) != 1 or name_of(users[0]) != "add" or bind(users[0]).get("alpha", 1) != 1:
+        return after, None
+    left, right = users[0].args[:2]
+    other = right if left is after else left
+    if not isinstance(other, fx.Node) or other is after or other not in done:
+        return after, None
+    same = tuple(map(str, other.meta["val"].shape)) == tuple(map(str, after.meta["val"].shape))
+    return (users[0], other) if same else (after, None)

@@ -1,0 +1,97 @@
+"""The dense network beside the pruned one."""
+
+from dataclasses import dataclass
+
+from whyprune.report.words import NOT_MEASURED, count, ms, percent, share, span
+from whyprune.results import NetworkMeasurement, RunResult
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the comparison; `*_note` is an interval or a second unit, `term` explains the name."""
+
+    name: str
+    dense: str
+    pruned: str
+    ratio: str
+    dense_note: str = ""
+    pruned_note: str = ""
+    ratio_note: str = ""
+    term: str = ""
+
+
+def figures(result: RunResult) -> list[Figure]:
+    """The lines of the table, in the order a reader asks for them."""
+    return [_accuracy(result), *_costs(result), *_latencies(result)]
+
+
+def median_ms(network: NetworkMeasurement) -> float | None:
+    """The median latency, wherever the record keeps it."""
+    return network.latency.p50_ms if network.latency else network.latency_p50_ms
+
+
+def speedup(result: RunResult) -> float | None:
+    """Dense over pruned median latency."""
+    if result.latency_ratio is not None:
+        return result.latency_ratio.speedup
+    dense, pruned = median_ms(result.dense), median_ms(result.pruned)
+    return dense / pruned if dense and pruned else None
+
+
+def _accuracy(result: RunResult) -> Figure:
+    dense, pruned = result.dense, result.pruned
+    change = NOT_MEASURED
+    if dense.top1_percent is not None and pruned.top1_percent is not None:
+        change = f"{pruned.top1_percent - dense.top1_percent:+.2f} points".replace("-", "−")
+    return Figure(
+        "Top-1 accuracy",
+        percent(dense.top1_percent),
+        percent(pruned.top1_percent),
+        change,
+        span(dense.top1_interval_percent),
+        span(pruned.top1_interval_percent),
+        term="share of test images whose class is right; below it the 95% interval",
+    )
+
+
+def _costs(result: RunResult) -> list[Figure]:
+    terms = {
+        "MACs": ("macs", "multiply-accumulates for one input: the arithmetic the network must do"),
+        "Parameters": ("params", "numbers the network has learned"),
+        "Bytes": ("bytes", "size of these numbers in memory and on disk"),
+    }
+    lines = []
+    for name, (key, term) in terms.items():
+        dense, pruned = getattr(result.dense, key), getattr(result.pruned, key)
+        fewer = f"{dense / pruned:.2f}× fewer" if pruned else ""
+        ratio = f"{percent(share(pruned, dense), 1)} of dense" if dense else NOT_MEASURED
+        lines.append(Figure(name, count(dense), count(pruned), ratio, ratio_note=fewer, term=term))
+    return lines
+
+
+def _latencies(result: RunResult) -> list[Figure]:
+    dense, pruned, ratio = median_ms(result.dense), median_ms(result.pruned), speedup(result)
+    lines = [
+        Figure(
+            "Latency, median",
+            ms(dense),
+            ms(pruned),
+            NOT_MEASURED if ratio is None else f"{ratio:.2f}× as fast",
+            ratio_note=span(result.latency_ratio.interval) if result.latency_ratio else "",
+            term=_conditions(result),
+        )
+    ]
+    first, second = result.dense.latency, result.pruned.latency
+    if first and second:
+        for name, a, b in (("p90", first.p90_ms, second.p90_ms), ("p99", first.p99_ms, second.p99_ms)):
+            lines.append(Figure(f"Latency, {name}", ms(a), ms(b), f"{a / b:.2f}× as fast" if b else ""))
+    return lines
+
+
+def _conditions(result: RunResult) -> str:
+    latency = result.pruned.latency
+    if latency is None:
+        return "time for one call"
+    threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
+    repeats = f"{latency.repeats:,} interleaved repeats"
+    return f"time for one call, batch of {latency.batch_size}, {threads}, {repeats}"

@@ -1,0 +1,152 @@
+"""Numbers and sentences of the page; every sentence is derived from the record."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from whyprune.results import Interval, JointEffect, RunResult, Verification
+
+NOT_MEASURED = "not measured"
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def count(value: int | None) -> str:
+    """An exact whole number, thousands separated."""
+    return NOT_MEASURED if value is None else f"{value:,}"
+
+
+def short(value: int) -> str:
+    """A whole number to three significant digits, as k, M or G (powers of 1000)."""
+    for size, suffix in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{suffix}" if value < 999.5 * size else f"{value / size:.0f}{suffix}"
+    return str(value)
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A number that is already in percent."""
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}%"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A measured number to three significant digits."""
+    if value is None:
+        return NOT_MEASURED
+    mantissa, _, power = f"{value:.{digits}g}".partition("e")
+    return mantissa.replace("-", "−") + (f"×10{raised(int(power))}" if power else "")
+
+
+def raised(power: int) -> str:
+    """The power in superscript digits."""
+    return str(power).translate(SUPERSCRIPT)
+
+
+def ms(value: float | None) -> str:
+    """A latency in milliseconds."""
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.2f} ms" if value >= 1 else f"{number(value)} ms"
+
+
+def quoted(text: str) -> str:
+    """The text as a Python string literal."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def span(interval: Interval | None, digits: int = 2) -> str:
+    """An interval to so many decimals, or nothing where there is none."""
+    if interval is None:
+        return ""
+    low, high = (f"{v:.{digits}f}".replace("-", "−") for v in interval)
+    return f"{low} to {high}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, with minutes or hours where they read better."""
+    if seconds < 100:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def plain(value: Any) -> str:
+    """A recorded value as short text: lists and dicts in one line, `None` as not recorded."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} = {plain(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(plain(v) for v in value) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def share(part: float, whole: float) -> float | None:
+    """Percent of the whole; `None` of nothing."""
+    return 100 * part / whole if whole else None
+
+
+def headline(result: RunResult) -> str:
+    """What was asked and what came out, in one sentence."""
+    label, quantity = _budgeted(result)
+    kept = percent(share(getattr(result.pruned, quantity), getattr(result.dense, quantity)), 1)
+    model = plain(result.asked["model"]) if result.asked.get("model") else "The network"
+    dense, pruned = result.dense.top1_percent, result.pruned.top1_percent
+    if dense is None or pruned is None:
+        return f"{model} pruned to {kept} of its {label} {effort(result)}; accuracy not measured"
+    change = f"{percent(dense)} → {percent(pruned)} top-1"
+    return f"{model} pruned to {kept} of its {label}: {change} {effort(result)}"
+
+
+def effort(result: RunResult) -> str:
+    """What it took after the removal."""
+    epochs = len(result.recovery)
+    if epochs:
+        return f"after {epochs} epoch{'s' if epochs > 1 else ''} of fine-tuning"
+    if result.accuracy_after.recovery is not None:
+        return "after recovery"
+    return "without a gradient step"
+
+
+def proof(verify: Verification) -> str:
+    """The verification in plain words."""
+    inputs = f"{verify.inputs:,} input{'' if verify.inputs == 1 else 's'}"
+    same = f"on {inputs} differ by at most {number(verify.max_abs_difference)}"
+    if verify.stress_max_abs_difference is not None:
+        same += f", on stress inputs by at most {number(verify.stress_max_abs_difference)}"
+    limit = f"the tolerance is {number(verify.tolerance)}"
+    if proven(verify):
+        verdict = "They are the same function up to rounding: the removal did exactly what the plan says."
+    else:
+        verdict = "They are not the same function: do not use the pruned network."
+    return (
+        "The pruned network, before repair, and the original with the removed units set to zero "
+        f"{same}; {limit}. {verdict}"
+    )
+
+
+def proven(verify: Verification) -> bool:
+    """Whether every difference lies within the tolerance; NaN does not."""
+    worst = [verify.max_abs_difference, verify.stress_max_abs_difference or 0.0]
+    return all(w <= verify.tolerance for w in worst)
+
+
+def agreement(joint: JointEffect) -> str:
+    """Whether the measured joint effect bears the prediction out."""
+    low, high = joint.interval
+    if joint.predicted is None:
+        return "No joint effect was predicted."
+    if low <= joint.predicted <= high:
+        return "They agree: the prediction lies inside the interval of the measurement."
+    where, harm = ("below", "more") if joint.predicted < low else ("above", "less")
+    return (
+        f"They disagree: the prediction lies {where} the interval of the measurement. Removed together, the "
+        f"units do {harm} harm than predicted; effects do not simply add up. Trust the measurement."
+    )
+
+
+def _budgeted(result: RunResult) -> tuple[str, str]:
+    budget = str(result.asked.get("budget", ""))
+    if "params" in budget:
+        return "parameters", "params"
+    return ("bytes", "bytes") if "bytes" in budget else ("MACs", "macs")

@@ -1,0 +1,170 @@
+"""`Result`: what `prune` gives back, and how it is saved and reported."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from torch import nn
+
+from whyprune.atomic import atomic_file
+from whyprune.causal.effects import Effects
+from whyprune.errors import InputError, MissingDependencyError
+from whyprune.report import UnitRow, write_report
+from whyprune.results import RunResult
+from whyprune.structure.cost import marginal
+from whyprune.structure.file import save_plan, save_weights
+from whyprune.structure.network import Network
+from whyprune.structure.plan import Plan
+
+RESULT, EFFECTS, REPORT, ONNX = "result.json", "effects.parquet", "report.html", "model.onnx"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A pruned network with its plan, the effects behind it, and what was measured.
+
+    Attributes:
+        model: the pruned network, of the user's own class, in evaluation mode.
+        plan: what was removed.
+        effects: what removing each unit does, as estimated on the dense network.
+        measurements: everything that was asked for and measured.
+        network: the traced original.
+    """
+
+    model: nn.Module
+    plan: Plan
+    effects: Effects
+    measurements: RunResult
+    network: Network
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, onnx: bool | None = None) -> Path:
+        """Writes the result folder, whole or not at all.
+
+        Args:
+            folder: where to; must not exist, or `overwrite` must be set.
+            overwrite: replace an existing folder.
+            onnx: write `model.onnx`; default: if the libraries for it are installed.
+
+        Raises:
+            InputError: the folder exists, or cannot be written.
+        """
+        target = Path(folder)
+        check_target(target, overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+                built = Path(temporary, "result")
+                built.mkdir()
+                self._write(built, onnx, target.name)
+                _replace_folder(built, target, Path(temporary, "old"))
+        except OSError as error:
+            raise InputError(f"cannot write {target}: {error.strerror or error}; nothing was left there") from error
+        return target
+
+    def report(self, path: str | Path) -> Path:
+        """Writes the report, one self-contained HTML file."""
+        return write_page(Path(path), self.measurements, self.rows(), self.effects)
+
+    def rows(self) -> list[UnitRow]:
+        """One row per unit, for the report."""
+        savings = {g.name: marginal(self.network.cost, g) for g in self.network.groups}
+        return unit_rows(self.effects, self.plan, savings)
+
+    def _write(self, folder: Path, onnx: bool | None, name: str) -> None:
+        save_plan(self.plan, folder)
+        save_weights(self.model, folder)
+        pq.write_table(self.effects.table(self.plan.units), folder / EFFECTS)
+        with atomic_file(folder / RESULT) as path:
+            path.write_text(self.measurements.model_dump_json(indent=1), encoding="utf-8")
+        write_page(folder / REPORT, self.measurements, self.rows(), self.effects, name)
+        if onnx is not False:
+            self._write_onnx(folder / ONNX, required=onnx is True)
+
+    def _write_onnx(self, path: Path, required: bool) -> None:
+        from whyprune.devices import export_onnx
+
+        try:
+            export_onnx(self.model, self.network.example, path)
+        except MissingDependencyError:
+            if required:
+                raise
+
+    def __repr__(self) -> str:
+        dense, pruned = self.measurements.dense, self.measurements.pruned
+        accuracy = "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
+        return f"Result(MACs {pruned.macs / dense.macs:.1%}, params {pruned.params / dense.params:.1%}{accuracy})"
+
+
+def check_target(folder: Path, overwrite: bool) -> None:
+    """Refuses to replace a folder unasked, or something that is no result folder at all.
+
+    Raises:
+        InputError: it exists.
+    """
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{folder} exists: name another folder, or say --overwrite to replace it")
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / RESULT).exists()):
+        raise InputError(f"{folder} is no result folder: it is not replaced, name another one")
+
+
+def unit_rows(effects: Effects, plan: Plan, savings: Mapping[str, np.ndarray]) -> list[UnitRow]:
+    """One row per unit with its effect, interval and what its removal alone saves."""
+    low, high = effects.interval
+    gone = set(plan.units)
+
+    def known(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    return [
+        UnitRow(
+            group=group,
+            unit=unit,
+            index=int(unit.rpartition(":")[2]),
+            effect=float(effects.mean[k]),
+            standard_error=known(effects.standard_error[k]),
+            low=known(low[k]),
+            high=known(high[k]),
+            samples=effects.samples,
+            removed=unit in gone,
+            macs=int(savings[group][0]),
+            params=int(savings[group][1]),
+        )
+        for k, (unit, group) in enumerate(zip(effects.units, effects.groups, strict=True))
+    ]
+
+
+def write_page(
+    path: Path, measurements: RunResult, rows: list[UnitRow], effects: Effects, folder: str | None = None
+) -> Path:
+    """Writes the report page."""
+    about: dict[str, Any] = {} if folder is None else {"folder": folder}
+    return write_report(
+        path,
+        measurements,
+        rows,
+        outcome=effects.outcome,
+        intervention=effects.intervention,
+        estimand=effects.estimand,
+        method=str(measurements.asked.get("method", effects.method)),
+        **about,
+    )
+
+
+def _replace_folder(built: Path, target: Path, old: Path) -> None:
+    if target.exists():
+        target.rename(old)
+        try:
+            built.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        built.rename(target)

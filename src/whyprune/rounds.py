@@ -1,0 +1,190 @@
+"""The causal method: rounds of measuring, planning, removing and repairing, each conditional on what is already gone.
+
+Effects of groups do not add up, and single effects are blind to units that stand in for each other. So a plan is made
+in rounds: response curves are measured on the network as repaired so far, a part of the way to the budget is planned
+from them, removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it
+disagrees with the prediction, the round is planned again in two smaller steps.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import nn
+
+from whyprune.allocation import Budget, allocate_curves
+from whyprune.causal.effects import ResponseCurve
+from whyprune.causal.joint import Joint, joint_effect
+from whyprune.causal.outcomes import Outcome
+from whyprune.causal.response import response_curves
+from whyprune.data.batches import Batch, cut_images
+from whyprune.estimate import split_images
+from whyprune.repair import repair
+from whyprune.structure.network import Network
+from whyprune.structure.plan import Plan
+from whyprune.structure.remove import attribute_values, cut
+from whyprune.structure.units import Unit, removed_indices
+
+Views = Callable[[int], list[Batch]]
+STEP = 1.5
+DISAGREEMENT = 2.0
+FIT_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class RoundsResult:
+    """The plan, the network as repaired on the way, and the response curves of the first round.
+
+    Attributes:
+        notes: sentences about rounds in which prediction and measurement disagreed.
+    """
+
+    plan: Plan
+    model: nn.Module
+    curves: dict[str, ResponseCurve]
+    notes: list[str] = field(default_factory=list)
+
+
+def prune_in_rounds(
+    network: Network,
+    views: Views,
+    audit: Sequence[Batch],
+    budget: Budget,
+    *,
+    outcome: Outcome | str | None = None,
+    repairing: bool = True,
+    seed: int = 0,
+    progress: bool = False,
+) -> RoundsResult:
+    """Plans the removal in rounds.
+
+    Args:
+        network: a traced model.
+        views: number -> batches; another number gives another augmentation of the same images, if they are augmented.
+        audit: images kept apart, for measuring joint effects.
+        budget: what the result may cost.
+        outcome: what harm is (default `LogitShift`).
+        repairing: refit between rounds.
+        seed: of everything drawn.
+        progress: show progress bars.
+    """
+    state = _State(network, views, audit, outcome, repairing, seed, progress)
+    shares = _shares(network, budget)
+    while shares:
+        target = budget.between(network.cost(), network.cost(state.removed), shares[0])
+        planned = state.plan(target)
+        state.apply(planned)
+        joint = state.joint()
+        if _disagree(planned.predicted, joint) and shares[0] > 0.5 and len(state.removed) > 1 and not state.replanned:
+            state.undo(planned, joint)
+            shares = [0.5, *shares]
+            continue
+        state.commit()
+        shares = shares[1:]
+    plan = state.last.model_copy(update={"budget": budget.as_dict()})
+    return RoundsResult(plan, state.model, state.curves, state.notes)
+
+
+def _shares(network: Network, budget: Budget) -> list[float]:
+    """Of the way still to go, how much each round takes: steps of about `STEP` times fewer."""
+    dense = network.cost()
+    farthest = max(getattr(dense, kind) / limit for kind, limit in budget.limits(dense).items())
+    rounds = max(1, round(math.log(max(farthest, 1.0)) / math.log(STEP)))
+    return [1 / (rounds - k) for k in range(rounds)]
+
+
+def _disagree(predicted: float | None, joint: Joint) -> bool:
+    """The measured effect is well above the prediction, and not by chance."""
+    return predicted is not None and joint.interval[0] > DISAGREEMENT * max(predicted, 0.0)
+
+
+class _State:
+    """The network as pruned and repaired so far."""
+
+    def __init__(
+        self,
+        network: Network,
+        views: Views,
+        audit: Sequence[Batch],
+        outcome: Outcome | str | None,
+        repairing: bool,
+        seed: int,
+        progress: bool,
+    ) -> None:
+        self.network, self.views, self.audit = network, views, audit
+        self.outcome, self.repairing = outcome, repairing
+        self.seed, self.progress = seed, progress
+        self.model: nn.Module = network.model
+        self.removed: tuple[Unit, ...] = ()
+        self.curves: dict[str, ResponseCurve] = {}
+        self.notes: list[str] = []
+        self.replanned = False
+        self.round = 0
+        self.last: Plan
+        self._before: tuple[nn.Module, tuple[Unit, ...]] = (self.model, ())
+
+    def plan(self, target: Budget) -> Plan:
+        """Measures response curves on the current network and allocates from them."""
+        fit, measure = split_images(self.views(2 * self.round))
+        curves = response_curves(
+            self.network,
+            cut_images(fit, FIT_IMAGES)[0],
+            measure,
+            outcome=self.outcome,
+            model=self.model,
+            removed=self.removed,
+            seed=self.seed + self.round,
+            progress=self.progress,
+        )
+        self.curves = self.curves or curves
+        base = self.joint().mean if self.removed else 0.0
+        return allocate_curves(self.network, curves, target, removed=self.removed, base=base)
+
+    def apply(self, plan: Plan) -> None:
+        """Removes what is new in the plan and repairs."""
+        self._before = (self.model, self.removed)
+        units = self.network.select(plan.units)
+        self.model = remove_further(self.network, self.model, self.removed, units)
+        self.removed = units
+        if self.repairing:
+            self.model = repair(
+                self.network,
+                self.model,
+                units,
+                self.views(2 * self.round + 1),
+                outcome=self.outcome,
+                seed=self.seed + self.round,
+                progress=self.progress,
+            )
+        self.last = plan
+
+    def joint(self) -> Joint:
+        """The joint effect of what is gone, on the images kept apart."""
+        return joint_effect(self.network, self.audit, self.model, self.removed, outcome=self.outcome)
+
+    def undo(self, plan: Plan, joint: Joint) -> None:
+        """Goes back before the last `apply`."""
+        self.model, self.removed = self._before
+        self.replanned = True
+        self.notes.append(
+            f"Round {self.round + 1} predicted a joint effect of {plan.predicted:.3g}, {joint.mean:.3g} was measured: "
+            "it was planned again in two smaller steps."
+        )
+
+    def commit(self) -> None:
+        """Goes on to the next round."""
+        self.round += 1
+        self.replanned = False
+
+
+def remove_further(network: Network, model: nn.Module, gone: Sequence[Unit], units: Sequence[Unit]) -> nn.Module:
+    """Cuts a network that already lacks `gone` down to one that lacks `units`, a superset."""
+    before, after = removed_indices(gone), removed_indices(units)
+    moved = {}
+    for key, indices in after.items():
+        kept = np.setdiff1d(np.arange(network.cost.shapes[key[0]][key[1]]), before.get(key, np.array([], dtype=np.int64)))
+        fresh = np.flatnonzero(np.isin(kept, indices))
+        if len(fresh):
+            moved[key] = fresh
+    return cut(model, moved, attribute_values(network, units))

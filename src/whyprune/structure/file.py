@@ -1,0 +1,68 @@
+"""A saved result: `plan.json` and `model.safetensors`, replayed on a fresh model. Nothing is pickled or executed."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from torch import nn
+
+from whyprune.atomic import atomic_file
+from whyprune.errors import FormatError
+from whyprune.models.weights import load_weights
+from whyprune.structure.plan import Plan, replay_plan
+
+PLAN, WEIGHTS = "plan.json", "model.safetensors"
+MAX_PLAN_BYTES = 256 * 2**20
+
+
+def save_plan(plan: Plan, folder: Path) -> None:
+    """Writes `plan.json`."""
+    with atomic_file(folder / PLAN) as path:
+        path.write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+
+
+def read_plan(folder: str | Path) -> Plan:
+    """Reads `plan.json`.
+
+    Raises:
+        FormatError: it is missing, too large, or no valid plan.
+    """
+    path = Path(folder) / PLAN
+    if not path.is_file():
+        raise FormatError(f"{path} does not exist: give the folder that `whyprune prune --out` wrote")
+    if path.stat().st_size > MAX_PLAN_BYTES:
+        raise FormatError(f"{path} has {path.stat().st_size:,} bytes: no plan is that large")
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"]) or "the file"
+        raise FormatError(f"{path} is no valid plan: {place}: {first['msg']}") from error
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Writes `model.safetensors`; shared tensors are written once."""
+    tensors, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        tensors[name] = tensor.detach().cpu().contiguous()
+    with atomic_file(folder / WEIGHTS) as path:
+        save_file(tensors, path)
+
+
+def load(fresh_model: nn.Module, folder: str | Path) -> nn.Module:
+    """Replays a saved plan on a fresh instance of the model and loads the pruned weights into it.
+
+    Args:
+        fresh_model: built exactly as before pruning (any weights); it is not changed.
+        folder: what `Result.save` or `whyprune prune --out` wrote.
+
+    Raises:
+        FormatError: a file is missing, corrupt or hostile, or does not fit the model.
+    """
+    pruned = replay_plan(fresh_model, read_plan(folder))
+    load_weights(pruned, Path(folder) / WEIGHTS)
+    return pruned.eval()
