@@ -76,7 +76,9 @@ def estimate(
     return replace(effects, curves=curves, method="curves")
 
 
-def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 256) -> tuple[list[Batch], list[Batch]]:
+def split_images(
+    batches: Sequence[Batch], share: float = 1 / 3, most: int = 128
+) -> tuple[list[Batch], list[Batch]]:
     """(the rest, the first images): the first go to measuring, a third of all but at most `most`.
 
     Raises:
@@ -84,7 +86,9 @@ def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 256
     """
     total = sum(len(b) for b in batches)
     if total < 6:
-        raise InputError(f"{total} images of data: at least 6 are needed to fit and to measure on different ones")
+        raise InputError(
+            f"{total} images of data: at least 6 are needed to fit and to measure on different ones"
+        )
     measured = max(2, min(most, int(total * share)))
     first, rest = cut_images(batches, measured)
     return rest, first

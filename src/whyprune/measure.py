@@ -40,7 +40,9 @@ def measured_run(
     accuracy_after = record.accuracy_after.model_copy(
         update={"recovery": None if after is None else after.top1_percent}
     )
-    top1 = [v for v in (accuracy_after.recovery, accuracy_after.repair, accuracy_after.removal) if v is not None]
+    top1 = [
+        v for v in (accuracy_after.recovery, accuracy_after.repair, accuracy_after.removal) if v is not None
+    ]
     return RunResult(
         asked=record.asked,
         dense=NetworkMeasurement(
@@ -54,7 +56,9 @@ def measured_run(
         ),
         pruned=NetworkMeasurement(
             top1_percent=top1[0] if top1 else None,
-            top1_interval_percent=record.repaired_top1_interval_percent if after is None else after.interval_percent,
+            top1_interval_percent=record.repaired_top1_interval_percent
+            if after is None
+            else after.interval_percent,
             macs=plan.macs,
             params=plan.params,
             bytes=plan.bytes,
@@ -66,7 +70,9 @@ def measured_run(
         joint_effect=record.joint_effect,
         verify=record.verify,
         groups=group_summaries(network, plan),
-        refusals=[RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals],
+        refusals=[
+            RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals
+        ],
         recovery=[] if recovered is None else list(recovered.history),
         normalization=record.asked.get("normalization"),
         seeds={"seed": seed},

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from whyprune.allocation import Budget, allocate
+from whyprune.allocation import Budget, allocate, check_reachable
 from whyprune.calibration import Augment, Calibration, calibrate
 from whyprune.causal.effects import Effects
 from whyprune.causal.joint import joint_effect
@@ -143,7 +143,8 @@ def prune(
     if method not in (CAUSAL, *METHODS):
         raise InputError(f"no method named {method!r}: choose from {', '.join((CAUSAL, *METHODS))}")
     start = time.perf_counter()
-    network = _restricted(trace(model, example_inputs), settings.ignore)
+    network = trace(model, example_inputs).ignoring(settings.ignore)
+    check_reachable(network, budget)
     calibration = calibrate(data, network.positional, augment, seed)
     run = _Run(network, calibration, as_outcome(outcome), settings, seed, progress, test)
     run.timings["trace"] = time.perf_counter() - start
@@ -157,7 +158,9 @@ def prune(
             save_stage(stage, folder)
     else:
         run.timings = dict(stage.record.timings_s)
-    recovered = _recover(run, stage, recovery, data if recovery_data is None else recovery_data, folder, resume)
+    recovered = _recover(
+        run, stage, recovery, data if recovery_data is None else recovery_data, folder, resume
+    )
     final = stage.model if recovered is None else recovered.model
     after = run.accuracy(final, "after recovery") if recovered is not None else None
     measurements = measured_run(
@@ -178,8 +181,11 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
     bare_accuracy = run.accuracy(bare, "after removal")
     units = network.select(plan.units)
     audit = run.calibration.audit
-    with run.step("repair"):
-        repaired = _repair(run, planned if planned is not None else bare, plan)
+    if planned is not None and run.settings.repair == "refit":
+        repaired = planned
+    else:
+        with run.step("repair"):
+            repaired = _repair(run, bare, plan)
     with run.step("measure joint effect"):
         removal = joint_effect(network, audit, bare, units, outcome=run.outcome)
         joint = joint_effect(network, audit, repaired, units, outcome=run.outcome)
@@ -217,17 +223,17 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
             )
         with run.step("allocate"):
             return allocate(run.network, effects, budget, allocation=run.settings.allocation), effects, None
-    with run.step("estimate and allocate in rounds"):
-        rounds = prune_in_rounds(
-            run.network,
-            run.calibration.view,
-            run.calibration.audit,
-            budget,
-            outcome=run.outcome,
-            repairing=run.settings.repair == "refit",
-            seed=run.seed,
-            progress=run.progress,
-        )
+    rounds = prune_in_rounds(
+        run.network,
+        run.calibration,
+        budget,
+        outcome=run.outcome,
+        views=run.settings.views,
+        repairing=run.settings.repair == "refit",
+        seed=run.seed,
+        progress=run.progress,
+        clock=run.step,
+    )
     run.notes += rounds.notes
     with run.step("estimate single effects"):
         effects = estimate(run.network, few, outcome=run.outcome, seed=run.seed, progress=run.progress)
@@ -264,26 +270,13 @@ def _recover(
         )
 
 
-def _restricted(network: Network, ignore: tuple[str, ...]) -> Network:
-    """The network without the groups that the user wants kept whole."""
-
-    def named(group_name: str, modules: set[str]) -> bool:
-        return any(i == group_name or any(m == i or m.startswith(f"{i}.") for m in modules) for i in ignore)
-
-    if not ignore:
-        return network
-    kept = []
-    for group in network.groups:
-        writers = {p.rpartition(".")[0] for p, axis, _ in group.axes if axis == 0}
-        if not named(group.name, writers):
-            kept.append(group)
-    if len(kept) == len(network.groups):
-        raise InputError(f"nothing is named {', '.join(ignore)}: the groups are {[g.name for g in network.groups]}")
-    return replace(network, groups=tuple(kept))
-
-
 def _asked(
-    model: nn.Module, budget: Budget, method: str, run: _Run, recovery: Recovery | None, more: dict[str, Any] | None
+    model: nn.Module,
+    budget: Budget,
+    method: str,
+    run: _Run,
+    recovery: Recovery | None,
+    more: dict[str, Any] | None,
 ) -> dict[str, Any]:
     return {
         "model": type(model).__name__,

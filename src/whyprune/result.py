@@ -1,5 +1,6 @@
 """`Result`: what `prune` gives back, and how it is saved and reported."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -8,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import nn
 
 from whyprune.atomic import atomic_file
 from whyprune.causal.effects import Effects
-from whyprune.errors import InputError, MissingDependencyError
+from whyprune.errors import InputError, MissingDependencyError, TraceError, VerificationError
 from whyprune.report import UnitRow, write_report
 from whyprune.results import RunResult
 from whyprune.structure.cost import marginal
@@ -55,15 +57,19 @@ class Result:
         """
         target = Path(folder)
         check_target(target, overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
                 built = Path(temporary, "result")
                 built.mkdir()
                 self._write(built, onnx, target.name)
                 _replace_folder(built, target, Path(temporary, "old"))
-        except OSError as error:
-            raise InputError(f"cannot write {target}: {error.strerror or error}; nothing was left there") from error
+        except (OSError, InputError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            reason = cause.strerror or str(cause)
+            raise InputError(f"cannot write {target}: {reason}; nothing was left there") from error
         return target
 
     def report(self, path: str | Path) -> Path:
@@ -78,25 +84,36 @@ class Result:
     def _write(self, folder: Path, onnx: bool | None, name: str) -> None:
         save_plan(self.plan, folder)
         save_weights(self.model, folder)
-        pq.write_table(self.effects.table(self.plan.units), folder / EFFECTS)
+        rows = self.rows()
+        table = self.effects.table(self.plan.units)
+        for saved in ("macs", "params"):
+            table = table.append_column(saved, pa.array([getattr(row, saved) for row in rows], pa.int64()))
+        pq.write_table(table, folder / EFFECTS)
+        notes = [] if onnx is False else self._write_onnx(folder / ONNX, required=onnx is True)
+        measurements = self.measurements.model_copy(update={"notes": [*self.measurements.notes, *notes]})
         with atomic_file(folder / RESULT) as path:
-            path.write_text(self.measurements.model_dump_json(indent=1), encoding="utf-8")
-        write_page(folder / REPORT, self.measurements, self.rows(), self.effects, name)
-        if onnx is not False:
-            self._write_onnx(folder / ONNX, required=onnx is True)
+            path.write_text(measurements.model_dump_json(indent=1), encoding="utf-8")
+        write_page(folder / REPORT, measurements, rows, self.effects, name)
 
-    def _write_onnx(self, path: Path, required: bool) -> None:
+    def _write_onnx(self, path: Path, required: bool) -> list[str]:
+        """Writes the ONNX file; where it is not required, a failure is a note, not the end of a long run."""
         from whyprune.devices import export_onnx
 
         try:
             export_onnx(self.model, self.network.example, path)
-        except MissingDependencyError:
+        except (MissingDependencyError, TraceError, VerificationError) as error:
             if required:
                 raise
+            return [f"{path.name} was not written: {error}"]
+        return []
 
     def __repr__(self) -> str:
         dense, pruned = self.measurements.dense, self.measurements.pruned
-        accuracy = "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
+        accuracy = (
+            ""
+            if pruned.top1_percent is None
+            else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
+        )
         return f"Result(MACs {pruned.macs / dense.macs:.1%}, params {pruned.params / dense.params:.1%}{accuracy})"
 
 
@@ -104,9 +121,12 @@ def check_target(folder: Path, overwrite: bool) -> None:
     """Refuses to replace a folder unasked, or something that is no result folder at all.
 
     Raises:
-        InputError: it exists.
+        InputError: it exists, or could not be made.
     """
     if not folder.exists():
+        home = next(p for p in folder.absolute().parents if p.exists())
+        if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+            raise InputError(f"{folder} cannot be made: {home} is no folder you can write to")
         return
     if not overwrite:
         raise InputError(f"{folder} exists: name another folder, or say --overwrite to replace it")
@@ -162,7 +182,7 @@ def _replace_folder(built: Path, target: Path, old: Path) -> None:
         target.rename(old)
         try:
             built.rename(target)
-        except OSError:
+        except BaseException:
             old.rename(target)
             raise
         shutil.rmtree(old, ignore_errors=True)

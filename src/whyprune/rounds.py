@@ -8,6 +8,7 @@ disagrees with the prediction, the round is planned again in two smaller steps.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +19,8 @@ from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.joint import Joint, joint_effect
 from whyprune.causal.outcomes import Outcome
 from whyprune.causal.response import response_curves
-from whyprune.data.batches import Batch, cut_images
+from whyprune.calibration import Calibration
+from whyprune.data.batches import cut_images
 from whyprune.estimate import split_images
 from whyprune.repair import repair
 from whyprune.structure.network import Network
@@ -26,7 +28,7 @@ from whyprune.structure.plan import Plan
 from whyprune.structure.remove import attribute_values, cut
 from whyprune.structure.units import Unit, removed_indices
 
-Views = Callable[[int], list[Batch]]
+Clock = Callable[[str], AbstractContextManager[None]]
 STEP = 1.5
 DISAGREEMENT = 2.0
 FIT_IMAGES = 512
@@ -48,35 +50,44 @@ class RoundsResult:
 
 def prune_in_rounds(
     network: Network,
-    views: Views,
-    audit: Sequence[Batch],
+    calibration: Calibration,
     budget: Budget,
     *,
     outcome: Outcome | str | None = None,
+    views: int = 4,
     repairing: bool = True,
     seed: int = 0,
     progress: bool = False,
+    clock: Clock = lambda _: nullcontext(),
 ) -> RoundsResult:
     """Plans the removal in rounds.
 
     Args:
         network: a traced model.
-        views: number -> batches; another number gives another augmentation of the same images, if they are augmented.
-        audit: images kept apart, for measuring joint effects.
+        calibration: the images.
         budget: what the result may cost.
         outcome: what harm is (default `LogitShift`).
-        repairing: refit between rounds.
+        views: augmented views of every image in the last repair; the others see one.
+        repairing: refit after every round.
         seed: of everything drawn.
         progress: show progress bars.
+        clock: times the steps.
     """
-    state = _State(network, views, audit, outcome, repairing, seed, progress)
+    state = _State(network, calibration, outcome, repairing, seed, progress)
     shares = _shares(network, budget)
     while shares:
         target = budget.between(network.cost(), network.cost(state.removed), shares[0])
-        planned = state.plan(target)
-        state.apply(planned)
+        with clock("estimate and allocate in rounds"):
+            planned = state.plan(target)
+        with clock("repair"):
+            state.apply(planned, views if len(shares) == 1 else 1)
         joint = state.joint()
-        if _disagree(planned.predicted, joint) and shares[0] > 0.5 and len(state.removed) > 1 and not state.replanned:
+        if (
+            _disagree(planned.predicted, joint)
+            and shares[0] > 0.5
+            and len(state.removed) > 1
+            and not state.replanned
+        ):
             state.undo(planned, joint)
             shares = [0.5, *shares]
             continue
@@ -105,14 +116,13 @@ class _State:
     def __init__(
         self,
         network: Network,
-        views: Views,
-        audit: Sequence[Batch],
+        calibration: Calibration,
         outcome: Outcome | str | None,
         repairing: bool,
         seed: int,
         progress: bool,
     ) -> None:
-        self.network, self.views, self.audit = network, views, audit
+        self.network, self.calibration = network, calibration
         self.outcome, self.repairing = outcome, repairing
         self.seed, self.progress = seed, progress
         self.model: nn.Module = network.model
@@ -126,7 +136,7 @@ class _State:
 
     def plan(self, target: Budget) -> Plan:
         """Measures response curves on the current network and allocates from them."""
-        fit, measure = split_images(self.views(2 * self.round))
+        fit, measure = split_images(self.calibration.view(1 + self.round))
         curves = response_curves(
             self.network,
             cut_images(fit, FIT_IMAGES)[0],
@@ -141,8 +151,8 @@ class _State:
         base = self.joint().mean if self.removed else 0.0
         return allocate_curves(self.network, curves, target, removed=self.removed, base=base)
 
-    def apply(self, plan: Plan) -> None:
-        """Removes what is new in the plan and repairs."""
+    def apply(self, plan: Plan, views: int) -> None:
+        """Removes what is new in the plan and repairs on `views` views of the images."""
         self._before = (self.model, self.removed)
         units = self.network.select(plan.units)
         self.model = remove_further(self.network, self.model, self.removed, units)
@@ -152,7 +162,7 @@ class _State:
                 self.network,
                 self.model,
                 units,
-                self.views(2 * self.round + 1),
+                self.calibration.views(range(1_000 * (1 + self.round), 1_000 * (1 + self.round) + views)),
                 outcome=self.outcome,
                 seed=self.seed + self.round,
                 progress=self.progress,
@@ -161,7 +171,9 @@ class _State:
 
     def joint(self) -> Joint:
         """The joint effect of what is gone, on the images kept apart."""
-        return joint_effect(self.network, self.audit, self.model, self.removed, outcome=self.outcome)
+        return joint_effect(
+            self.network, self.calibration.audit, self.model, self.removed, outcome=self.outcome
+        )
 
     def undo(self, plan: Plan, joint: Joint) -> None:
         """Goes back before the last `apply`."""
@@ -178,12 +190,16 @@ class _State:
         self.replanned = False
 
 
-def remove_further(network: Network, model: nn.Module, gone: Sequence[Unit], units: Sequence[Unit]) -> nn.Module:
+def remove_further(
+    network: Network, model: nn.Module, gone: Sequence[Unit], units: Sequence[Unit]
+) -> nn.Module:
     """Cuts a network that already lacks `gone` down to one that lacks `units`, a superset."""
     before, after = removed_indices(gone), removed_indices(units)
     moved = {}
     for key, indices in after.items():
-        kept = np.setdiff1d(np.arange(network.cost.shapes[key[0]][key[1]]), before.get(key, np.array([], dtype=np.int64)))
+        kept = np.setdiff1d(
+            np.arange(network.cost.shapes[key[0]][key[1]]), before.get(key, np.array([], dtype=np.int64))
+        )
         fresh = np.flatnonzero(np.isin(kept, indices))
         if len(fresh):
             moved[key] = fresh

@@ -13,9 +13,9 @@ from torch import nn
 from whyprune.atomic import atomic_file
 from whyprune.causal.effects import Effects
 from whyprune.errors import FormatError
+from whyprune.models.weights import load_weights
 from whyprune.results import AccuracyAfter, Interval, JointEffect, Record, Verification
 from whyprune.structure.file import read_plan, save_plan, save_weights
-from whyprune.models.weights import load_weights
 from whyprune.structure.plan import Plan, replay_plan
 
 STAGE, EFFECTS = "stage.json", "effects.parquet"
@@ -68,7 +68,9 @@ def load_stage(model: nn.Module, folder: Path, asked: dict[str, Any]) -> Stage |
     try:
         record = StageRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise FormatError(f"{path} is damaged: {error.errors()[0]['msg']}; delete {folder} and start again") from error
+        raise FormatError(
+            f"{path} is damaged: {error.errors()[0]['msg']}; delete {folder} and start again"
+        ) from error
     for key in asked:
         if record.asked.get(key) != asked[key]:
             raise FormatError(
@@ -78,7 +80,11 @@ def load_stage(model: nn.Module, folder: Path, asked: dict[str, Any]) -> Stage |
     plan = read_plan(folder)
     pruned = replay_plan(model, plan)
     load_weights(pruned, folder / "model.safetensors")
-    return Stage(plan, pruned.eval(), _effects(pq.read_table(folder / EFFECTS)), record)
+    try:
+        effects = _effects(pq.read_table(folder / EFFECTS))
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise FormatError(f"{folder / EFFECTS} is damaged: delete {folder} and start again") from error
+    return Stage(plan, pruned.eval(), effects, record)
 
 
 def _effects(table: pa.Table) -> Effects:

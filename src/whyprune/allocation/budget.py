@@ -31,7 +31,9 @@ class Budget:
             raise InputError(f"an empty budget: give one of {', '.join(KINDS)}, such as Budget(macs=0.5)")
         for kind, value in given.items():
             if not 0 < value < float("inf"):
-                raise InputError(f"budget {kind}={value}: give a ratio between 0 and 1, or an absolute number above 1")
+                raise InputError(
+                    f"budget {kind}={value}: give a ratio between 0 and 1, or an absolute number above 1"
+                )
 
     @classmethod
     def parse(cls, text: str) -> "Budget":

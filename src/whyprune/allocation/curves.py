@@ -106,7 +106,10 @@ class _Walk:
     def _saving(self, group: Group, units: int) -> float:
         """Savings relative to the bounds that are still exceeded."""
         after = self._cost_with(group, units)
-        return sum((getattr(self.cost, k) - getattr(after, k)) / limit for k, limit in self._excess(self.cost).items())
+        return sum(
+            (getattr(self.cost, k) - getattr(after, k)) / limit
+            for k, limit in self._excess(self.cost).items()
+        )
 
     def _just_enough(self, group: Group, units: int) -> int:
         enough = (n for n in range(1, units) if not self._excess(self._cost_with(group, n)))

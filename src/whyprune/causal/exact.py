@@ -136,7 +136,12 @@ def _is_direct(reader: Reader, units: Sequence[Unit]) -> bool:
     """A convolution over all channels that reads each unit once: linear in the change of one channel."""
     once = all((reader.labels == u.label).sum() == 1 for u in units)
     padding = bind(reader.node).get("padding")
-    return once and name_of(reader.node) == "conv2d" and bind(reader.node)["groups"] == 1 and not isinstance(padding, str)
+    return (
+        once
+        and name_of(reader.node) == "conv2d"
+        and bind(reader.node)["groups"] == 1
+        and not isinstance(padding, str)
+    )
 
 
 def _rebatched(batches: Iterable[Batch], replay: Replay, plans: Sequence[Suffix]) -> Iterator[Batch]:
@@ -157,7 +162,12 @@ def _bytes_per_image(node: fx.Node) -> int:
 
 
 def _on_batch(
-    replay: Replay, dense: Replay, batch: Batch, plans: Sequence[Suffix], outcome: Outcome, value: Intervention
+    replay: Replay,
+    dense: Replay,
+    batch: Batch,
+    plans: Sequence[Suffix],
+    outcome: Outcome,
+    value: Intervention,
 ) -> Iterator[NDArray[np.float32]]:
     """Individual effects (units, images) of one block of units after the other."""
     values = replay.run(batch, keep={n for plan in plans for n in plan.kept})

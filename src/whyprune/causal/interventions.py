@@ -63,7 +63,9 @@ class Moments:
         if stay.any():
             inner = covariance[stay][:, stay]
             ridge = RIDGE * inner.diagonal().mean().clamp_min(1e-12)
-            solved = torch.linalg.solve(inner + ridge * torch.eye(len(inner), dtype=inner.dtype), covariance[stay][:, unit])
+            solved = torch.linalg.solve(
+                inner + ridge * torch.eye(len(inner), dtype=inner.dtype), covariance[stay][:, unit]
+            )
             coefficients[:, stay] = solved.T
         return coefficients, self.mean[unit] - coefficients @ self.mean
 
@@ -107,5 +109,7 @@ class Intervention:
         if self.value == "mean":
             return self.moments[reader.data].mean[unit].to(value.dtype).reshape(shape) - current
         coefficients, intercepts = self.moments[reader.data].prediction(unit)
-        predicted = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim])).movedim(0, reader.dim)
+        predicted = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim])).movedim(
+            0, reader.dim
+        )
         return predicted + intercepts.to(value.dtype).reshape(shape) - current

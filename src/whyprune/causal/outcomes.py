@@ -55,7 +55,9 @@ class LogitShift:
         flat = centred(dense.double())
         spread = float((flat - flat.mean(dim=0)).square().sum(dim=-1).mean())
         if not spread > 0:
-            raise InputError("the dense network gives the same logits for every calibration image: it has no outcome")
+            raise InputError(
+                "the dense network gives the same logits for every calibration image: it has no outcome"
+            )
         return replace(self, scale=spread)
 
     def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
@@ -177,7 +179,9 @@ def as_outcome(outcome: Outcome | str | OutcomeFunction | None) -> Outcome:
         return LogitShift()
     if isinstance(outcome, str):
         if outcome not in OUTCOMES:
-            raise InputError(f"no outcome named {outcome!r}: choose from {', '.join(OUTCOMES)}, or give a function")
+            raise InputError(
+                f"no outcome named {outcome!r}: choose from {', '.join(OUTCOMES)}, or give a function"
+            )
         return OUTCOMES[outcome]()
     if isinstance(outcome, Outcome):
         return outcome
@@ -188,5 +192,7 @@ def as_outcome(outcome: Outcome | str | OutcomeFunction | None) -> Outcome:
 
 def _given(labels: Tensor | None, name: str) -> Tensor:
     if labels is None:
-        raise InputError(f"outcome {name} needs labels: give (inputs, labels) batches, or outcome='logit-shift'")
+        raise InputError(
+            f"outcome {name} needs labels: give (inputs, labels) batches, or outcome='logit-shift'"
+        )
     return labels

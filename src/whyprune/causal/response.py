@@ -1,7 +1,7 @@
 """Response curves: for every group, width -> measured effect of keeping its best units, repaired locally.
 
 Groups read by one layer: channels go by elimination and that layer is refitted at every width. Groups read by many (a
-residual stream): units go by their single effect, and every reader sees the best linear prediction of what is gone.
+residual stream): units go by what their readers would lose, and every reader sees the best linear prediction of them.
 Either way the effect is measured on the network's output, on images that the refit has not seen.
 """
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.elimination import Elimination, eliminate
-from whyprune.causal.exact import edits, exact_effects
-from whyprune.causal.interventions import Intervention
+from whyprune.causal.exact import edits
+from whyprune.causal.interventions import RIDGE, Intervention
 from whyprune.causal.joint import fitted
 from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import Batch, as_batches
@@ -32,8 +32,8 @@ from whyprune.structure.rules.base import Reader, bind
 from whyprune.structure.units import Group, Unit
 
 KEPT_SHARES = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
+"""The shares of a group's width at which its effect is measured; 0 stands for a single unit."""
 CHUNK = 128
-"""The share of a group's width at which its effect is measured; 0 stands for a single unit."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,13 @@ def response_curves(
         for case, path in _paths(network, replay, cases, list(as_batches(fit, network.positional)), seed):
             curves[case.group.name] = bench.single_reader(case, path)
             bars.advance(bar)
-        streams = [c for c in cases if c.job is None]
+        streams = [case for case in cases if case.job is None]
         if streams:
             value = Intervention("carried").fit(replay, as_batches(fit, network.positional))
-            singles = exact_effects(
-                network, seen, outcome=measured, intervention="carried", model=model, removed=removed,
-                units=[u for c in streams for u in c.units],
-            ).by_unit()
             for case in streams:
-                curves[case.group.name] = bench.many_readers(case, singles, value)
+                curves[case.group.name] = bench.many_readers(
+                    case, local_losses(replay, case.readers, value), value
+                )
                 bars.advance(bar)
     return curves
 
@@ -121,7 +119,12 @@ def _paths(
     """Runs dense and pruned in lock-step and eliminates channels at every group with one reader."""
     order = schedule(replay, late=lambda n: layout(n) is not None)
     by_node = {case.job.node: case for case in cases if case.job is not None}
-    jobs = [case.job for node in order for case in [by_node.get(node)] if case is not None and case.job is not None]
+    jobs = [
+        case.job
+        for node in order
+        for case in [by_node.get(node)]
+        if case is not None and case.job is not None
+    ]
     generator = torch.Generator().manual_seed(seed)
     dense = Side(Replay(network), batches, order, pinned={j.aim for j in jobs})
     pruned = Side(replay, batches, order)
@@ -138,6 +141,34 @@ def _features(replay: Replay, case: _Case, weight: Tensor) -> list[Tensor]:
     kernel = int(np.prod(weight.shape[2:], dtype=np.int64))
     places = [replay.positions(case.readers[0].labels, [u]) for u in case.units]
     return [(p[:, None] * kernel + torch.arange(kernel)).flatten() for p in places]
+
+
+def local_losses(replay: Replay, readers: Sequence[Reader], value: Intervention) -> dict[int, float]:
+    """Class of a channel -> what its readers' outputs lose if the others carry it; a share of their variance, summed.
+
+    For one reader: (residual variance of the channel given the others) x |its weights|^2 / variance of the output. The
+    residual variance is the inverse of the precision matrix's diagonal.
+    """
+    losses: dict[int, float] = {}
+    for reader in readers:
+        covariance = value.moments[reader.data].covariance
+        ridge = RIDGE * covariance.diagonal().mean().clamp_min(1e-12)
+        precision = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
+        weight, _ = replay.parameters_of(reader.node)
+        energy = (
+            weight.double().flatten(2).square().sum(dim=(0, 2))
+            if weight.dim() > 2
+            else weight.double().square().sum(0)
+        )
+        total = float((energy * covariance.diagonal()).sum())
+        kept = reader.labels[~np.isin(reader.labels, list(replay.gone))]
+        if len(kept) != len(energy):  # depthwise: one weight per channel
+            energy = weight.double().flatten(1).square().sum(dim=1)
+            total = float((energy * covariance.diagonal()).sum())
+        for position, label in enumerate(kept.tolist()):
+            own = float(energy[position] / precision[position, position]) / max(total, 1e-30)
+            losses[label] = losses.get(label, 0.0) + own
+    return losses
 
 
 class _Bench:
@@ -166,14 +197,16 @@ class _Bench:
             for harm, count in zip(harms, counts[1:], strict=True):
                 kept, weight, bias = path.weights[count]
                 channels = torch.cat([places[c] for c in kept] + [always]).sort().values
-                out = _apply(self.replay, reader, values[reader.data].index_select(reader.dim, channels), weight, bias)
+                out = _apply(
+                    self.replay, reader, values[reader.data].index_select(reader.dim, channels), weight, bias
+                )
                 harm.append(self._harm(index, self.replay.resume({**values, reader.node: out}, steps)))
         order = [case.units[c].name for c in path.order]
         return self._curve(case, order, counts, harms)
 
-    def many_readers(self, case: _Case, singles: dict[str, float], value: Intervention) -> ResponseCurve:
+    def many_readers(self, case: _Case, losses: dict[int, float], value: Intervention) -> ResponseCurve:
         """The curve of a group that several layers read."""
-        ranked = sorted(case.units, key=lambda u: singles[u.name])
+        ranked = sorted(case.units, key=lambda u: losses[u.label])
         steps = self.replay.behind({r.node for r in case.readers})
         keep = self.replay.frontier(steps)
         counts = _kept_counts(case)

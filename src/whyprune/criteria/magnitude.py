@@ -30,7 +30,13 @@ def magnitude(network: Network, *, order: int = 2) -> Effects:
             for axis in (0, 1):
                 powers[name, axis] = flat.transpose(0, axis).flatten(1).sum(dim=1).cpu().numpy()
     scores = [
-        np.mean([powers[s.parameter, s.axis][list(s.indices)].sum() for s in u.slices if (s.parameter, s.axis) in powers])
+        np.mean(
+            [
+                powers[s.parameter, s.axis][list(s.indices)].sum()
+                for s in u.slices
+                if (s.parameter, s.axis) in powers
+            ]
+        )
         for u in network.units
     ]
     return from_scores(network.units, scores, method=f"magnitude-l{order}")

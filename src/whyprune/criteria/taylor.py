@@ -22,7 +22,9 @@ from whyprune.structure.replay import Replay, Values
 PROBES = 4
 
 
-def taylor(network: Network, data: Iterable[Any], *, outcome: Outcome | str | None = None, seed: int = 0) -> Effects:
+def taylor(
+    network: Network, data: Iterable[Any], *, outcome: Outcome | str | None = None, seed: int = 0
+) -> Effects:
     """First-order scores of every unit; one backward pass per batch and probe.
 
     Args:
@@ -71,7 +73,9 @@ def _first_order(network: Network, replay: Replay, scalar: Tensor, inputs: Value
         reader = next(r for r in network.readers if r.data is node)
         if gradient is None:
             continue
-        product = (gradient * inputs[node]).detach().movedim(reader.dim, 1).flatten(2 if gradient.dim() > 2 else 1)
+        product = (
+            (gradient * inputs[node]).detach().movedim(reader.dim, 1).flatten(2 if gradient.dim() > 2 else 1)
+        )
         per_image = product.sum(dim=2) if product.dim() > 2 else product
         for position, label in enumerate(reader.labels.tolist()):
             own = per_image[:, position]

@@ -58,12 +58,12 @@ def as_batch(raw: Any, positional: int = 1) -> Batch:
     """Reads a batch as a data loader gives it.
 
     Args:
-        raw: a tensor (the input), a sequence whose first `positional` entries are the inputs and whose next entry, if
-            any, is the labels, or a dict of keyword inputs with the labels under one of `LABEL_KEYS`.
+        raw: a tensor (the input), a sequence whose first `positional` entries are the inputs and whose next
+            entry, if any, is the labels; or a dict of keyword inputs, the labels under one of `LABEL_KEYS`.
         positional: how many positional inputs the model takes.
 
     Raises:
-        InputError: the batch holds no tensor, or tensors of different lengths.
+        InputError: the batch holds no tensor, tensors of different lengths, NaN or infinite values.
     """
     if isinstance(raw, Batch):
         return raw
@@ -71,13 +71,13 @@ def as_batch(raw: Any, positional: int = 1) -> Batch:
         batch = Batch((raw,), {})
     elif isinstance(raw, Mapping):
         labels = next((raw[k] for k in LABEL_KEYS if k in raw), None)
-        batch = Batch((), {str(k): v for k, v in raw.items() if k not in LABEL_KEYS}, labels)
+        batch = Batch((), {str(k): v for k, v in raw.items() if k not in LABEL_KEYS}, _as_labels(labels))
     elif isinstance(raw, Sequence) and not isinstance(raw, str):
         labels = raw[positional] if len(raw) > positional else None
-        batch = Batch(tuple(raw[:positional]), {}, None if labels is None else torch.as_tensor(labels))
+        batch = Batch(tuple(raw[:positional]), {}, _as_labels(labels))
     else:
         raise InputError(f"a batch is a {type(raw).__name__}: give tensors, tuples or dicts of tensors")
-    return _checked(batch)
+    return checked(batch)
 
 
 def as_batches(data: Iterable[Any], positional: int = 1) -> Iterator[Batch]:
@@ -100,15 +100,36 @@ def cut_images(batches: Sequence[Batch], images: int) -> tuple[list[Batch], list
     return first, rest
 
 
-def _checked(batch: Batch) -> Batch:
+def _as_labels(raw: Any) -> Tensor | None:
+    if raw is None:
+        return None
+    try:
+        labels = torch.as_tensor(raw)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"the labels of a batch are {raw!r:.80}: give one integer per input") from error
+    if labels.dim() == 0:
+        raise InputError(f"the labels of a batch are the single value {raw!r:.80}: give one per input")
+    return labels
+
+
+def checked(batch: Batch) -> Batch:
+    """The batch itself.
+
+    Raises:
+        InputError: it holds no tensor, tensors of different lengths or of length 0, NaN or infinite values.
+    """
     tensors = batch.tensors()
     if not tensors:
-        raise InputError("a batch holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors")
+        raise InputError(
+            "a batch holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors"
+        )
     lengths = {int(t.shape[0]) if t.dim() else 0 for t in tensors}
     if batch.labels is not None:
         lengths.add(int(batch.labels.shape[0]))
     if len(lengths) != 1 or 0 in lengths:
-        raise InputError(f"the tensors of a batch have lengths {sorted(lengths)}: they must agree and not be 0")
+        raise InputError(
+            f"the tensors of a batch have lengths {sorted(lengths)}: they must agree and not be 0"
+        )
     for tensor in tensors:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError("the data holds NaN or infinite values: clean the images or their normalisation")

@@ -1,5 +1,6 @@
 """Batches of network inputs from a split: picked, augmented, normalised, checked."""
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ from whyprune.data.augmentation import Augmentation
 from whyprune.data.normalization import Normalization
 from whyprune.data.splits import Indices, Split, check_labels
 from whyprune.errors import InputError
+
+# Keeps the draw apart from the shuffling, which may have the same seed.
+HOLD_OUT = 2
 
 
 class Loader:
@@ -72,6 +76,33 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order and the augmentation of the next iteration."""
         self._epoch = epoch
+
+    def hold_out(self, share: float, seed: int) -> tuple["Loader", "Loader"]:
+        """Parts with some images, drawn at random: what is left for training, and the held-out images.
+
+        Args:
+            share: of the images, to hold out; at least one is, and one is left.
+            seed: the same seed holds out the same images.
+
+        Returns:
+            Two loaders without a common image: one like this one, and one that neither shuffles nor augments.
+
+        Raises:
+            InputError: fewer than two different images.
+        """
+        images = np.unique(self.indices)
+        if len(images) < 2:
+            raise InputError(
+                f"{self.split.name} has one image to train on: nothing is left to hold out; "
+                "give more, or set holdout=0"
+            )
+        count = min(max(round(share * len(images)), 1), len(images) - 1)
+        held = np.sort(np.random.default_rng((seed, HOLD_OUT)).permutation(images)[:count])
+        train = copy.copy(self)
+        train.indices = self.indices[~np.isin(self.indices, held)]
+        return train, Loader(
+            self.split, self.normalization, self.batch_size, held, num_classes=self.num_classes
+        )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.indices

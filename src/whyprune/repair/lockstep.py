@@ -13,7 +13,11 @@ class Side:
     """One network's values for every batch; a value is dropped when nothing still needs it."""
 
     def __init__(
-        self, replay: Replay, batches: Sequence[Batch], order: Sequence[fx.Node], pinned: Iterable[fx.Node] = ()
+        self,
+        replay: Replay,
+        batches: Sequence[Batch],
+        order: Sequence[fx.Node],
+        pinned: Iterable[fx.Node] = (),
     ) -> None:
         """Starts from the network's inputs; `order` is an execution order, `pinned` stay until `release`."""
         self.replay = replay

@@ -29,6 +29,7 @@ from whyprune.structure.units import Unit
 
 RELU_PASSES = 5
 BATCH = 128
+GUARD_BATCHES = 3
 
 
 def repair(
@@ -63,7 +64,9 @@ def repair(
         InputError: there is no data.
     """
     chosen = network.select(units)
-    batches = [b[slice(i, i + BATCH)] for b in as_batches(data, network.positional) for i in range(0, len(b), BATCH)]
+    batches = [
+        b[slice(i, i + BATCH)] for b in as_batches(data, network.positional) for i in range(0, len(b), BATCH)
+    ]
     if not batches:
         raise InputError("there is no data to repair with: give a few hundred unlabelled images")
     replay = Replay(network, pruned, chosen)
@@ -73,7 +76,9 @@ def repair(
     repaired = copy.deepcopy(pruned)
     for result in refitted:
         write(replay, repaired, result)
-    return repaired if _no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
+    return (
+        repaired if _no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
+    )
 
 
 def _run(
@@ -129,7 +134,7 @@ def _no_worse(
     outcome: Outcome | str | None,
 ) -> bool:
     """Whether repair kept its promise on the calibration outcome."""
-    few = batches[:8]
+    few = batches[-GUARD_BATCHES:]
     dense = Replay(network)
     reference = [dense.logits(b) for b in few]
     measured = as_outcome(outcome).fit(torch.cat(reference))

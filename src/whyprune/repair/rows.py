@@ -56,7 +56,11 @@ def layout(node: fx.Node) -> Layout | None:
     Refitted are linear layers and 2-d convolutions over all channels whose weight belongs to them alone.
     """
     name, bound = name_of(node), bind(node)
-    if name not in ("linear", "conv2d") or len(bound["weight"].users) != 1 or bound["weight"].op != "placeholder":
+    if (
+        name not in ("linear", "conv2d")
+        or len(bound["weight"].users) != 1
+        or bound["weight"].op != "placeholder"
+    ):
         return None
     if name == "linear":
         return Layout()

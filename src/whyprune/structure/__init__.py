@@ -1,0 +1,1 @@
+"""Structure: trace a network, remove coupled channels from it, and prove the result right."""

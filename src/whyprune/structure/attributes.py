@@ -1,7 +1,7 @@
 """Module attributes that restate a parameter's shape, kept true after removal.
 
-One entry per module class: attribute names and how to read them off the module's parameters. They are for people and
-exporters; nothing here decides what is right, `verify` does.
+One entry per module class: attribute names and how to read them off the module's parameters. They are for
+people, exporters and depthwise convolutions; nothing here decides what is right, `verify` does.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,11 @@ from torch import nn
 
 _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _BatchNorm = nn.modules.batchnorm._NormBase
+
+
+def restates_its_shape(module: nn.Module) -> bool:
+    """Whether `update_widths` knows the module's class."""
+    return any(isinstance(module, kind) for kind, _ in _UPDATES)
 
 
 def update_widths(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from whyprune.data.batches import Batch
+from whyprune.data.batches import Batch, checked
 from whyprune.errors import InputError, TraceError
 
 
@@ -48,12 +48,15 @@ class Graph:
 
 
 def as_example(example_inputs: Any) -> Batch:
-    """Reads `example_inputs` (a tensor, a tuple of positional or a dict of keyword inputs) as a batch of two or more.
+    """Reads `example_inputs` as a batch of two or more.
 
     A batch of one is doubled: a batch dimension of 1 could not be told from a dimension that is always 1.
 
+    Args:
+        example_inputs: a tensor, a tuple of positional or a dict of keyword inputs, batch first.
+
     Raises:
-        InputError: there is no tensor in it.
+        InputError: there is no tensor in it, their lengths differ or are 0, or they hold NaN.
     """
     if isinstance(example_inputs, Batch):
         batch = example_inputs
@@ -64,37 +67,42 @@ def as_example(example_inputs: Any) -> Batch:
     elif isinstance(example_inputs, Sequence) and not isinstance(example_inputs, str):
         batch = Batch(tuple(example_inputs), {})
     else:
-        raise InputError(f"example_inputs is a {type(example_inputs).__name__}: give a tensor, a tuple or a dict")
-    if not batch.tensors():
-        raise InputError("example_inputs holds no tensor: give the model's inputs for a small batch of examples")
-    if len(batch) == 1:
-        batch = batch[torch.tensor([0, 0])]
-    return Batch(batch.args, batch.kwargs)
+        raise InputError(
+            f"example_inputs is a {type(example_inputs).__name__}: give a tensor, a tuple or a dict"
+        )
+    batch = checked(Batch(batch.args, batch.kwargs))
+    return batch[torch.tensor([0, 0])] if len(batch) == 1 else batch
 
 
 def capture(model: nn.Module, example: Batch) -> Graph:
-    """Captures `model` on `example` with torch.export; the batch dimension stays free where the model allows it.
+    """Captures `model` on `example` with torch.export; the batch size stays free where the model allows it.
 
     Raises:
-        InputError: the model is in training mode, or does not run on the example.
+        InputError: the model, or a part of it, is in training mode, or does not run on the example.
         TraceError: the model runs but cannot be captured; the message says where and why.
     """
-    if model.training:
-        raise InputError("the model is in training mode: call model.eval() first, so that it computes one function")
+    training = next((name for name, module in model.named_modules() if module.training), None)
+    if training is not None:
+        who = f"the model's part {training!r}" if training else "the model"
+        raise InputError(
+            f"{who} is in training mode: call model.eval() first, so that it computes one function"
+        )
     try:
         with torch.no_grad():
             example.call(model)
     except Exception as error:
         shapes = [tuple(t.shape) for t in example.tensors()]
-        raise InputError(f"the model does not run on example inputs of shape {shapes}: {_first_line(error)}") from error
+        raise InputError(
+            f"the model does not run on example inputs of shape {shapes}: {first_line(error)}"
+        ) from error
     try:
         program, free = _export(model, example)
     except Exception as error:
         raise TraceError(
-            f"the model cannot be traced{_user_frame(error)}: {_first_line(error)}; "
+            f"the model cannot be traced{_user_frame(error)}: {first_line(error)}; "
             "make that line depend on shapes only, not on values of tensors"
         ) from error
-    return _graph(program, None if free else len(example))
+    return _graph(program, model, None if free else len(example))
 
 
 def _export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
@@ -106,10 +114,14 @@ def _export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
     with _quiet():
         try:
             program = torch.export.export(
-                model, example.args, example.kwargs, dynamic_shapes=_by_name(model, example, shapes), strict=False
+                model,
+                example.args,
+                example.kwargs,
+                dynamic_shapes=_by_name(model, example, shapes),
+                strict=False,
             )
             return program, _batch_is_free(program)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the exporter raises many kinds; the next line raises its own
             return torch.export.export(model, example.args, example.kwargs, strict=False), False
 
 
@@ -131,9 +143,10 @@ def _batch_is_free(program: ExportedProgram) -> bool:
     return bool(sizes) and all(not isinstance(s, int) for s in sizes)
 
 
-def _graph(program: ExportedProgram, batch_size: int | None) -> Graph:
+def _graph(program: ExportedProgram, model: nn.Module, batch_size: int | None) -> Graph:
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    first_names = _first_names(model)
     constants = {
         key: program.constants[name]
         for key, name in signature.inputs_to_lifted_tensor_constants.items()
@@ -141,7 +154,7 @@ def _graph(program: ExportedProgram, batch_size: int | None) -> Graph:
     }
     return Graph(
         nodes=tuple(program.graph.nodes),
-        state_names=dict(names),
+        state_names={placeholder: first_names[name] for placeholder, name in names.items()},
         constants=constants,
         inputs=tuple(str(name) for name in signature.user_inputs),
         out_spec=program.call_spec.out_spec,
@@ -149,8 +162,15 @@ def _graph(program: ExportedProgram, batch_size: int | None) -> Graph:
     )
 
 
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Name of a parameter or buffer -> the first of all names it has: tied ones have several."""
+    kinds = (model.named_parameters, model.named_buffers)
+    first = {id(tensor): name for kind in kinds for name, tensor in kind()}
+    return {name: first[id(tensor)] for kind in kinds for name, tensor in kind(remove_duplicate=False)}
+
+
 def user_frame(node: fx.Node) -> str:
-    """`file:line` of the user's code behind a node, as far as it is known; frames inside torch are skipped."""
+    """`file:line` of the user's code behind a node, as far as it is known; torch's frames are skipped."""
     lines = (node.meta.get("stack_trace") or "").splitlines()
     frames = [line.strip() for line in lines if line.strip().startswith("File ")]
     own = [f for f in frames if "/torch/" not in f] or frames
@@ -177,7 +197,8 @@ def _user_frame(error: BaseException) -> str:
     return found
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
 

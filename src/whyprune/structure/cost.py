@@ -37,12 +37,14 @@ class CostModel:
         shapes: shape of every parameter and buffer.
         item_bytes: bytes of one number of each.
         trainable: which of them are parameters.
+        fixed_macs: of products with a computed weight, whose channels are kept.
     """
 
     products: tuple[tuple[str, int], ...]
     shapes: dict[str, tuple[int, ...]]
     item_bytes: dict[str, int]
     trainable: frozenset[str]
+    fixed_macs: int = 0
 
     def __call__(self, removed: Iterable[Unit] = ()) -> Cost:
         """Cost without the units in `removed`."""
@@ -64,11 +66,13 @@ class CostModel:
     def of_sizes(self, gone: Sizes) -> Cost:
         """Cost when `gone[parameter, axis]` indices are removed."""
         numel = {
-            name: int(np.prod([size - gone.get((name, axis), 0) for axis, size in enumerate(shape)], dtype=np.int64))
+            name: int(
+                np.prod([size - gone.get((name, axis), 0) for axis, size in enumerate(shape)], dtype=np.int64)
+            )
             for name, shape in self.shapes.items()
         }
         return Cost(
-            macs=sum(places * numel[name] for name, places in self.products),
+            macs=self.fixed_macs + sum(places * numel[name] for name, places in self.products),
             params=sum(count for name, count in numel.items() if name in self.trainable),
             bytes=sum(count * self.item_bytes[name] for name, count in numel.items()),
         )
@@ -77,17 +81,20 @@ class CostModel:
 def cost_model(model: nn.Module, graph: Graph) -> CostModel:
     """Reads the matrix products off the graph and the sizes off the model."""
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    products = []
+    products, fixed = [], 0
     for node in graph.operations:
         if name_of(node) in ("conv1d", "conv2d", "conv3d", "linear"):
             weight = bind(node)["weight"]
-            if isinstance(weight, fx.Node) and weight.name in graph.state_names:
+            if weight.name in graph.state_names:
                 products.append((graph.state_names[weight.name], _places(node)))
+            else:
+                fixed += _places(node) * int(np.prod(shape_of(weight), dtype=np.int64))
     return CostModel(
         products=tuple(products),
         shapes={name: tuple(t.shape) for name, t in state.items()},
         item_bytes={name: t.element_size() for name, t in state.items()},
         trainable=frozenset(name for name, _ in model.named_parameters()),
+        fixed_macs=fixed,
     )
 
 

@@ -1,9 +1,12 @@
-"""A saved result: `plan.json` and `model.safetensors`, replayed on a fresh model. Nothing is pickled or executed."""
+"""A saved result: `plan.json` and `model.safetensors`, replayed on a fresh model.
+
+Nothing is pickled or executed.
+"""
 
 from pathlib import Path
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from whyprune.atomic import atomic_file
@@ -50,7 +53,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
         seen.add(key)
         tensors[name] = tensor.detach().cpu().contiguous()
     with atomic_file(folder / WEIGHTS) as path:
-        save_file(tensors, path)
+        path.write_bytes(save(tensors))  # a full disk is an OSError, which save_file hides
 
 
 def load(fresh_model: nn.Module, folder: str | Path) -> nn.Module:

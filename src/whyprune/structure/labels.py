@@ -1,8 +1,8 @@
 """Labels for channel indices, and which of them must live or die together.
 
-Every index of every axis of every parameter is an *atom*. Rules carry atoms through the network's operations and
-unite those that belong to one channel; the classes that remain are the removable units. Uniting is union-find with
-path halving (Tarjan & van Leeuwen 1984).
+Every index of every axis of every parameter is an *atom*. Rules carry atoms through the network's operations
+and unite those that belong to one channel; the classes that remain are the removable units. Uniting is
+union-find with path halving (Tarjan & van Leeuwen 1984).
 """
 
 from dataclasses import dataclass, field

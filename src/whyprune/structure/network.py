@@ -1,7 +1,7 @@
 """`Network`: a traced model with its units, groups, refusals and costs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from torch import fx, nn
@@ -75,6 +75,23 @@ class Network:
             raise InputError(f"no group named {name!r}: the groups are {[g.name for g in self.groups]}")
         return found
 
+    def ignoring(self, names: Iterable[str]) -> "Network":
+        """The same network with the named groups, and all groups that the named modules write, kept whole.
+
+        Raises:
+            InputError: a name fits no group and no module that writes one.
+        """
+        kept, unused = list(self.groups), set(names)
+        for name in tuple(unused):
+            left = [g for g in kept if not g.written_by(name)]
+            if len(left) < len(kept) or any(g.written_by(name) for g in self.groups):
+                unused.discard(name)
+            kept = left
+        if unused:
+            known = ", ".join(g.name for g in self.groups)
+            raise InputError(f"nothing to ignore is named {min(unused)!r}: the groups are {known}")
+        return replace(self, groups=tuple(kept))
+
     def select(self, units: Iterable[Unit | str]) -> tuple[Unit, ...]:
         """The units named or given, each once, in the network's order.
 
@@ -84,7 +101,9 @@ class Network:
         names = {u if isinstance(u, str) else u.name for u in units}
         unknown = sorted(names - self.by_name.keys())
         if unknown:
-            raise InputError(f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names")
+            raise InputError(
+                f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names"
+            )
         chosen = tuple(unit for unit in self.units if unit.name in names)
         counts: dict[tuple[str, int], int] = {}
         for unit in chosen:
@@ -93,7 +112,9 @@ class Network:
                 counts[key] = counts.get(key, 0) + len(piece.indices)
         for (parameter, axis), count in counts.items():
             if count >= self.cost.shapes[parameter][axis]:
-                raise InputError(f"all {count} channels of {parameter} (axis {axis}) would go: keep at least one")
+                raise InputError(
+                    f"all {count} channels of {parameter} (axis {axis}) would go: keep at least one"
+                )
         return chosen
 
     @cached_property

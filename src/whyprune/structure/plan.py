@@ -18,7 +18,7 @@ Index = Annotated[int, Field(ge=0, le=2**31)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class RemovedIndices(_Frozen):
@@ -74,7 +74,10 @@ class Plan(_Frozen):
         return counts
 
     def __repr__(self) -> str:
-        return f"Plan({self.method}: {len(self.units)} units go, {self.macs:,} MACs and {self.params:,} params stay)"
+        kept = f"{self.macs:,} MACs and {self.params:,} params stay"
+        return f"Plan({self.method}: {len(self.units)} units go, {kept})"
+
+    __str__ = __repr__
 
 
 def make_plan(network: Network, units: Iterable[Unit | str], **about: Any) -> Plan:
@@ -111,7 +114,7 @@ def replay_plan(model: nn.Module, plan: Plan) -> nn.Module:
     own = architecture_fingerprint(model)
     if own != plan.architecture:
         raise FormatError(
-            f"the plan is for another model (fingerprint {plan.architecture[:12]}, this model's is {own[:12]}): "
+            f"the plan is for another model (its fingerprint is {plan.architecture[:12]}, not {own[:12]}): "
             "build the model exactly as it was before pruning"
         )
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -126,13 +129,15 @@ def _checked_indices(
     for entry in entries:
         shape = shapes.get(entry.parameter)
         if shape is None or entry.axis >= len(shape):
-            raise FormatError(f"the plan cuts {entry.parameter!r} (axis {entry.axis}), which the model does not have")
+            raise FormatError(
+                f"the plan cuts {entry.parameter!r} (axis {entry.axis}), which the model does not have"
+            )
         indices = np.array(entry.indices, dtype=np.int64)
         valid = len(indices) and len(np.unique(indices)) == len(indices) < shape[entry.axis]
         if (entry.parameter, entry.axis) in removed or not valid or indices.max() >= shape[entry.axis]:
             raise FormatError(
-                f"the plan's indices for {entry.parameter!r} (axis {entry.axis}, size {shape[entry.axis]}) are not "
-                "distinct, in range and fewer than all: the file is corrupt"
+                f"the plan's indices for {entry.parameter!r} (axis {entry.axis}, size {shape[entry.axis]}) "
+                "are not distinct, in range and fewer than all: the file is corrupt"
             )
         removed[entry.parameter, entry.axis] = np.sort(indices)
     return removed
@@ -144,7 +149,7 @@ def _checked_attributes(model: nn.Module, changes: Sequence[AttributeChange]) ->
         held = vars(modules[change.module]).get(change.attribute) if change.module in modules else None
         if type(held) is not int or change.attribute.startswith("_") or change.value > held:
             raise FormatError(
-                f"the plan sets {change.module}.{change.attribute} to {change.value}, which is no integer of the model "
-                "that could shrink to it: the file is corrupt or for another model"
+                f"the plan sets {change.module}.{change.attribute} to {change.value}, which is no integer "
+                "of the model that could shrink to it: the file is corrupt or for another model"
             )
     return [(c.module, c.attribute, c.value) for c in changes]

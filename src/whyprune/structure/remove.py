@@ -33,7 +33,9 @@ def remove(network: Network, units: Iterable[Unit | str]) -> nn.Module:
 def attribute_values(network: Network, units: Sequence[Unit]) -> list[AttributeValue]:
     """(module, attribute, new value) of every integer in user modules that counts removed channels."""
     gone = {unit.label for unit in units}
-    return [(r.module, r.attribute, r.value - len(r.labels & gone)) for r in network.attributes if r.labels & gone]
+    return [
+        (r.module, r.attribute, r.value - len(r.labels & gone)) for r in network.attributes if r.labels & gone
+    ]
 
 
 def cut(model: nn.Module, removed: Removed, attributes: Iterable[AttributeValue]) -> nn.Module:
@@ -52,8 +54,9 @@ def cut(model: nn.Module, removed: Removed, attributes: Iterable[AttributeValue]
 def masked(network: Network, units: Iterable[Unit | str]) -> nn.Module:
     """A copy of the original under do(units := 0), at its full size: every coupled slice is zero.
 
-    Zero on the writing side makes the channel zero before its activation, zero on the reading side makes every
-    reader see zero, whatever the activation does with zero. Variances stay, so that normalisation stays finite.
+    Zero on the writing side makes the channel zero before its activation, zero on the reading side makes
+    every reader see zero, whatever the activation does with it. Variances stay, so that normalisation stays
+    finite.
     """
     chosen = network.select(units)
     original = copy.deepcopy(network.model)

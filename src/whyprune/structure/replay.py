@@ -1,7 +1,7 @@
 """`Replay`: runs a network's captured operations, keeps values on the way, and goes on from them.
 
-It runs the original or any network cut from it. That is what makes interventions cheap: everything before the place
-where one acts is computed once, and only the operations behind it run again.
+It runs the original or any network cut from it. That is what makes interventions cheap: everything before the
+place where one acts is computed once, and only the operations behind it run again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -17,8 +17,10 @@ from torch.utils import _pytree as pytree
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
+from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network
-from whyprune.structure.rules.base import Reader, bind, name_of
+from whyprune.structure.rules.base import Reader, bind
+from whyprune.structure.schedule import adjusted, functional, last_use, state_only
 from whyprune.structure.units import Unit
 
 Values = dict[fx.Node, Any]
@@ -32,8 +34,10 @@ class Replay:
     normalised value, and the normalisation's node repeats it.
     """
 
-    def __init__(self, network: Network, model: nn.Module | None = None, removed: Iterable[Unit] = ()) -> None:
-        """Binds `network`'s operations to `model` (default: the network's own), which lacks the units `removed`."""
+    def __init__(
+        self, network: Network, model: nn.Module | None = None, removed: Iterable[Unit] = ()
+    ) -> None:
+        """Binds `network`'s operations to `model` (default: the network's own), which lacks `removed`."""
         self.network = network
         self.model = network.model if model is None else model
         self.gone = frozenset(unit.label for unit in removed)
@@ -45,14 +49,15 @@ class Replay:
                 self._bound[node] = state[graph.state_names[node.name]].detach()
             elif node.op == "placeholder" and node.name in graph.constants:
                 self._bound[node] = graph.constants[node.name]
-        self._arguments = {node: self._adjusted(node) for node in graph.operations}
-        self._functions = {node: _functional(node.target) for node in graph.operations}
-        self.folded = dict(_foldable(graph.operations))
-        self._weights = {conv: self._fold(conv, norm) for norm, conv in self.folded.items()}
-        self.order = [n for n in graph.operations if not _only_state(n, self._bound)]
+        self._arguments = {node: adjusted(node, network.sites, self.gone) for node in graph.operations}
+        self._functions = {node: functional(node.target) for node in graph.operations}
+        self.folded = foldable(graph.operations, self._bound)
+        self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
+        self._fixed = state_only(graph.operations, self._bound)
+        self.order = [n for n in graph.operations if n not in self._fixed]
 
     def run(self, batch: Batch, keep: Collection[fx.Node] | None = None) -> Values:
-        """Runs all operations on a batch; keeps the values of `keep` (default: of every node) and of the output."""
+        """Runs all operations on a batch; keeps the values of `keep` (default: all) and of the output."""
         values = self.inputs(batch)
         wanted = None if keep is None else {*keep, *self.network.graph.output.all_input_nodes}
         return self._advance(values, self.order, wanted)
@@ -64,8 +69,8 @@ class Replay:
     def differentiable(self, batch: Batch) -> tuple[Tensor, Values]:
         """The logits, and what every reader sees, as leaves to differentiate the logits by.
 
-        A tensor that several readers see is one leaf for each way into the network: the gradient of each is taken
-        where the reader reads, so that paths around a reader do not count for it.
+        A tensor that several readers see is one leaf for each way into the network: the gradient of each is
+        taken where the reader reads, so that paths around a reader do not count for it.
         """
         values: Values = self.inputs(batch)
         seen: Values = {}
@@ -75,22 +80,28 @@ class Replay:
                 view: Mapping[fx.Node, Any] = values
                 if node in readers:
                     data = readers[node]
-                    leaf = seen.get(data)
-                    if leaf is None:
-                        leaf = values[data].clone() if values[data].requires_grad else values[data].clone().requires_grad_()
-                        seen[data] = leaf
-                    view = {**values, data: leaf}
+                    if data not in seen:
+                        copied = values[data].clone()
+                        seen[data] = copied if copied.requires_grad else copied.requires_grad_()
+                    view = {**values, data: seen[data]}
                 values[node] = self.step(node, view)
             return self.read(values), seen
 
     def inputs(self, batch: Batch) -> Values:
         """The values of the network's inputs."""
-        flat = pytree.tree_leaves((batch.args, batch.kwargs))
-        graph = self.network.graph
+        names, graph = self.network.example.kwargs, self.network.graph
+        if len(batch.args) != len(self.network.example.args) or batch.kwargs.keys() != names.keys():
+            raise InputError(
+                f"the batch has {len(batch.args)} positional inputs and keywords {sorted(batch.kwargs)}: "
+                f"the model was traced with {len(self.network.example.args)} and {sorted(names)}"
+            )
+        flat = pytree.tree_leaves((batch.args, {name: batch.kwargs[name] for name in names}))
         if graph.batch_size not in (None, len(batch)):
             raise InputError(f"this model only runs on batches of {graph.batch_size}, not of {len(batch)}")
         by_name = {node.name: node for node in graph.nodes if node.op == "placeholder"}
-        return {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
+        return {
+            by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name
+        }
 
     def resume(
         self,
@@ -101,14 +112,16 @@ class Replay:
         """Runs only `steps`, with edited inputs, from the values kept of an earlier run.
 
         Args:
-            values: what `run` kept; every value that a step reads and that is not among the steps (see `frontier`).
+            values: what `run` kept: every value that a step reads and that is no step (see `frontier`).
             steps: operations to run again, in execution order.
             edits: (operation, the tensor it reads) -> change of that tensor before the operation reads it.
 
         Returns:
             The logits, (B, classes).
         """
-        return self.read(self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits))
+        return self.read(
+            self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits)
+        )
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
         """`start` and all operations that depend on it, in execution order."""
@@ -122,7 +135,7 @@ class Replay:
         """What `steps` read that is not among them: the values to keep in order to resume there."""
         inside = set(steps)
         reads = {a for n in steps for a in n.all_input_nodes} | set(self.network.graph.output.all_input_nodes)
-        return {a for a in reads - inside if a not in self._bound}
+        return reads - inside - self._fixed
 
     def step(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         """The value of one operation."""
@@ -133,12 +146,18 @@ class Replay:
         if node in self._weights:
             weight, bias = self._weights[node]
             args = (args[0], weight, bias, *args[3:])
-        return self._functions[node](*self._resolve(args, values), **{k: self._get(v, values) for k, v in kwargs.items()})
+        return self._functions[node](
+            *self._resolve(args, values), **{k: self._get(v, values) for k, v in kwargs.items()}
+        )
 
     def read(self, values: Mapping[fx.Node, Any]) -> Tensor:
         """The logits among the values of a run."""
-        outputs = self._get(list(self.network.graph.output.args[0]), values)  # type: ignore[arg-type]
-        return logits_of(pytree.tree_unflatten(outputs, self.network.graph.out_spec))
+        return logits_of(self.output(values))
+
+    def output(self, values: Mapping[fx.Node, Any]) -> Any:
+        """What the model returns, from the values of a run."""
+        flat = self._get(list(self.network.graph.output.args[0]), values)  # type: ignore[arg-type]
+        return pytree.tree_unflatten(flat, self.network.graph.out_spec)
 
     def parameters_of(self, node: fx.Node) -> tuple[Tensor, Tensor | None]:
         """Weight and bias with which an affine operation runs, normalisation folded in."""
@@ -174,12 +193,14 @@ class Replay:
         wanted: Collection[fx.Node] | None,
         edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None = None,
     ) -> Values:
-        last = _last_use(steps) if wanted is not None else {}
+        last = last_use(steps) if wanted is not None else {}
         with torch.inference_mode():
             for node in steps:
                 seen: Mapping[fx.Node, Any] = values
                 if edits:
-                    changed = {a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits}
+                    changed = {
+                        a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits
+                    }
                     seen = {**values, **changed} if changed else values
                 values[node] = self.step(node, seen)
                 for done in last.get(node, ()):
@@ -200,66 +221,7 @@ class Replay:
     def _bound_or_run(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         """A parameter, or something computed from parameters alone (once)."""
         if node not in self._bound:
-            self._bound[node] = self.step(node, values)
+            # Not an inference tensor: `differentiable` may use it later.
+            with torch.inference_mode(mode=False), torch.no_grad():
+                self._bound[node] = self.step(node, values)
         return self._bound[node]
-
-    def _adjusted(self, node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """An operation's arguments, with the numbers that count channels brought down to what is left."""
-        args = list(node.args)
-        for site in self.network.sites:
-            if site.node is node and self.gone:
-                numbers = list(args[site.argument])  # type: ignore[arg-type]
-                for place, side in zip(site.places, site.sides, strict=True):
-                    numbers[place] = int((~np.isin(side, list(self.gone))).sum())
-                args[site.argument] = numbers
-        return tuple(args), dict(node.kwargs)
-
-    def _fold(self, conv: fx.Node, norm: fx.Node) -> tuple[Tensor, Tensor]:
-        own, after = bind(conv), bind(norm)
-        weight = self._bound[own["weight"]]
-        mean, var = self._bound[after["running_mean"]], self._bound[after["running_var"]]
-        scale = (var + after["eps"]).rsqrt()
-        if after["weight"] is not None:
-            scale = scale * self._bound[after["weight"]]
-        bias = -mean * scale
-        if own["bias"] is not None:
-            bias = bias + self._bound[own["bias"]] * scale
-        if after["bias"] is not None:
-            bias = bias + self._bound[after["bias"]]
-        return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), bias
-
-
-def _functional(target: Any) -> Any:
-    """The operation that returns what an in-place operation would have written; kept values stay as they are."""
-    schema = getattr(target, "_schema", None)
-    if schema is None or not schema.name.endswith("_") or schema.name.endswith("__"):
-        return target
-    packet = getattr(torch.ops.aten, schema.name.split("::")[-1].rstrip("_"), None)
-    return target if packet is None else getattr(packet, target._overloadname)
-
-
-def _foldable(operations: Iterable[fx.Node]) -> Iterable[tuple[fx.Node, fx.Node]]:
-    """(normalisation, convolution) pairs in which the convolution's value goes nowhere else."""
-    for node in operations:
-        if name_of(node) != "batch_norm":
-            continue
-        bound = bind(node)
-        source = bound["input"]
-        is_conv = source.op == "call_function" and name_of(source) in ("conv1d", "conv2d", "conv3d", "linear")
-        if is_conv and len(source.users) == 1 and not bound["training"] and bound["running_mean"] is not None:
-            yield node, source
-
-
-def _only_state(node: fx.Node, bound: Mapping[fx.Node, Any]) -> bool:
-    return bool(node.all_input_nodes) and all(a in bound for a in node.all_input_nodes)
-
-
-def _last_use(steps: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
-    seen: set[fx.Node] = set()
-    last: dict[fx.Node, list[fx.Node]] = {}
-    for node in reversed(steps):
-        for argument in node.all_input_nodes:
-            if argument not in seen:
-                seen.add(argument)
-                last.setdefault(node, []).append(argument)
-    return last

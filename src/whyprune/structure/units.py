@@ -56,6 +56,11 @@ class Group:
     units: tuple[Unit, ...]
     width: int
 
+    def written_by(self, name: str) -> bool:
+        """Whether `name` is this group's name, or a module that writes its channels or contains one that does."""
+        writers = {parameter.rpartition(".")[0] for parameter, axis, _ in self.axes if axis == 0}
+        return name == self.name or any(w == name or w.startswith(f"{name}.") for w in writers)
+
     def __repr__(self) -> str:
         return f"Group({self.name}: {len(self.units)} of {self.width} channels)"
 
@@ -141,7 +146,8 @@ def _groups(
         name = layer if repeated[layer] == 1 else f"{layer}/{seen[layer]}"
         first = units[0].group
         named = sorted(
-            (Unit(f"{name}:{u.index}", name, u.index, u.label, u.slices) for u in units), key=lambda u: u.index
+            (Unit(f"{name}:{u.index}", name, u.index, u.label, u.slices) for u in units),
+            key=lambda u: u.index,
         )
         first_axis = state[first][0]
         groups.append(Group(name, axes, tuple(named), 0 if first_axis is None else len(first_axis)))

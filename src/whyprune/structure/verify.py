@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 
 from whyprune.data.batches import Batch, as_batches
 from whyprune.data.outputs import logits_of
-from whyprune.errors import VerificationError
+from whyprune.errors import InputError, VerificationError
 from whyprune.results import Verification
+from whyprune.structure.capture import first_line
 from whyprune.structure.network import Network
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.replay import Replay
@@ -37,21 +40,26 @@ def verify(
         network: the traced original.
         pruned: the network without `units`, before repair.
         units: what was removed.
-        data: batches to compare on (at most 64 images are used; default: the inputs the network was traced on).
-        tolerance: largest absolute difference of logits, relative to the largest logit where that is above 1.
+        data: batches to compare on (at most 64 images are used; default: the inputs of `trace`).
+        tolerance: largest absolute difference of logits, relative to the largest logit where it is above 1.
         stress: compare a second, random removal of half of every group as well.
         seed: of that random removal.
 
     Raises:
+        InputError: there is no data, or a unit is unknown.
         VerificationError: they differ; the message names the first operation at which they part.
     """
     chosen = network.select(units)
     batches = list(_first_images(network, data))
-    difference = _compare(network, pruned, chosen, batches, tolerance)
+    if not batches:
+        raise InputError(
+            "there is no image to verify on: give at least one batch, or none to use the traced inputs"
+        )
     second = None
+    difference = _Comparison(network, pruned, chosen, tolerance).worst(batches)
     if stress and network.units:
         drawn = _half_of_each(network, seed)
-        second = _compare(network, remove(network, drawn), drawn, batches, tolerance)
+        second = _Comparison(network, remove(network, drawn), drawn, tolerance).worst(batches)
     return Verification(
         max_abs_difference=difference,
         tolerance=tolerance,
@@ -72,64 +80,73 @@ def _first_images(network: Network, data: Iterable[Any] | None) -> Iterable[Batc
             return
 
 
-def _compare(
-    network: Network, pruned: nn.Module, units: Sequence[Unit], batches: Iterable[Batch], tolerance: float
-) -> float:
-    reference = masked(network, units)
-    was_training = pruned.training
-    pruned.eval()
-    worst = 0.0
-    try:
+def _half_of_each(network: Network, seed: int) -> list[Unit]:
+    generator = random.Random(seed)
+    return [u for group in network.groups for u in generator.sample(group.units, len(group.units) // 2)]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A pruned network beside the masked original without the same units."""
+
+    network: Network
+    pruned: nn.Module
+    units: Sequence[Unit]
+    tolerance: float
+
+    @cached_property
+    def reference(self) -> nn.Module:
+        return masked(self.network, self.units)
+
+    def worst(self, batches: Iterable[Batch]) -> float:
+        """The largest difference of logits over all batches; an error where it is too large."""
+        was_training = self.pruned.training
+        self.pruned.eval()
+        try:
+            return max(self._difference(batch) for batch in batches)
+        finally:
+            self.pruned.train(was_training)
+
+    def _difference(self, batch: Batch) -> float:
         with torch.inference_mode():
-            for batch in batches:
-                expected = logits_of(batch.call(reference))
-                found = logits_of(batch.call(pruned))
-                difference = _distance(found, expected)
-                if not difference <= tolerance * max(1.0, float(expected.abs().max())):
-                    raise VerificationError(_explain(network, pruned, reference, units, batch, difference, tolerance))
-                worst = max(worst, difference)
-    finally:
-        pruned.train(was_training)
-    return worst
+            expected = logits_of(batch.call(self.reference))
+            try:
+                found = logits_of(batch.call(self.pruned))
+            except RuntimeError as error:
+                raise self._error(f"does not run: {first_line(error)}", batch) from error
+        difference = _distance(found, expected)
+        if not self._close(difference, expected):
+            raise self._error(
+                f"differs from the masked original by {difference:.3g} (tolerance {self.tolerance:.3g})",
+                batch,
+            )
+        return difference
+
+    def _close(self, difference: float, expected: Tensor) -> bool:
+        scale = float(expected.abs().max()) if expected.numel() else 0.0
+        return difference <= self.tolerance * max(1.0, scale)
+
+    def _error(self, what: str, batch: Batch) -> VerificationError:
+        return VerificationError(
+            f"the pruned network {what}; {self._parting(batch)}; do not use the pruned network, and keep the "
+            "channels there (see network.refusals)"
+        )
+
+    def _parting(self, batch: Batch) -> str:
+        """The first reader whose inputs differ where both networks should agree."""
+        try:
+            small = Replay(self.network, self.pruned, self.units).run(batch)
+            full = Replay(self.network, self.reference).run(batch)
+        except (RuntimeError, InputError) as error:
+            return f"the traced operations do not run on it either: {first_line(error)}"
+        gone = [u.label for u in self.units]
+        for reader in self.network.readers:
+            keep = torch.tensor([label not in gone for label in reader.labels.tolist()])
+            expected = full[reader.data].index_select(reader.dim, keep.nonzero().flatten())
+            if not self._close(_distance(small[reader.data], expected), expected):
+                return f"they part before {where(reader.node)}"
+        return "they part after the last layer that reads channels, or it does not compute what was traced"
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:
     return float("inf") if found.shape != expected.shape else float((found - expected).abs().max())
-
-
-def _explain(
-    network: Network,
-    pruned: nn.Module,
-    reference: nn.Module,
-    units: Sequence[Unit],
-    batch: Batch,
-    difference: float,
-    tolerance: float,
-) -> str:
-    place = _first_parting(network, pruned, reference, units, batch, tolerance)
-    return (
-        f"the pruned network differs from the masked original by {difference:.3g} (tolerance {tolerance:.3g}); "
-        f"{place}; do not use the pruned network, and keep the channels there (see network.refusals)"
-    )
-
-
-def _first_parting(
-    network: Network, pruned: nn.Module, reference: nn.Module, units: Sequence[Unit], batch: Batch, tolerance: float
-) -> str:
-    """The first reader whose outputs differ where both networks should agree."""
-    try:
-        small, full = Replay(network, pruned, units).run(batch), Replay(network, reference).run(batch)
-    except RuntimeError as error:
-        return f"an operation fails on the pruned network: {str(error).splitlines()[0]}"
-    gone = [u.label for u in units]
-    for reader in network.readers:
-        keep = torch.tensor([label not in gone for label in reader.labels.tolist()])
-        expected = full[reader.data].index_select(reader.dim, keep.nonzero().flatten())
-        if _distance(small[reader.data], expected) > tolerance * max(1.0, float(expected.abs().max())):
-            return f"they part before {where(reader.node)}"
-    return "they part after the last layer that reads channels, or the module does not compute what was traced"
-
-
-def _half_of_each(network: Network, seed: int) -> list[Unit]:
-    generator = random.Random(seed)
-    return [u for group in network.groups for u in generator.sample(group.units, len(group.units) // 2)]

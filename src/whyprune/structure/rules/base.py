@@ -41,11 +41,11 @@ class WidthSite:
 
     Attributes:
         node: the operation that takes the number.
-        argument: position of the list of numbers among the operation's arguments.
+        argument: position of the number, or of the list of numbers, among the operation's arguments.
         places: per number, its place in that list.
         sides: per number, the atoms that it counts.
         values: the numbers today.
-        adjustable: True where the number may come from an integer attribute of the module that runs the operation.
+        adjustable: True where the number may come from an integer attribute of the module that runs it.
     """
 
     node: fx.Node
@@ -67,7 +67,7 @@ class Context:
     sites: list[WidthSite] = field(default_factory=list)
 
     def axes(self, value: Any) -> Axes | None:
-        """The labels of an argument; None for what is no labelled tensor."""
+        """The labels of an argument; None for what is no tensor."""
         if not isinstance(value, fx.Node):
             return None
         found = self.values.get(value)
@@ -81,7 +81,9 @@ class Context:
         """One dimension of two tensors that meet index by index."""
         if left is None or right is None:
             labels = left if right is None else right
-            self.space.pin(labels, where(node), f"{name_of(node)} meets them with values that are no known channels")
+            self.space.pin(
+                labels, where(node), f"{name_of(node)} meets them with values that are no known channels"
+            )
             return None
         return self.space.unite(left, right)
 
@@ -98,7 +100,7 @@ def shape_of(node: fx.Node) -> tuple[Any, ...]:
 
 
 def name_of(node: fx.Node) -> str:
-    """The operation's name, as registered: `conv2d` for `aten.conv2d.default`, `relu` for `aten.relu_.default`."""
+    """The operation's name: `conv2d` for `aten.conv2d.default`, `relu` for `aten.relu_.default`."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return str(getattr(node.target, "__name__", node.target))
@@ -172,16 +174,29 @@ def _placeholder(ctx: Context, node: fx.Node, graph: Graph, state: Mapping[str, 
 
 
 def _operation(ctx: Context, node: fx.Node) -> Value:
-    if node.target is operator.getitem:
-        parts = ctx.values.get(node.args[0])  # type: ignore[arg-type]
-        index = node.args[1]
-        return parts[index] if isinstance(parts, tuple) and isinstance(index, int) else None  # type: ignore[return-value]
     if not _tensors(node.meta.get("val")):
         return None
+    if node.target is operator.getitem:
+        parts, index = ctx.values.get(node.args[0]), node.args[1]  # type: ignore[arg-type]
+        return parts[index] if isinstance(parts, tuple) and isinstance(index, int) else None  # type: ignore[return-value]
     known = _RULES.get(name_of(node))
     if known is None:
         return unknown(ctx, node, f"no rule for aten.{name_of(node)}: it may mix channels")
-    return known(ctx, node, bind(node))
+    value = known(ctx, node, bind(node))
+    if not _fits(value, node.meta["val"]):
+        return unknown(ctx, node, f"the rule for aten.{name_of(node)} cannot follow this use of it")
+    return value
+
+
+def _fits(value: Any, tensor: Any) -> bool:
+    """Whether a rule's answer has a label, or None, for every index of every dimension."""
+    if not isinstance(tensor, Tensor):
+        return isinstance(value, tuple) and all(map(_fits, value, tensor))
+    return (
+        isinstance(value, tuple)
+        and len(value) == tensor.dim()
+        and all(own is None or len(own) == size for own, size in zip(value, tensor.shape, strict=True))
+    )
 
 
 def unknown(ctx: Context, node: fx.Node, reason: str) -> Value:

@@ -10,14 +10,14 @@ from whyprune.structure.rules.base import Arguments, Context, Value, WidthSite, 
 
 
 @rule("permute")
-def permute(ctx: Context, node: fx.Node, args: Arguments) -> Value:
+def permute(ctx: Context, _node: fx.Node, args: Arguments) -> Value:
     """Dimensions change places."""
     data = ctx.axes(args["self"])
     return None if data is None else tuple(data[d] for d in args["dims"])
 
 
 @rule("transpose", "swapaxes")
-def transpose(ctx: Context, node: fx.Node, args: Arguments) -> Value:
+def transpose(ctx: Context, _node: fx.Node, args: Arguments) -> Value:
     """Two dimensions change places."""
     data = ctx.axes(args["self"])
     if data is None:
@@ -29,7 +29,7 @@ def transpose(ctx: Context, node: fx.Node, args: Arguments) -> Value:
 
 
 @rule("unsqueeze")
-def unsqueeze(ctx: Context, node: fx.Node, args: Arguments) -> Value:
+def unsqueeze(ctx: Context, _node: fx.Node, args: Arguments) -> Value:
     """A new dimension of size 1."""
     data = ctx.axes(args["self"])
     if data is None:
@@ -80,10 +80,10 @@ def cat(ctx: Context, node: fx.Node, args: Arguments) -> Value:
 def _joined(ctx: Context, node: fx.Node, tensors: Any, columns: list[Labels | None], dim: int) -> Labels:
     pieces = []
     for tensor, labels in zip(tensors, columns, strict=True):
+        piece = ctx.space.fresh(int(shape_of(tensor)[dim])) if labels is None else labels
         if labels is None:
-            labels = ctx.space.fresh(int(shape_of(tensor)[dim]))
-            ctx.space.pin(labels, where(node), "concatenated values that are no known channels")
-        pieces.append(labels)
+            ctx.space.pin(piece, where(node), "concatenated values that are no known channels")
+        pieces.append(piece)
     return np.concatenate(pieces)
 
 
@@ -148,7 +148,7 @@ def reshape(ctx: Context, node: fx.Node, args: Arguments) -> Value:
 
 
 def _reshaped(data: Axes, old: tuple[Any, ...], new: tuple[Any, ...]) -> Axes | None:
-    """Matches old and new dimensions from both ends; one run of old dimensions may merge into one new dimension."""
+    """Matches old and new dimensions from both ends; one run of old ones may merge into one new one."""
     front = 0
     while front < min(len(old), len(new)) and _same(old[front], new[front]):
         front += 1

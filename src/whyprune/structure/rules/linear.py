@@ -4,17 +4,41 @@ from typing import Any
 
 from torch import fx
 
-from whyprune.structure.labels import Axes, Labels
-from whyprune.structure.rules.base import Arguments, Context, Reader, Value, blocks, rule, unknown, where
+from whyprune.structure.labels import Labels
+from whyprune.structure.rules.base import (
+    Arguments,
+    Context,
+    Reader,
+    Value,
+    WidthSite,
+    bind,
+    blocks,
+    rule,
+    shape_of,
+    unknown,
+    where,
+)
+
+_GROUPS = 6  # position of `groups` among the arguments of a convolution
 
 
-def _read(ctx: Context, node: fx.Node, data: Any, dim: int, data_labels: Labels | None, weight: Labels) -> None:
+def _weight(ctx: Context, args: Arguments) -> tuple[Labels, Labels] | None:
+    """Labels of a weight's output and input axis; None for a weight that is computed or no parameter."""
+    axes = ctx.axes(args["weight"])
+    if axes is None or args["weight"].op != "placeholder" or axes[0] is None or axes[1] is None:
+        return None
+    return axes[0], axes[1]
+
+
+def _read(ctx: Context, node: fx.Node, dim: int, weight: Labels) -> None:
     """Unites what arrives with the weight's input axis."""
-    if data_labels is None:
+    data = bind(node)["input"]
+    labels = (ctx.axes(data) or ())[dim]
+    if labels is None:
         ctx.space.pin(weight, where(node), "its input features are no channels of an earlier layer")
         return
-    ctx.space.unite(weight, data_labels)
-    ctx.readers.append(Reader(node, data, dim, data_labels))
+    ctx.space.unite(weight, labels)
+    ctx.readers.append(Reader(node, data, dim, labels))
 
 
 def _write(ctx: Context, node: fx.Node, weight: Labels, bias: Any) -> Labels:
@@ -28,45 +52,47 @@ def _write(ctx: Context, node: fx.Node, weight: Labels, bias: Any) -> Labels:
 
 @rule("conv1d", "conv2d", "conv3d")
 def convolution(ctx: Context, node: fx.Node, args: Arguments) -> Value:
-    """`weight` is (out, in / groups, *kernel); channels lie on the third dimension from the end of the kernel's."""
-    weight, data = ctx.axes(args["weight"]), ctx.axes(args["input"])
-    if weight is None or weight[0] is None or weight[1] is None or data is None:
+    """`weight` is (out, in / groups, *kernel); the channels lie before the kernel's dimensions."""
+    weight, data = _weight(ctx, args), ctx.axes(args["input"])
+    if weight is None or data is None:
         return unknown(ctx, node, "a convolution whose weight is computed, not a parameter")
-    channel = len(data) - len(weight) + 1
+    out, inner = weight
+    channel = len(data) - len(shape_of(args["weight"])) + 1
+    ctx.pin(data[channel + 1 :], node, "a convolution slides over these channels")
     if args["groups"] == 1:
-        _read(ctx, node, args["input"], channel, data[channel], weight[1])
+        _read(ctx, node, channel, inner)
     else:
-        _grouped(ctx, node, args, data[channel], weight)
-    out: list[Labels | None] = [None] * len(data)
-    out[channel] = _write(ctx, node, weight[0], args["bias"])
-    return tuple(out)
+        _grouped(ctx, node, channel, out, inner)
+    written: list[Labels | None] = [None] * len(data)
+    written[channel] = _write(ctx, node, out, args["bias"])
+    return tuple(written)
 
 
-def _grouped(ctx: Context, node: fx.Node, args: Arguments, data: Labels | None, weight: Axes) -> None:
-    """Depthwise: a filter is its channel. Otherwise the same place in every group goes together, groups stay even."""
-    groups, out, inner = int(args["groups"]), weight[0], weight[1]
-    assert out is not None
-    assert inner is not None
-    if data is None:
-        ctx.pin(weight, node, "its input features are no channels of an earlier layer")
+def _grouped(ctx: Context, node: fx.Node, channel: int, out: Labels, inner: Labels) -> None:
+    """Depthwise: a filter is its channel. Otherwise the same place in every group goes together."""
+    args = bind(node)
+    groups, labels = int(args["groups"]), (ctx.axes(args["input"]) or ())[channel]
+    if labels is None:
+        ctx.pin((out, inner), node, "its input features are no channels of an earlier layer")
         return
-    if len(inner) == 1 and len(out) == len(data):
-        ctx.space.unite(out, data)
-        ctx.readers.append(Reader(node, args["input"], len(ctx.axes(args["input"]) or ()) - len(weight) + 1, data))
+    ctx.readers.append(Reader(node, args["input"], channel, labels))
+    if len(out) == len(labels) == groups:
+        ctx.space.unite(out, labels)
+        ctx.sites.append(WidthSite(node, _GROUPS, (0,), (labels,), (groups,), adjustable=False))
         return
-    for row in blocks(data, len(inner)):
+    for row in blocks(labels, len(inner)):
         ctx.space.unite(inner, row)
     filters = blocks(out, len(out) // groups)
     for row in filters[1:]:
         ctx.space.unite(filters[0], row)
-    ctx.readers.append(Reader(node, args["input"], len(ctx.axes(args["input"]) or ()) - len(weight) + 1, data))
 
 
 @rule("linear")
 def linear(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """`weight` is (out, in); channels lie on the last dimension."""
-    weight, data = ctx.axes(args["weight"]), ctx.axes(args["input"])
-    if weight is None or weight[0] is None or weight[1] is None or data is None:
+    weight, data = _weight(ctx, args), ctx.axes(args["input"])
+    if weight is None or data is None:
         return unknown(ctx, node, "a linear map whose weight is computed, not a parameter")
-    _read(ctx, node, args["input"], len(data) - 1, data[-1], weight[1])
-    return (*data[:-1], _write(ctx, node, weight[0], args["bias"]))
+    ctx.pin(data[:-1], node, "a linear layer runs once for each of these channels")
+    _read(ctx, node, len(data) - 1, weight[1])
+    return (*[None] * (len(data) - 1), _write(ctx, node, weight[0], args["bias"]))

@@ -2,7 +2,7 @@
 
 from torch import fx
 
-from whyprune.structure.rules.base import Arguments, Context, Value, rule, where
+from whyprune.structure.rules.base import Arguments, Context, Value, name_of, rule, where
 
 
 @rule("batch_norm", "instance_norm")
@@ -13,6 +13,8 @@ def per_channel(ctx: Context, node: fx.Node, args: Arguments) -> Value:
         for name in ("weight", "bias", "running_mean", "running_var"):
             ctx.pin(ctx.axes(args[name]), node, "it normalises features that are no known channels")
         return data
+    if args.get("training", args.get("use_input_stats")):
+        ctx.pin(data[2:], node, f"{name_of(node)} computes statistics over these channels")
     for name in ("weight", "bias", "running_mean", "running_var"):
         vector = ctx.axes(args[name])
         if vector is not None and vector[0] is not None:
@@ -24,7 +26,7 @@ def per_channel(ctx: Context, node: fx.Node, args: Arguments) -> Value:
 def across(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """Its statistics change when a channel goes, so channels it normalises over are kept."""
     data = ctx.axes(args.get("input", args.get("self")))
-    reason = f"{node.target} computes statistics over channels: they would change when one goes"
+    reason = f"{name_of(node)} computes statistics over channels: they would change when one goes"
     for name in ("weight", "bias"):
         ctx.pin(ctx.axes(args.get(name)), node, reason)
     for labels in _normalised(data or (), args):
@@ -36,5 +38,5 @@ def _normalised(axes: tuple, args: Arguments) -> tuple:  # type: ignore[type-arg
     if "normalized_shape" in args:
         return axes[len(axes) - len(args["normalized_shape"]) :]
     if "num_groups" in args:
-        return axes[1:2]
+        return axes[1:]
     return (axes[args["dim"]],) if axes else ()

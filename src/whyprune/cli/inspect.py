@@ -1,0 +1,54 @@
+"""`whyprune inspect`: what of a network can go, what it costs, and what must stay."""
+
+from typing import Annotated
+
+import torch
+import typer
+
+from whyprune.cli.options import ClassesOption, JsonOption, ModelArgument, WeightsOption, sizes
+from whyprune.cli.screen import Screen
+from whyprune.cli.tables import network_tables
+from whyprune.describe import describe
+from whyprune.models import load_model, load_weights
+from whyprune.runs import choose_image_shape
+from whyprune.structure.trace import trace
+
+
+def inspect(
+    model: ModelArgument,
+    *,
+    weights: WeightsOption = None,
+    num_classes: ClassesOption = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Rows and columns of the images.",
+            rich_help_panel="Network",
+            show_default=False,
+        ),
+    ] = None,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="C,H,W",
+            help="Shape of one image, such as 3,224,224. Built-in networks have one.",
+            rich_help_panel="Network",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Shows what of a network can be removed, what that costs, and what is kept whole and why.
+
+    Weights play no part in it; with --weights they are checked to fit.
+    """
+    screen = Screen(as_json=as_json)
+    shape = choose_image_shape(model, sizes(input_shape), image_size)
+    network = load_model(model, num_classes=num_classes, image_shape=shape, pretrained=False)
+    if weights is not None:
+        load_weights(network, weights)
+    traced = trace(network, torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)))
+    screen.show(network_tables(traced))
+    screen.emit(describe(traced))

@@ -1,0 +1,117 @@
+"""Results as tables for the terminal."""
+
+from pathlib import Path
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from whyprune.measure import group_summaries
+from whyprune.report.comparison import figures
+from whyprune.report.words import percent
+from whyprune.results import RunResult
+from whyprune.structure.network import Network
+
+AXES_SHOWN = 2
+# They stand in the report.
+DETAILS = ("Latency, p90", "Latency, p99")
+
+
+def run_tables(record: RunResult, folder: Path) -> Group:
+    """What a run made: costs and accuracy beside the dense network's, the steps, the proof, the files."""
+    return Group(_comparison(record), "", _facts(record, folder))
+
+
+def network_tables(network: Network) -> Group:
+    """What of a network can go: groups, refusals, attributes that follow."""
+    cost = network.cost()
+    head = Text(
+        f"{type(network.model).__name__}: {cost.macs:,} MACs, {cost.params:,} parameters, "
+        f"{cost.bytes:,} bytes; {len(network.units):,} removable units in {len(network.groups)} groups"
+    )
+    parts: list[Table | Text] = [head, _groups(network)]
+    if network.refusals:
+        parts.append(_refusals(network))
+    if network.attributes:
+        follow = ", ".join(
+            f"{a.module or 'the model'}.{a.attribute} (now {a.value})" for a in network.attributes
+        )
+        parts.append(Text(f"Attributes that follow: {follow}"))
+    return Group(*parts)
+
+
+def _table(title: str, *columns: str, right: int = 99) -> Table:
+    """A plain table; columns from number `right` on hold numbers."""
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        # Names fold rather than end in an ellipsis: a cut-off name is of no use.
+        table.add_column(column, justify="right" if number >= right else "left", overflow="fold")
+    return table
+
+
+def _comparison(record: RunResult) -> Table:
+    table = _table("", "", "dense", "pruned", "", right=1)
+    for figure in figures(record):
+        if figure.name in DETAILS:
+            continue
+        ratio = figure.ratio_note if figure.ratio_note.endswith("fewer") else figure.ratio
+        table.add_row(figure.name, figure.dense, figure.pruned, ratio)
+    return table
+
+
+def _facts(record: RunResult, folder: Path) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    after = record.accuracy_after
+    steps = {"removal": after.removal, "repair": after.repair, "recovery": after.recovery}
+    reached = [f"{percent(value)} after {step}" for step, value in steps.items() if value is not None]
+    if reached:
+        table.add_row("accuracy", Text(", ".join(reached)))
+    if (joint := record.joint_effect) is not None:
+        low, high = joint.interval
+        predicted = "" if joint.predicted is None else f", predicted {joint.predicted:.4g}"
+        table.add_row(
+            "joint effect",
+            Text(f"{joint.outcome} {joint.measured:.4g} (95%: {low:.4g} to {high:.4g}){predicted}"),
+        )
+    proof = record.verify
+    table.add_row(
+        "verified",
+        Text(
+            f"removal equals the masked original to {proof.max_abs_difference:.1e} "
+            f"on {proof.inputs:,} images (allowed: {proof.tolerance:.0e})"
+        ),
+    )
+    for note in record.notes:
+        table.add_row("note", Text(note))
+    table.add_row("result", Text(str(folder)))
+    table.add_row("report", Text(str(folder / "report.html")))
+    return table
+
+
+def _groups(network: Network) -> Table:
+    dense = network.cost().macs
+    table = _table("Groups: units that share axes", "group", "axes", "width", "units", "MACs", right=2)
+    widths = {group.name: group.width for group in network.groups}
+    for group in network.groups:
+        summary = next(s for s in group_summaries(network) if s.name == group.name)
+        shown = ", ".join(summary.axes[:AXES_SHOWN])
+        more = len(summary.axes) - AXES_SHOWN
+        table.add_row(
+            Text(summary.name),
+            Text(shown + (f" and {more} more" if more > 0 else "")),
+            str(widths[summary.name]),
+            str(summary.width),
+            f"{summary.macs_before / dense:.1%}",
+        )
+    table.caption = "MACs: of the layers that write or read these channels; groups may share layers."
+    table.caption_justify = "left"
+    return table
+
+
+def _refusals(network: Network) -> Table:
+    table = _table("Refusals: channels that are kept whole", "where", "channels", "why")
+    for refusal in network.refusals:
+        table.add_row(Text(refusal.where), str(refusal.channels), Text(refusal.reason))
+    return table

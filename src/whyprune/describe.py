@@ -1,0 +1,34 @@
+"""What of a network can go, as plain values."""
+
+from dataclasses import asdict
+from typing import Any
+
+from whyprune.measure import group_summaries
+from whyprune.structure.network import Network
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """Costs, groups, refusals and attributes that follow, for JSON."""
+    cost = network.cost()
+    return {
+        "model": type(network.model).__name__,
+        "dense": asdict(cost),
+        "units": len(network.units),
+        "groups": [
+            {
+                "name": s.name,
+                "width": group.width,
+                "units": s.removable,
+                "axes": s.axes,
+                "macs": s.macs_before,
+                "macs_share": s.macs_before / cost.macs if cost.macs else 0.0,
+            }
+            for group, s in zip(network.groups, group_summaries(network), strict=True)
+        ],
+        "refusals": [
+            {"where": r.where, "reason": r.reason, "channels": r.channels} for r in network.refusals
+        ],
+        "attributes": [
+            {"module": a.module, "attribute": a.attribute, "value": a.value} for a in network.attributes
+        ],
+    }

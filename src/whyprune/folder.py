@@ -1,0 +1,215 @@
+"""Result folders: made by a run, and read, evaluated, exported and reported again."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from whyprune.data.batches import Batch
+from whyprune.devices import Accuracy, accuracy, export_onnx
+from whyprune.errors import FormatError
+from whyprune.prune import Settings, prune
+from whyprune.report import UnitRow, write_report
+from whyprune.result import EFFECTS, ONNX, REPORT, RESULT
+from whyprune.results import RunResult
+from whyprune.runs import Recipe, Setup, fresh_network, split_loader
+from whyprune.structure.file import load
+from whyprune.target import Target
+
+
+def prune_to_folder(
+    setup: Setup,
+    target: Target,
+    *,
+    command: str | None = None,
+    settings: Settings | None = None,
+    onnx: bool | None = None,
+    **how: Any,
+) -> RunResult | None:
+    """Prunes and writes the result folder.
+
+    Args:
+        setup: network and data.
+        target: where to.
+        command: how to repeat the run, for the record.
+        settings: as for `prune`.
+        onnx: as for `Result.save`.
+        how: further arguments of `prune`: budget, method, outcome, recovery, seed, progress.
+
+    Returns:
+        The record as written; None in a process that only helps another one.
+
+    Raises:
+        KeyboardInterrupt: passed on, with a sentence about what is kept.
+        WhypruneError: as `prune` and `Result.save`; a note says what is kept.
+    """
+    chosen = settings or Settings()
+    try:
+        result = prune(
+            setup.model,
+            setup.calibration,
+            example_inputs=setup.example_inputs,
+            recovery_data=setup.training,
+            test=None if target.helper else setup.test,
+            augment=setup.augment,
+            settings=replace(chosen, latency=chosen.latency and not target.helper),
+            workspace=target.workspace,
+            resume=target.resume,
+            asked=setup.asked if command is None else {**setup.asked, "command": command},
+            **how,
+        )
+        if target.helper:
+            return None
+        result.save(target.out, overwrite=target.overwrite, onnx=onnx)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: {target.kept() or 'nothing was written'}") from None
+    except Exception as error:
+        if (kept := target.kept()) is not None:
+            error.add_note(kept)
+        raise
+    finally:
+        target.tidy()
+    target.finish()
+    return read_record(target.out)
+
+
+def read_record(folder: str | Path) -> RunResult:
+    """Reads `result.json`.
+
+    Raises:
+        FormatError: it is missing or no record of a run.
+    """
+    path = Path(folder) / RESULT
+    try:
+        return RunResult.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FormatError(
+            f"cannot read {path} ({error.strerror}): give the folder that `whyprune prune --out` wrote"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise FormatError(f"{path} is no record of a run: {place}: {first['msg']}") from error
+
+
+def is_demo(folder: str | Path) -> bool:
+    """Whether the folder holds the result of an earlier demo, which the next one may replace."""
+    try:
+        return read_record(folder).asked.get("demo") is True
+    except FormatError:
+        return False
+
+
+def load_pruned(folder: str | Path, model: str | None = None) -> nn.Module:
+    """Builds the network of a result folder that a named network was pruned to.
+
+    Args:
+        folder: the result folder.
+        model: the network, as `load_model` reads it; needed where it is from the user's own code.
+
+    Raises:
+        InputError: the network is from user code and was not named.
+        FormatError: a file is missing, damaged, or does not fit the network.
+    """
+    return load(fresh_network(Recipe.of(read_record(folder)), model), folder)
+
+
+def evaluate_folder(
+    folder: str | Path,
+    data: str,
+    *,
+    split: Literal["train", "test"] = "test",
+    model: str | None = None,
+    progress: bool = True,
+) -> Accuracy:
+    """Top-1 accuracy of a saved result, measured again.
+
+    Args:
+        folder: the result folder.
+        data: as `load_source` reads it.
+        split: which images.
+        model: as for `load_pruned`.
+        progress: show a progress bar.
+    """
+    pruned = load_pruned(folder, model)
+    loader = split_loader(Recipe.of(read_record(folder)), data, split)
+    return accuracy(pruned, loader, progress=progress, description=f"Accuracy on {loader.split.name}")
+
+
+def export_folder(
+    folder: str | Path, path: str | Path | None = None, model: str | None = None
+) -> tuple[Path, float]:
+    """Writes a saved result as ONNX, checked against PyTorch on random inputs.
+
+    Args:
+        folder: the result folder.
+        path: the file; default `model.onnx` in the folder.
+        model: as for `load_pruned`.
+
+    Returns:
+        The file, and the largest absolute difference of its outputs.
+    """
+    target = Path(folder) / ONNX if path is None else Path(path)
+    shape = Recipe.of(read_record(folder)).image_shape
+    example = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    return target, export_onnx(load_pruned(folder, model), Batch((example,), {}), target)
+
+
+def report_folder(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Writes the report of a saved result again, from its files alone.
+
+    Raises:
+        FormatError: `result.json` or `effects.parquet` is missing or damaged.
+    """
+    record = read_record(folder)
+    table = _effects(Path(folder) / EFFECTS)
+    try:
+        rows = [_row(entry) for entry in table.to_pylist()]
+        about = {key: _only(table, key) for key in ("outcome", "intervention", "estimand")}
+        method = str(record.asked.get("method") or _only(table, "method"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"{Path(folder) / EFFECTS} is no table of effects ({error!r}): prune again"
+        ) from error
+    target = Path(folder) / REPORT if path is None else Path(path)
+    name = Path(folder).absolute().name
+    return write_report(target, record, rows, method=method, folder=name, **about)
+
+
+def _effects(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise FormatError(f"cannot read {path} ({error}): prune again") from error
+
+
+def _row(entry: dict[str, Any]) -> UnitRow:
+    def known(name: str) -> float | None:
+        value = entry[name]
+        return None if value is None or math.isnan(value) else float(value)
+
+    return UnitRow(
+        group=entry["group"],
+        unit=entry["unit"],
+        index=int(entry["unit"].rpartition(":")[2]),
+        effect=float(entry["effect"]),
+        standard_error=known("standard_error"),
+        low=known("interval_low"),
+        high=known("interval_high"),
+        samples=int(entry["samples"]),
+        removed=bool(entry["removed"]),
+        macs=int(entry["macs"]),
+        params=int(entry["params"]),
+    )
+
+
+def _only(table: pa.Table, column: str) -> str:
+    values = np.unique(table.column(column).to_pylist()).tolist()
+    return str(values[0]) if values else ""

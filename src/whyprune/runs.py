@@ -1,0 +1,345 @@
+"""From names to what `prune` takes: a network with its weights, loaders, normalisation and augmentation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from torch import Tensor, nn
+
+from whyprune.data import Augmentation, DataSource, Loader, Normalization, calibration_indices, load_source
+from whyprune.data.sources.factory import is_factory_spec
+from whyprune.errors import FormatError, InputError
+from whyprune.models import (
+    BUILT_INS,
+    default_normalization,
+    fingerprint,
+    load_model,
+    load_weights,
+    train_digits,
+)
+from whyprune.results import Record, RunResult
+
+CALIBRATION_IMAGES = 1024
+BATCH_SIZE = 128
+# Fixed, so that an accuracy measured again comes from the same sums.
+TEST_BATCH_SIZE = 256
+DEMO_MODEL, DEMO_DATA, DEMO_CALIBRATION_IMAGES = "digits_cnn", "digits", 256
+
+ImageShape = tuple[int, int, int]
+Size = Annotated[int, Field(ge=1, le=8192)]
+
+
+class Recipe(Record):
+    """How a run's network and its inputs are made again; `result.json` holds it under `asked`.
+
+    Attributes:
+        model: as `load_model` reads it.
+        num_classes: of the network; None for its own number.
+        image_shape: (C, H, W) of its inputs.
+        image_size: what stored images were resized to, in pixels; None where they were not.
+        normalization: as `Normalization.as_dict` gives it; None where the data comes normalised.
+    """
+
+    model: str
+    num_classes: Annotated[int, Field(ge=1)] | None = None
+    image_shape: tuple[Size, Size, Size]
+    image_size: Size | None = None
+    normalization: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, record: RunResult) -> "Recipe":
+        """The recipe in the record of a run.
+
+        Raises:
+            FormatError: the run was started from Python with a network of its own, and holds none.
+        """
+        held = {name: record.asked[name] for name in cls.model_fields if name in record.asked}
+        try:
+            return cls.model_validate(held)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise FormatError(
+                f"result.json does not say how to build the network again ({place}): in Python, build it as "
+                "before pruning and call whyprune.load(model, folder)"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything `prune` takes, made from names.
+
+    Attributes:
+        model: in evaluation mode, with its weights.
+        source: the data.
+        normalization: what its pixels go through; None where they come normalised.
+        augment: random views of an image; None for none.
+        calibration: images of the training split, drawn by seed, not augmented.
+        training: the whole training split, shuffled and augmented, for recovery.
+        test: the test split, for accuracies only.
+        asked: facts to record.
+    """
+
+    model: nn.Module
+    source: DataSource
+    normalization: Normalization | None
+    augment: Augmentation | None
+    calibration: Loader
+    training: Loader
+    test: Loader
+    asked: dict[str, Any]
+
+    @property
+    def example_inputs(self) -> Tensor:
+        """Two calibration images, (2, C, H, W)."""
+        return next(iter(self.calibration))[0][:2]
+
+
+def prepare(
+    model: str,
+    data: str,
+    *,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    augment: bool = True,
+    calibration_images: int = CALIBRATION_IMAGES,
+    batch_size: int = BATCH_SIZE,
+    seed: int = 0,
+) -> Setup:
+    """Loads the network and the data that the names stand for.
+
+    Args:
+        model: a built-in name, `package.module:factory`, `timm:NAME` or `transformers:NAME`.
+        data: `digits`, `parquet:FOLDER`, `hf:NAME`, `imagefolder:FOLDER` or `package.module:factory`.
+        weights: a safetensors file; a built-in network needs one.
+        num_classes: of the network; default: as many as the data has.
+        image_size: resize stored images to this many pixels.
+        mean: per channel, of pixels in [0, 1]; with `std`. Default: see `choose_normalization`.
+        std: per channel.
+        augment: make augmented views; see `choose_augmentation`.
+        calibration_images: drawn from the training split.
+        batch_size: of the recovery.
+        seed: of the calibration images and of the order of training.
+
+    Raises:
+        InputError: names or values that cannot be used.
+        FormatError: files that are missing, damaged or do not fit.
+        MissingDependencyError: a name needs an optional library.
+    """
+    if weights is None and model in BUILT_INS:
+        raise InputError(
+            f"the built-in network {model} is untrained: give its weights, --weights FILE.safetensors"
+        )
+    source = load_source(data, image_size=image_size)
+    classes = num_classes or source.num_classes
+    network = load_network(model, weights, num_classes=classes, image_shape=source.image_shape)
+    recipe = Recipe(
+        model=model,
+        num_classes=classes,
+        image_shape=source.image_shape,
+        image_size=image_size,
+        normalization=_as_dict(choose_normalization(model, source, weights, mean, std)),
+    )
+    return _setup(
+        network,
+        source=source,
+        recipe=recipe,
+        augment=choose_augmentation(source.image_shape) if augment else None,
+        calibration_images=calibration_images,
+        batch_size=batch_size,
+        seed=seed,
+        facts={"data": data, "weights": None if weights is None else str(weights)},
+    )
+
+
+def prepare_demo(seed: int = 0, progress: Callable[[int, int, float], None] | None = None) -> Setup:
+    """Trains the small built-in network on scikit-learn's digits: seconds, no download.
+
+    Args:
+        seed: of the training and of the calibration images.
+        progress: as for `train_digits`.
+    """
+    source = load_source(DEMO_DATA)
+    network = load_model(DEMO_MODEL, num_classes=source.num_classes, image_shape=source.image_shape)
+    train_digits(network, source, seed, progress)
+    recipe = Recipe(
+        model=DEMO_MODEL,
+        num_classes=source.num_classes,
+        image_shape=source.image_shape,
+        normalization=_as_dict(default_normalization(DEMO_MODEL)),
+    )
+    return _setup(
+        network,
+        source=source,
+        recipe=recipe,
+        augment=choose_augmentation(source.image_shape),
+        calibration_images=DEMO_CALIBRATION_IMAGES,
+        batch_size=BATCH_SIZE,
+        seed=seed,
+        facts={"data": DEMO_DATA, "weights": None, "demo": True},
+    )
+
+
+def load_network(
+    model: str,
+    weights: str | Path | None,
+    *,
+    num_classes: int | None = None,
+    image_shape: ImageShape | None = None,
+) -> nn.Module:
+    """The network of that name in evaluation mode, with weights from a file if one is given."""
+    network = load_model(model, num_classes=num_classes, image_shape=image_shape, pretrained=weights is None)
+    if weights is not None:
+        load_weights(network, weights)
+    return network
+
+
+def fresh_network(recipe: Recipe, named: str | None = None) -> nn.Module:
+    """The network of a recipe before pruning, with whatever weights.
+
+    A recipe comes from a file, and a file must not run code: a network from the user's own code is only
+    built when the user names it.
+
+    Args:
+        recipe: how it is built.
+        named: the network as the user names it now; None takes the recipe's word for networks that are not
+            from user code.
+
+    Raises:
+        InputError: the network is from user code and was not named.
+    """
+    if named is None and is_factory_spec(recipe.model):
+        raise InputError(
+            f"the network is {recipe.model}, from your own code, and a result folder never runs code "
+            f"by itself: say --model {recipe.model} to import it"
+        )
+    return load_model(
+        named or recipe.model,
+        num_classes=recipe.num_classes,
+        image_shape=recipe.image_shape,
+        pretrained=False,
+    )
+
+
+def split_loader(recipe: Recipe, data: str, split: Literal["train", "test"]) -> Loader:
+    """All images of a split as the recipe's network takes them, in order, not augmented.
+
+    Raises:
+        InputError: the images have another shape.
+    """
+    source = load_source(data, image_size=recipe.image_size)
+    if source.image_shape != recipe.image_shape:
+        raise InputError(
+            f"data {data!r} has images of {source.image_shape}, the network takes {recipe.image_shape}"
+        )
+    stated = recipe.normalization
+    normalization = None if stated is None else Normalization.from_dict(stated)
+    images = {"train": source.train, "test": source.test}[split]
+    return Loader(images, normalization, TEST_BATCH_SIZE, num_classes=recipe.num_classes)
+
+
+def choose_normalization(
+    model: str,
+    source: DataSource,
+    weights: str | Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Normalization | None:
+    """What pixels go through: `mean` and `std`, else the card beside the weights, else the built-in's own.
+
+    Returns:
+        None for data that comes normalised.
+
+    Raises:
+        InputError: only one of mean and std, either of them for normalised data, or none known.
+        FormatError: there is a card, but it does not state both.
+    """
+    stated = mean is not None or std is not None
+    if source.train.normalized:
+        if stated:
+            raise InputError(f"{source.name} comes normalised (floating point): leave --mean and --std out")
+        return None
+    if stated:
+        if mean is None or std is None:
+            raise InputError("mean and std belong together: give both --mean and --std")
+        return Normalization(tuple(mean), tuple(std), "as given")
+    card = None if weights is None else Path(weights).with_suffix(".json")
+    if card is not None and card.is_file():
+        return Normalization.from_card(card)
+    own = default_normalization(model)
+    if own is None:
+        raise InputError(
+            f"no normalisation is known for {model}: give --mean and --std as in training, one number per "
+            "channel, or a JSON file with both beside the weights, of the same name"
+        )
+    return own
+
+
+def choose_augmentation(image_shape: ImageShape) -> Augmentation:
+    """Shifts of an eighth of the size (4 of 32 pixels); mirror images only in colour.
+
+    Grey images are often characters or scans, in which left and right mean something.
+    """
+    channels, height, width = image_shape
+    return Augmentation(pad=max(1, min(height, width) // 8), flip=channels == 3)
+
+
+def choose_image_shape(model: str, stated: Sequence[int] | None, image_size: int | None) -> ImageShape:
+    """(C, H, W) to trace a network on without data: as stated, else the built-in network's own.
+
+    Raises:
+        InputError: not three numbers, or the network is not built in and nothing is stated.
+    """
+    if stated is not None:
+        if len(stated) != 3 or min(stated) < 1:
+            raise InputError(f"input shape {tuple(stated)}: give C,H,W, such as 3,224,224")
+        channels, height, width = stated
+        return channels, height, width
+    if model not in BUILT_INS:
+        raise InputError(
+            f"{model} does not say what images it takes: give --input-shape C,H,W, such as 3,224,224"
+        )
+    channels, height, width = BUILT_INS[model].image_shape
+    return channels, image_size or height, image_size or width
+
+
+def _setup(
+    network: nn.Module,
+    *,
+    source: DataSource,
+    recipe: Recipe,
+    augment: Augmentation | None,
+    calibration_images: int,
+    batch_size: int,
+    seed: int,
+    facts: dict[str, Any],
+) -> Setup:
+    stated = recipe.normalization
+    normalization = None if stated is None else Normalization.from_dict(stated)
+    chosen = calibration_indices(len(source.train), calibration_images, seed)
+    classes = recipe.num_classes
+    return Setup(
+        model=network,
+        source=source,
+        normalization=normalization,
+        augment=augment,
+        calibration=Loader(source.train, normalization, BATCH_SIZE, chosen, num_classes=classes),
+        training=Loader(
+            source.train, normalization, batch_size, shuffle_seed=seed, augment=augment, num_classes=classes
+        ),
+        test=Loader(source.test, normalization, TEST_BATCH_SIZE, num_classes=classes),
+        asked={
+            **recipe.model_dump(mode="json"),
+            **facts,
+            "weights_fingerprint": fingerprint(network),
+            "augment": None if augment is None else asdict(augment),
+        },
+    )
+
+
+def _as_dict(normalization: Normalization | None) -> dict[str, Any] | None:
+    return None if normalization is None else normalization.as_dict()

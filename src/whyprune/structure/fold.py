@@ -1,0 +1,55 @@
+"""Batch normalisation folded into the convolution or linear layer before it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, fx
+
+from whyprune.structure.rules.base import bind, name_of, shape_of
+
+_AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
+_OF_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def foldable(operations: Iterable[fx.Node], bound: Mapping[fx.Node, Any]) -> dict[fx.Node, fx.Node]:
+    """Normalisation -> the layer before it, whose value goes nowhere else.
+
+    Args:
+        operations: a graph's operations.
+        bound: the values of parameters, buffers and constants; nothing computed is folded.
+    """
+    found = {}
+    for node in operations:
+        if name_of(node) != "batch_norm":
+            continue
+        norm = bind(node)
+        layer = norm["input"]
+        fixed = [norm[name] for name in _OF_NORM if norm[name] is not None]
+        if norm["training"] or norm["running_mean"] is None or not all(n in bound for n in fixed):
+            continue
+        if layer.op == "call_function" and name_of(layer) in _AFFINE and _writes_dimension_1(layer, bound):
+            found[node] = layer
+    return found
+
+
+def _writes_dimension_1(layer: fx.Node, bound: Mapping[fx.Node, Any]) -> bool:
+    """The dimension that batch normalisation scales must be the one that the layer writes."""
+    own = bind(layer)
+    known = own["weight"] in bound and (own["bias"] is None or own["bias"] in bound)
+    return known and len(layer.users) == 1 and len(shape_of(layer)) == bound[own["weight"]].dim()
+
+
+def fold(layer: fx.Node, norm: fx.Node, bound: Mapping[fx.Node, Any]) -> tuple[Tensor, Tensor]:
+    """Weight and bias with which the layer alone gives what the normalisation gives."""
+    own, after = bind(layer), bind(norm)
+    weight = bound[own["weight"]]
+    mean, var = bound[after["running_mean"]], bound[after["running_var"]]
+    scale = (var + after["eps"]).rsqrt()
+    if after["weight"] is not None:
+        scale = scale * bound[after["weight"]]
+    bias = -mean * scale
+    if own["bias"] is not None:
+        bias = bias + bound[own["bias"]] * scale
+    if after["bias"] is not None:
+        bias = bias + bound[after["bias"]]
+    return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), bias

@@ -1,0 +1,91 @@
+"""Where a run's result goes, and the folder beside it that keeps an interrupted run."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from whyprune.errors import InputError
+from whyprune.prune import CHECKPOINT
+from whyprune.result import check_target
+from whyprune.stage import STAGE
+
+SUFFIX = ".partial"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A checked place for a result.
+
+    Attributes:
+        out: the result folder, absolute.
+        workspace: where finished stages and checkpoints go; None for a run without recovery.
+        overwrite: replace an existing result.
+        resume: go on from what is in the workspace.
+        helper: this process only helps with the recovery; another one writes the result.
+    """
+
+    out: Path
+    workspace: Path | None
+    overwrite: bool = False
+    resume: bool = False
+    helper: bool = False
+
+    @classmethod
+    def claim(
+        cls, out: str | Path, *, recovering: bool = False, overwrite: bool = False, resume: bool = False
+    ) -> "Target":
+        """Checks, before any work, that a result can be written there; forgets an interrupted run if told to.
+
+        Raises:
+            InputError: the folder exists, cannot be made, or an interrupted run is kept beside it.
+        """
+        folder = Path(os.path.abspath(out))
+        workspace = folder.with_name(folder.name + SUFFIX) if recovering else None
+        if _is_helper():
+            if workspace is None or not (workspace / STAGE).is_file():
+                raise InputError(
+                    "start whyprune as one process: it starts the others by itself, see --devices"
+                )
+            return cls(folder, workspace, resume=True, helper=True)
+        check_target(folder, overwrite)
+        if workspace is not None and workspace.exists():
+            _check_workspace(workspace, overwrite, resume)
+            if not resume:
+                shutil.rmtree(workspace)
+        return cls(folder, workspace, overwrite, resume)
+
+    def kept(self) -> str | None:
+        """What an interrupted run leaves to resume from, in one sentence; None for nothing."""
+        if self.workspace is None or not (self.workspace / STAGE).is_file():
+            return None
+        what = "the pruned network is"
+        if (self.workspace / CHECKPOINT).is_file():
+            what = "the pruned network and the recovery's checkpoint are"
+        return f"{what} kept in {self.workspace}: run the same command with --resume to go on"
+
+    def tidy(self) -> None:
+        """Removes a workspace from which nothing can be resumed."""
+        if self.workspace is not None and not self.helper and self.kept() is None:
+            shutil.rmtree(self.workspace, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Removes the workspace: the result is written."""
+        if self.workspace is not None and not self.helper:
+            shutil.rmtree(self.workspace, ignore_errors=True)
+
+
+def _check_workspace(workspace: Path, overwrite: bool, resume: bool) -> None:
+    if not workspace.is_dir() or (any(workspace.iterdir()) and not (workspace / STAGE).is_file()):
+        raise InputError(
+            f"{workspace} is in the way and is no interrupted run: move it, or name another --out"
+        )
+    if not (overwrite or resume):
+        raise InputError(
+            f"{workspace} holds an interrupted run: --resume goes on with it, --overwrite starts anew"
+        )
+
+
+def _is_helper() -> bool:
+    """Lightning Fabric starts one process per further device, by the same command, and numbers them."""
+    return os.environ.get("LOCAL_RANK", "0") not in ("", "0")
