@@ -1,0 +1,1 @@
+"""Scripts behind the published numbers; their records are in `results/`."""

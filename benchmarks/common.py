@@ -1,4 +1,4 @@
-"""What every benchmark shares: data, records, quick mode. Data is found through the environment variable WHYPRUNE_DATA."""
+"""What every benchmark shares: data, records, quick mode. WHYPRUNE_DATA names the folder with the data."""
 
 import argparse
 import hashlib
@@ -73,7 +73,11 @@ def fingerprint(source: DataSource) -> str:
 
 
 def write_record(
-    name: str, options: argparse.Namespace, headline: dict[str, Any], rows: Sequence[dict[str, Any]], **more: Any
+    name: str,
+    options: argparse.Namespace,
+    headline: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    **more: Any,
 ) -> Path:
     """Writes the JSON record of a benchmark and prints its headline as the last line."""
     record = {

@@ -1,18 +1,30 @@
 """Accuracy of ResNet-56 on CIFAR-10 right after pruning: 1,024 unlabelled training images, no gradient steps.
 
 Every method gets the same images and the same MACs. Criteria prune the block-internal channels, as is usual for this
-network, with uniform and with global widths; each is measured plain, with batch-norm re-estimation, and with this
+network, with uniform and (but random) with global widths; each is measured plain, with batch-norm re-estimation, and with this
 library's repair. `causal` chooses among all channels, the residual stream included.
 """
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 import whyprune as wp
-from benchmarks.common import Stopwatch, arguments, calibration, cifar10, fingerprint, test_images, trained, write_record
+from benchmarks.common import (
+    RESULTS,
+    Stopwatch,
+    arguments,
+    calibration,
+    cifar10,
+    fingerprint,
+    test_images,
+    trained,
+    write_record,
+)
 from whyprune.calibration import calibrate
 from whyprune.data import Augmentation, Loader
 from whyprune.devices import accuracy
@@ -24,15 +36,15 @@ VIEWS = 4
 
 
 def criterion_rows(
-    network: wp.Network, loader: Loader, test: Loader, budget: wp.Budget, seed: int, allocations: tuple[str, ...]
+    network: wp.Network, loader: Loader, test: Loader, budget: wp.Budget, seed: int, criteria: list[str]
 ) -> list[dict[str, Any]]:
     """Accuracies of every criterion, plain, with batch-norm re-estimation and with repair."""
     rows = []
     images = calibrate(loader, 1, Augmentation(), seed)
     views = images.views(range(VIEWS))
-    for criterion in CRITERIA:
+    for criterion in criteria:
         effects = wp.estimate(network, images.fit, method=criterion, seed=seed)
-        for allocation in allocations:
+        for allocation in ("uniform",) if criterion == "random" else ALLOCATIONS:
             plan = wp.allocate(network, effects, budget, allocation=allocation)
             plain = wp.remove(network, plan.units)
             tuned = wp.reestimate_batch_norm(plain, images.fit)
@@ -89,51 +101,62 @@ def causal_row(
     return row
 
 
-def summary(rows: list[dict[str, Any]], ratios: list[float]) -> dict[str, float]:
-    """Mean accuracy over seeds per method and budget."""
-    headline = {}
-    for ratio in ratios:
-        for key in sorted({(r["method"], r["allocation"]) for r in rows}):
-            own = [r for r in rows if (r["method"], r["allocation"]) == key and r["fewer_macs"] == ratio]
-            if own:
-                name = f"{key[0]}_{key[1]}_{ratio:g}x_repaired_top1_percent"
-                headline[name] = float(np.mean([r["repaired_top1_percent"] for r in own]))
-    return headline
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean accuracy over seeds per budget and method, with repair."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        name = f"{row['method']}_{row['allocation']}_{row['fewer_macs']:g}x_repaired_top1_percent"
+        groups.setdefault(name, []).append(row["repaired_top1_percent"])
+    return {name: float(np.mean(values)) for name, values in sorted(groups.items())}
+
+
+def merged(path: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The record's rows with `new` ones added or put in place of their older twins."""
+
+    def key(row: dict[str, Any]) -> tuple[float, str, str, int]:
+        return row["fewer_macs"], row["method"], row["allocation"], row["seed"]
+
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = {key(r): r for r in [*old, *new]}
+    return [rows[k] for k in sorted(rows)]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs everything and writes the record."""
+    """Runs what is asked for and adds it to the record."""
     source = cifar10()
     model, normalization = trained("resnet20" if options.quick else "resnet56")
-    images, tested, seeds = (256, 1000, 1) if options.quick else (1024, None, options.seeds)
-    ratios = [2.0] if options.quick else [2.0, 3.0]
+    images, tested = (256, 1000) if options.quick else (1024, None)
+    seeds = options.only_seeds or list(range(1 if options.quick else options.seeds))
+    ratios = [2.0] if options.quick else options.ratios
     test = test_images(source, normalization, tested)
     dense = accuracy(model, test, progress=False).top1_percent
-    rows: list[dict[str, Any]] = []
-    for seed in range(seeds):
+    path = options.output or RESULTS / f"one_shot_resnet56{'-quick' if options.quick else ''}.json"
+    for seed in seeds:
         loader = calibration(source, normalization, images, seed)
-        first, _ = next(iter(loader))
-        network = wp.trace(model, first[:2])
-        inner = network.ignoring(STREAM)
         for ratio in ratios:
             budget = wp.Budget(macs=1 / ratio)
-            new = [causal_row(model, loader, test, budget, seed, 16)]
-            if seed == 0 or options.all_baselines:
-                new += criterion_rows(inner, loader, test, budget, seed, ALLOCATIONS)
-            rows += [{"fewer_macs": ratio, **row} for row in new]
-            write_record(
-                "one_shot_resnet56",
-                options,
-                {"dense_top1_percent": dense, **summary(rows, ratios)},
-                rows,
-                data_fingerprint=fingerprint(source),
-                calibration_images=images,
-                test_images=test.images,
-                seeds=list(range(seed + 1)),
-            )
+            new: list[dict[str, Any]] = []
+            if "causal" in options.methods:
+                new.append(causal_row(model, loader, test, budget, seed, 16))
+            first, _ = next(iter(loader))
+            criteria = [c for c in CRITERIA if c in options.methods]
+            if criteria and seed < options.baseline_seeds:
+                inner = wp.trace(model, first[:2]).ignoring(STREAM)
+                new += criterion_rows(inner, loader, test, budget, seed, criteria)
+            rows = merged(path, [{"fewer_macs": ratio, **row} for row in new])
+            headline = {"dense_top1_percent": dense, **summary(rows)}
+            about = {
+                "calibration_images": images,
+                "test_images": test.images,
+                "data_fingerprint": fingerprint(source),
+            }
+            write_record("one_shot_resnet56", options, headline, rows, **about)
 
 
 if __name__ == "__main__":
     parser = arguments(__doc__ or "")
-    parser.add_argument("--all-baselines", action="store_true", help="criteria on every seed, not on the first alone")
+    parser.add_argument("--methods", nargs="+", default=["causal", *CRITERIA], help="rows to run; others are kept")
+    parser.add_argument("--ratios", nargs="+", type=float, default=[2.0, 3.0], help="how many times fewer MACs")
+    parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
+    parser.add_argument("--baseline-seeds", type=int, default=1, help="on how many seeds the criteria run")
     run(parser.parse_args())

@@ -27,6 +27,4 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, target)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(
-            f"cannot write {target}: {reason}; give a path in a folder you can write to"
-        ) from error
+        raise InputError(f"cannot write {target}: {reason}; give a path in a folder you can write to") from error

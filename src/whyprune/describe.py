@@ -25,10 +25,6 @@ def describe(network: Network) -> dict[str, Any]:
             }
             for group, s in zip(network.groups, group_summaries(network), strict=True)
         ],
-        "refusals": [
-            {"where": r.where, "reason": r.reason, "channels": r.channels} for r in network.refusals
-        ],
-        "attributes": [
-            {"module": a.module, "attribute": a.attribute, "value": a.value} for a in network.attributes
-        ],
+        "refusals": [{"where": r.where, "reason": r.reason, "channels": r.channels} for r in network.refusals],
+        "attributes": [{"module": a.module, "attribute": a.attribute, "value": a.value} for a in network.attributes],
     }

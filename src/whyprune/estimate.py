@@ -17,9 +17,9 @@ from whyprune.structure.units import Unit
 ScoreFunction = Callable[[Network, Iterable[Any], Outcome | str | None, int], Effects]
 
 CRITERIA: dict[str, ScoreFunction] = {
-    "random": lambda network, data, outcome, seed: random_scores(network, seed=seed),
-    "magnitude-l1": lambda network, data, outcome, seed: magnitude(network, order=1),
-    "magnitude-l2": lambda network, data, outcome, seed: magnitude(network, order=2),
+    "random": lambda network, _data, _outcome, seed: random_scores(network, seed=seed),
+    "magnitude-l1": lambda network, _data, _outcome, _seed: magnitude(network, order=1),
+    "magnitude-l2": lambda network, _data, _outcome, _seed: magnitude(network, order=2),
     "taylor": lambda network, data, outcome, seed: taylor(network, data, outcome=outcome, seed=seed),
 }
 MEASURED = ("exact", "curves")
@@ -43,9 +43,10 @@ def estimate(
     Args:
         network: a traced model.
         data: batches (tensors, tuples or dicts); labels only if the outcome needs them.
-        method: `exact` (interventional effects with intervals), `curves` (exact effects and response curves per
-            group), or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`.
-        outcome: what harm is: `logit-shift` (default), `cross-entropy`, `margin`, `prediction-change`, or a function.
+        method: `exact` (interventional effects with intervals), `curves` (exact effects and response curves
+            per group), or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`.
+        outcome: what harm is: `logit-shift` (default), `cross-entropy`, `margin`, `prediction-change`, or a
+            function.
         intervention: `zero`, `mean`, `resample` or `carried` (exact effects only).
         units: which units (exact effects only; default all).
         per_image: keep individual effects (exact effects only).
@@ -76,9 +77,7 @@ def estimate(
     return replace(effects, curves=curves, method="curves")
 
 
-def split_images(
-    batches: Sequence[Batch], share: float = 1 / 3, most: int = 128
-) -> tuple[list[Batch], list[Batch]]:
+def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 128) -> tuple[list[Batch], list[Batch]]:
     """(the rest, the first images): the first go to measuring, a third of all but at most `most`.
 
     Raises:
@@ -86,9 +85,7 @@ def split_images(
     """
     total = sum(len(b) for b in batches)
     if total < 6:
-        raise InputError(
-            f"{total} images of data: at least 6 are needed to fit and to measure on different ones"
-        )
+        raise InputError(f"{total} images of data: at least 6 are needed to fit and to measure on different ones")
     measured = max(2, min(most, int(total * share)))
     first, rest = cut_images(batches, measured)
     return rest, first

@@ -16,10 +16,11 @@ from whyprune.data.batches import Batch
 from whyprune.devices import Accuracy, accuracy, export_onnx
 from whyprune.errors import FormatError
 from whyprune.prune import Settings, prune
+from whyprune.recipe import Recipe, fresh_network, split_loader
 from whyprune.report import UnitRow, write_report
 from whyprune.result import EFFECTS, ONNX, REPORT, RESULT
 from whyprune.results import RunResult
-from whyprune.runs import Recipe, Setup, fresh_network, split_loader
+from whyprune.runs import Setup
 from whyprune.structure.file import load
 from whyprune.target import Target
 
@@ -71,7 +72,8 @@ def prune_to_folder(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {target.kept() or 'nothing was written'}") from None
     except Exception as error:
-        if (kept := target.kept()) is not None:
+        # What is wrong with files that are resumed from says its own way out.
+        if not isinstance(error, FormatError) and (kept := target.kept()) is not None:
             error.add_note(kept)
         raise
     finally:
@@ -143,9 +145,7 @@ def evaluate_folder(
     return accuracy(pruned, loader, progress=progress, description=f"Accuracy on {loader.split.name}")
 
 
-def export_folder(
-    folder: str | Path, path: str | Path | None = None, model: str | None = None
-) -> tuple[Path, float]:
+def export_folder(folder: str | Path, path: str | Path | None = None, model: str | None = None) -> tuple[Path, float]:
     """Writes a saved result as ONNX, checked against PyTorch on random inputs.
 
     Args:
@@ -175,9 +175,7 @@ def report_folder(folder: str | Path, path: str | Path | None = None) -> Path:
         about = {key: _only(table, key) for key in ("outcome", "intervention", "estimand")}
         method = str(record.asked.get("method") or _only(table, "method"))
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(
-            f"{Path(folder) / EFFECTS} is no table of effects ({error!r}): prune again"
-        ) from error
+        raise FormatError(f"{Path(folder) / EFFECTS} is no table of effects ({error!r}): prune again") from error
     target = Path(folder) / REPORT if path is None else Path(path)
     name = Path(folder).absolute().name
     return write_report(target, record, rows, method=method, folder=name, **about)

@@ -1,5 +1,6 @@
 """Puts together what a run measured: cost, accuracy, latency, machine."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from torch import nn
@@ -40,9 +41,7 @@ def measured_run(
     accuracy_after = record.accuracy_after.model_copy(
         update={"recovery": None if after is None else after.top1_percent}
     )
-    top1 = [
-        v for v in (accuracy_after.recovery, accuracy_after.repair, accuracy_after.removal) if v is not None
-    ]
+    top1 = [v for v in (accuracy_after.recovery, accuracy_after.repair, accuracy_after.removal) if v is not None]
     return RunResult(
         asked=record.asked,
         dense=NetworkMeasurement(
@@ -56,9 +55,7 @@ def measured_run(
         ),
         pruned=NetworkMeasurement(
             top1_percent=top1[0] if top1 else None,
-            top1_interval_percent=record.repaired_top1_interval_percent
-            if after is None
-            else after.interval_percent,
+            top1_interval_percent=record.repaired_top1_interval_percent if after is None else after.interval_percent,
             macs=plan.macs,
             params=plan.params,
             bytes=plan.bytes,
@@ -70,9 +67,7 @@ def measured_run(
         joint_effect=record.joint_effect,
         verify=record.verify,
         groups=group_summaries(network, plan),
-        refusals=[
-            RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals
-        ],
+        refusals=[RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals],
         recovery=[] if recovered is None else list(recovered.history),
         normalization=record.asked.get("normalization"),
         seeds={"seed": seed},
@@ -87,7 +82,9 @@ def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSum
     """Widths and MACs per group; MACs of a group are those of the layers that its channels are written or read by."""
     gone = {} if plan is None else plan.removed_per_group()
     sizes = {(e.parameter, e.axis): len(e.indices) for e in plan.removed} if plan is not None else {}
-    places = dict(network.cost.products)
+    places: Counter[str] = Counter()
+    for name, count in network.cost.products:
+        places[name] += count  # a shared weight is used at several places
 
     def macs(parameters: set[str], removed: Mapping[tuple[str, int], int]) -> int:
         total = 0

@@ -49,9 +49,7 @@ class Progress:
         self._bars.update(bar, advance=by, description=description)
 
 
-def track(
-    iterable: Iterable[T], description: str, total: float | None = None, enabled: bool = True
-) -> Iterator[T]:
+def track(iterable: Iterable[T], description: str, total: float | None = None, enabled: bool = True) -> Iterator[T]:
     """The same items, with a bar that counts them; `total` is the iterable's length where it has one."""
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)

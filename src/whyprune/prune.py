@@ -158,9 +158,7 @@ def prune(
             save_stage(stage, folder)
     else:
         run.timings = dict(stage.record.timings_s)
-    recovered = _recover(
-        run, stage, recovery, data if recovery_data is None else recovery_data, folder, resume
-    )
+    recovered = _recover(run, stage, recovery, data if recovery_data is None else recovery_data, folder, resume)
     final = stage.model if recovered is None else recovered.model
     after = run.accuracy(final, "after recovery") if recovered is not None else None
     measurements = measured_run(
@@ -246,9 +244,7 @@ def _repair(run: _Run, pruned: nn.Module, plan: Plan) -> nn.Module:
     views = run.calibration.views(range(1_000, 1_000 + run.settings.views))
     if run.settings.repair == "batch-norm":
         return reestimate_batch_norm(pruned, views, run.network.positional)
-    return repair(
-        run.network, pruned, plan.units, views, outcome=run.outcome, seed=run.seed, progress=run.progress
-    )
+    return repair(run.network, pruned, plan.units, views, outcome=run.outcome, seed=run.seed, progress=run.progress)
 
 
 def _recover(

@@ -110,9 +110,7 @@ class Result:
     def __repr__(self) -> str:
         dense, pruned = self.measurements.dense, self.measurements.pruned
         accuracy = (
-            ""
-            if pruned.top1_percent is None
-            else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
+            "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
         )
         return f"Result(MACs {pruned.macs / dense.macs:.1%}, params {pruned.params / dense.params:.1%}{accuracy})"
 

@@ -126,6 +126,4 @@ class RunResult(Record):
     versions: dict[str, str]
     machine: dict[str, Any] = {}
     timings_s: dict[str, float]
-    notes: list[str] = Field(
-        [], description="sentences a reader should know: what was skipped, what disagreed"
-    )
+    notes: list[str] = Field([], description="sentences a reader should know: what was skipped, what disagreed")

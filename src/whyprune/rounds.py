@@ -3,7 +3,7 @@
 Effects of groups do not add up, and single effects are blind to units that stand in for each other. So a plan is made
 in rounds: response curves are measured on the network as repaired so far, a part of the way to the budget is planned
 from them, removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it
-disagrees with the prediction, the round is planned again in two smaller steps.
+disagrees with the prediction in the last round, that round is planned again, once, in two smaller steps.
 """
 
 import math
@@ -15,11 +15,11 @@ import numpy as np
 from torch import nn
 
 from whyprune.allocation import Budget, allocate_curves
+from whyprune.calibration import Calibration
 from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.joint import Joint, joint_effect
 from whyprune.causal.outcomes import Outcome
 from whyprune.causal.response import response_curves
-from whyprune.calibration import Calibration
 from whyprune.data.batches import cut_images
 from whyprune.estimate import split_images
 from whyprune.repair import repair
@@ -29,7 +29,7 @@ from whyprune.structure.remove import attribute_values, cut
 from whyprune.structure.units import Unit, removed_indices
 
 Clock = Callable[[str], AbstractContextManager[None]]
-STEP = 1.5
+STEP = 2.0
 DISAGREEMENT = 2.0
 FIT_IMAGES = 512
 
@@ -82,12 +82,7 @@ def prune_in_rounds(
         with clock("repair"):
             state.apply(planned, views if len(shares) == 1 else 1)
         joint = state.joint()
-        if (
-            _disagree(planned.predicted, joint)
-            and shares[0] > 0.5
-            and len(state.removed) > 1
-            and not state.replanned
-        ):
+        if _disagree(planned.predicted, joint) and shares[0] > 0.5 and len(state.removed) > 1 and not state.replanned:
             state.undo(planned, joint)
             shares = [0.5, *shares]
             continue
@@ -171,9 +166,7 @@ class _State:
 
     def joint(self) -> Joint:
         """The joint effect of what is gone, on the images kept apart."""
-        return joint_effect(
-            self.network, self.calibration.audit, self.model, self.removed, outcome=self.outcome
-        )
+        return joint_effect(self.network, self.calibration.audit, self.model, self.removed, outcome=self.outcome)
 
     def undo(self, plan: Plan, joint: Joint) -> None:
         """Goes back before the last `apply`."""
@@ -187,12 +180,9 @@ class _State:
     def commit(self) -> None:
         """Goes on to the next round."""
         self.round += 1
-        self.replanned = False
 
 
-def remove_further(
-    network: Network, model: nn.Module, gone: Sequence[Unit], units: Sequence[Unit]
-) -> nn.Module:
+def remove_further(network: Network, model: nn.Module, gone: Sequence[Unit], units: Sequence[Unit]) -> nn.Module:
     """Cuts a network that already lacks `gone` down to one that lacks `units`, a superset."""
     before, after = removed_indices(gone), removed_indices(units)
     moved = {}

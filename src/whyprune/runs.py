@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, ValidationError
+import torch
 from torch import Tensor, nn
 
 from whyprune.data import Augmentation, DataSource, Loader, Normalization, calibration_indices, load_source
-from whyprune.data.sources.factory import is_factory_spec
-from whyprune.errors import FormatError, InputError
+from whyprune.errors import InputError
 from whyprune.models import (
     BUILT_INS,
     default_normalization,
@@ -19,51 +18,13 @@ from whyprune.models import (
     load_weights,
     train_digits,
 )
-from whyprune.results import Record, RunResult
+from whyprune.recipe import TEST_BATCH_SIZE, Recipe
 
 CALIBRATION_IMAGES = 1024
 BATCH_SIZE = 128
-# Fixed, so that an accuracy measured again comes from the same sums.
-TEST_BATCH_SIZE = 256
 DEMO_MODEL, DEMO_DATA, DEMO_CALIBRATION_IMAGES = "digits_cnn", "digits", 256
 
 ImageShape = tuple[int, int, int]
-Size = Annotated[int, Field(ge=1, le=8192)]
-
-
-class Recipe(Record):
-    """How a run's network and its inputs are made again; `result.json` holds it under `asked`.
-
-    Attributes:
-        model: as `load_model` reads it.
-        num_classes: of the network; None for its own number.
-        image_shape: (C, H, W) of its inputs.
-        image_size: what stored images were resized to, in pixels; None where they were not.
-        normalization: as `Normalization.as_dict` gives it; None where the data comes normalised.
-    """
-
-    model: str
-    num_classes: Annotated[int, Field(ge=1)] | None = None
-    image_shape: tuple[Size, Size, Size]
-    image_size: Size | None = None
-    normalization: dict[str, Any] | None = None
-
-    @classmethod
-    def of(cls, record: RunResult) -> "Recipe":
-        """The recipe in the record of a run.
-
-        Raises:
-            FormatError: the run was started from Python with a network of its own, and holds none.
-        """
-        held = {name: record.asked[name] for name in cls.model_fields if name in record.asked}
-        try:
-            return cls.model_validate(held)
-        except ValidationError as error:
-            place = ".".join(map(str, error.errors()[0]["loc"]))
-            raise FormatError(
-                f"result.json does not say how to build the network again ({place}): in Python, build it as "
-                "before pruning and call whyprune.load(model, folder)"
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -131,9 +92,7 @@ def prepare(
         MissingDependencyError: a name needs an optional library.
     """
     if weights is None and model in BUILT_INS:
-        raise InputError(
-            f"the built-in network {model} is untrained: give its weights, --weights FILE.safetensors"
-        )
+        raise InputError(f"the built-in network {model} is untrained: give its weights, --weights FILE.safetensors")
     source = load_source(data, image_size=image_size)
     classes = num_classes or source.num_classes
     network = load_network(model, weights, num_classes=classes, image_shape=source.image_shape)
@@ -198,50 +157,6 @@ def load_network(
     return network
 
 
-def fresh_network(recipe: Recipe, named: str | None = None) -> nn.Module:
-    """The network of a recipe before pruning, with whatever weights.
-
-    A recipe comes from a file, and a file must not run code: a network from the user's own code is only
-    built when the user names it.
-
-    Args:
-        recipe: how it is built.
-        named: the network as the user names it now; None takes the recipe's word for networks that are not
-            from user code.
-
-    Raises:
-        InputError: the network is from user code and was not named.
-    """
-    if named is None and is_factory_spec(recipe.model):
-        raise InputError(
-            f"the network is {recipe.model}, from your own code, and a result folder never runs code "
-            f"by itself: say --model {recipe.model} to import it"
-        )
-    return load_model(
-        named or recipe.model,
-        num_classes=recipe.num_classes,
-        image_shape=recipe.image_shape,
-        pretrained=False,
-    )
-
-
-def split_loader(recipe: Recipe, data: str, split: Literal["train", "test"]) -> Loader:
-    """All images of a split as the recipe's network takes them, in order, not augmented.
-
-    Raises:
-        InputError: the images have another shape.
-    """
-    source = load_source(data, image_size=recipe.image_size)
-    if source.image_shape != recipe.image_shape:
-        raise InputError(
-            f"data {data!r} has images of {source.image_shape}, the network takes {recipe.image_shape}"
-        )
-    stated = recipe.normalization
-    normalization = None if stated is None else Normalization.from_dict(stated)
-    images = {"train": source.train, "test": source.test}[split]
-    return Loader(images, normalization, TEST_BATCH_SIZE, num_classes=recipe.num_classes)
-
-
 def choose_normalization(
     model: str,
     source: DataSource,
@@ -288,21 +203,39 @@ def choose_augmentation(image_shape: ImageShape) -> Augmentation:
     return Augmentation(pad=max(1, min(height, width) // 8), flip=channels == 3)
 
 
-def choose_image_shape(model: str, stated: Sequence[int] | None, image_size: int | None) -> ImageShape:
-    """(C, H, W) to trace a network on without data: as stated, else the built-in network's own.
+def network_and_example(
+    model: str,
+    *,
+    num_classes: int | None = None,
+    input_shape: Sequence[int] | None = None,
+    image_size: int | None = None,
+) -> tuple[nn.Module, Tensor]:
+    """A network without its trained weights, and two random inputs to trace it on: no data is needed.
+
+    Args:
+        model: as for `prepare`.
+        num_classes: of the network; default its own.
+        input_shape: (C, H, W) of one input; a built-in network has one.
+        image_size: rows and columns, if not those of a built-in network.
 
     Raises:
-        InputError: not three numbers, or the network is not built in and nothing is stated.
+        InputError: an unknown name, or a shape that cannot be used or is not known.
     """
+    shape = _input_shape(model, input_shape, image_size)
+    network = load_model(model, num_classes=num_classes, image_shape=shape, pretrained=False)
+    if shape is None:
+        raise InputError(f"{model} does not say what it takes: give --input-shape C,H,W, such as 3,224,224")
+    return network, torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def _input_shape(model: str, stated: Sequence[int] | None, image_size: int | None) -> ImageShape | None:
     if stated is not None:
         if len(stated) != 3 or min(stated) < 1:
             raise InputError(f"input shape {tuple(stated)}: give C,H,W, such as 3,224,224")
         channels, height, width = stated
         return channels, height, width
     if model not in BUILT_INS:
-        raise InputError(
-            f"{model} does not say what images it takes: give --input-shape C,H,W, such as 3,224,224"
-        )
+        return None
     channels, height, width = BUILT_INS[model].image_shape
     return channels, image_size or height, image_size or width
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 from torch import nn
 
 from whyprune.atomic import atomic_file
@@ -68,13 +69,11 @@ def load_stage(model: nn.Module, folder: Path, asked: dict[str, Any]) -> Stage |
     try:
         record = StageRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise FormatError(
-            f"{path} is damaged: {error.errors()[0]['msg']}; delete {folder} and start again"
-        ) from error
-    for key in asked:
-        if record.asked.get(key) != asked[key]:
+        raise FormatError(f"{path} is damaged: {error.errors()[0]['msg']}; delete {folder} and start again") from error
+    for key, value in to_jsonable_python(asked).items():
+        if record.asked.get(key) != value:
             raise FormatError(
-                f"{folder} holds a run with {key}={record.asked.get(key)!r}, now it is {asked[key]!r}: "
+                f"{folder} holds a run with {key}={record.asked.get(key)!r}, now it is {value!r}: "
                 "resume with the same settings, or start again without --resume"
             )
     plan = read_plan(folder)

@@ -44,9 +44,7 @@ class Target:
         workspace = folder.with_name(folder.name + SUFFIX) if recovering else None
         if _is_helper():
             if workspace is None or not (workspace / STAGE).is_file():
-                raise InputError(
-                    "start whyprune as one process: it starts the others by itself, see --devices"
-                )
+                raise InputError("start whyprune as one process: it starts the others by itself, see --devices")
             return cls(folder, workspace, resume=True, helper=True)
         check_target(folder, overwrite)
         if workspace is not None and workspace.exists():
@@ -77,13 +75,9 @@ class Target:
 
 def _check_workspace(workspace: Path, overwrite: bool, resume: bool) -> None:
     if not workspace.is_dir() or (any(workspace.iterdir()) and not (workspace / STAGE).is_file()):
-        raise InputError(
-            f"{workspace} is in the way and is no interrupted run: move it, or name another --out"
-        )
+        raise InputError(f"{workspace} is in the way and is no interrupted run: move it, or name another --out")
     if not (overwrite or resume):
-        raise InputError(
-            f"{workspace} holds an interrupted run: --resume goes on with it, --overwrite starts anew"
-        )
+        raise InputError(f"{workspace} holds an interrupted run: --resume goes on with it, --overwrite starts anew")
 
 
 def _is_helper() -> bool:

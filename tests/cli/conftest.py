@@ -1,49 +1,23 @@
 """One small trained network and one finished run for all tests of the command line."""
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from command_line import QUICK, run
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from whyprune.cli import app
 from whyprune.data import load_source
 from whyprune.models import load_model, train_digits
 
-# A run of seconds: no response curves, few images, nothing timed.
-QUICK = ("--method", "magnitude-l2", "--calibration-images", "64", "--no-latency", "--no-onnx")
-FILES = ["effects.parquet", "model.onnx", "model.safetensors", "plan.json", "report.html", "result.json"]
 
-
-def run(*arguments):
-    """Runs the command line in this process; an exception that no message was made of fails the test."""
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return SimpleNamespace(code=result.exit_code, out=result.stdout, err=result.stderr)
-
-
-def refused(*arguments):
-    """The message of a run that must be refused: one line, exit code 2, and nothing written."""
-    before = listing(Path.cwd())
-    result = run(*arguments)
-    assert result.code == 2, result.out + result.err
-    assert result.out == ""
-    lines = [line for line in result.err.splitlines() if not line.startswith("normalisation: ")]
-    assert len(lines) == 1, result.err
-    assert lines[0].startswith("error: ")
-    assert listing(Path.cwd()) == before
-    return lines[0]
-
-
-def listing(folder):
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*"))
-
-
-def record(folder):
-    return json.loads(Path(folder, "result.json").read_text())
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Networks this small are slower on several threads, many times so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +41,7 @@ def prune(weights):
 def finished(prune, tmp_path_factory):
     """A finished run with everything: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("finished") / "out"
-    result = run(*prune, "--latency", "--onnx", "--json", "--out", folder)
+    result = run(*prune, "--repair", "refit", "--latency", "--onnx", "--json", "--out", folder)
     assert result.code == 0, result.err
     return SimpleNamespace(folder=folder, out=result.out, err=result.err)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import QUICK, listing, record, refused, run
+from command_line import QUICK, listing, record, refused, run
 from safetensors.torch import load_file, save_file
 
 import whyprune as wp
@@ -40,9 +40,7 @@ def prune_with(weights, *more, model="digits_cnn", data="digits", budget="macs=0
 
 def test_missing_weights():
     assert "there is no weights file nowhere.safetensors" in refused(*prune_with("nowhere.safetensors"))
-    assert "untrained" in refused(
-        "prune", "digits_cnn", "--data", "digits", "--budget", "macs=0.5", "--out", "out"
-    )
+    assert "untrained" in refused("prune", "digits_cnn", "--data", "digits", "--budget", "macs=0.5", "--out", "out")
 
 
 def test_truncated_weights(weights):
@@ -155,9 +153,7 @@ def test_a_full_disk_keeps_the_earlier_result(weights):
 
 def test_a_full_disk_before_recovery_leaves_nothing(weights):
     with at_most(40_000):
-        assert "cannot write" in refused(
-            *prune_with(weights, "--finetune-epochs", "1", "--accelerator", "cpu")
-        )
+        assert "cannot write" in refused(*prune_with(weights, "--finetune-epochs", "1", "--accelerator", "cpu"))
 
 
 def test_a_full_disk_after_recovery_loses_nothing(weights, monkeypatch):
@@ -239,7 +235,7 @@ def test_no_normalisation_is_known(weights):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--ignore", "nothing"), "nothing is named nothing"),
+        (("--ignore", "nothing"), "is named 'nothing'"),
         (("--finetune-epochs", "1", "--holdout", "2"), "holdout is 2.0"),
         (("--calibration-images", "4"), "at least 8"),
         (("--allocation", "curves"), "response curves"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import record, refused, run
+from command_line import record, refused, run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, listing, record, refused, run
+from command_line import QUICK, listing, record, refused, run
 
 STEPS_PER_EPOCH = 10  # 1,167 images in batches of 128
 
@@ -27,13 +27,30 @@ def pressed(arguments, folder, step):
     return subprocess.run(
         [sys.executable, "-m", "whyprune", *map(str, arguments)],
         cwd=folder,
-        env=os.environ | {"TOYS_INTERRUPT_AT": str(step), "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=os.environ
+        | {"TOYS_INTERRUPT_AT": str(step), "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"},
         # Shells start background jobs deaf to Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_second_device_helps_and_writes_nothing(tuned, here):
+    """Fabric starts the command once more for it: that process must not prune, measure or write again."""
+    done = pressed((*tuned, "--devices", "2", "--quiet"), here, 0)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert [p.name for p in here.iterdir()] == ["out"]
+    kept = record("out")
+    assert kept["asked"]["recovery"]["devices"] == 2
+    assert len(kept["recovery"]) == 2
+
+
+def test_a_helper_without_its_leader_is_refused(tuned, here, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert "start whyprune as one process" in refused(*tuned)
 
 
 def comparable(folder):
@@ -60,7 +77,8 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tuned, tmp_path, monkeypat
     assert "seed=0, now it is 1" in refused(*tuned, "--resume", "--seed", "1")
     assert run(*tuned, "--resume").code == 0
     monkeypatch.chdir(whole)
-    assert run(*tuned).code == 0
+    # Resuming where there is nothing starts from the beginning.
+    assert run(*tuned, "--resume").code == 0
 
     assert listing(broken) == listing(whole)
     for name in ("model.safetensors", "plan.json", "effects.parquet"):
@@ -68,21 +86,23 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tuned, tmp_path, monkeypat
     assert comparable(broken / "out") == comparable(whole / "out")
 
 
-def test_an_interrupted_run_can_be_forgotten(tuned, here):
-    assert pressed(tuned, here, 1).returncode == 130
-    assert run(*tuned, "--overwrite").code == 0
-    assert [p.name for p in here.iterdir()] == ["out"]
-
-
-def test_resuming_nothing_starts_from_the_beginning(tuned, here):
-    assert run(*tuned, "--resume").code == 0
+def test_an_interrupted_run_can_be_forgotten(tuned, here, monkeypatch):
+    once = (*tuned, "--finetune-epochs", "1")
+    monkeypatch.setenv("TOYS_INTERRUPT_AT", "1")
+    # Shells start background jobs deaf to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(*once).code == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [p.name for p in here.iterdir()] == ["out.partial"]
+    monkeypatch.delenv("TOYS_INTERRUPT_AT")
+    assert run(*once, "--overwrite").code == 0
     assert [p.name for p in here.iterdir()] == ["out"]
 
 
 def test_ctrl_c_before_recovery_leaves_nothing(tuned, here, monkeypatch):
-    from whyprune import prune as prune_module  # noqa: F401 - the function hides its module
-
-    module = sys.modules["whyprune.prune"]
+    module = sys.modules["whyprune.prune"]  # the function of that name hides it
     monkeypatch.setattr(module, "verify", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     result = run(*tuned)
     assert result.code == 130

@@ -1,10 +1,12 @@
 """`inspect`, `demo`, `--version` and `--help`."""
 
 import json
+import shutil
 
 import pytest
 import torch
-from conftest import listing, record, run
+import typer.main
+from command_line import listing, record, run
 
 import whyprune as wp
 from whyprune import runs
@@ -15,15 +17,11 @@ from whyprune.models import digits, load_model
 
 def test_inspect_tells_what_tracing_finds():
     said = json.loads(run("inspect", "digits_cnn", "--json").out)
-    network = wp.trace(
-        load_model("digits_cnn", num_classes=10, image_shape=(1, 8, 8)), torch.randn(2, 1, 8, 8)
-    )
+    network = wp.trace(load_model("digits_cnn", num_classes=10, image_shape=(1, 8, 8)), torch.randn(2, 1, 8, 8))
     assert said["units"] == len(network.units)
     assert {g["name"]: g["units"] for g in said["groups"]} == {g.name: len(g.units) for g in network.groups}
     assert said["dense"]["macs"] == network.cost().macs
-    assert {(r["where"], r["channels"]) for r in said["refusals"]} == {
-        (r.where, r.channels) for r in network.refusals
-    }
+    assert {(r["where"], r["channels"]) for r in said["refusals"]} == {(r.where, r.channels) for r in network.refusals}
     assert {a["attribute"] for a in said["attributes"]} == {"before", "after"}
 
 
@@ -58,13 +56,17 @@ def test_inspect_refuses(arguments, message):
     assert result.out == ""
 
 
-def test_the_demo_replaces_its_own_folder_and_no_other(here, monkeypatch):
+def test_the_demo_replaces_its_own_folder_and_no_other(here, monkeypatch, finished):
     monkeypatch.setattr(digits, "EPOCHS", 1)
     monkeypatch.setattr(demo_command, "EPOCHS", 1)
     monkeypatch.setattr(runs, "DEMO_CALIBRATION_IMAGES", 32)
-    for _ in range(2):
-        result = run("demo", "--json")
-        assert result.code == 0, result.err
+    shutil.copytree(finished.folder, here / "demo")
+    assert run("demo").code == 2
+    earlier = record("demo")
+    earlier["asked"]["demo"] = True
+    (here / "demo" / "result.json").write_text(json.dumps(earlier))
+    result = run("demo", "--json")
+    assert result.code == 0, result.err
     kept = record("demo")
     assert kept["pruned"]["macs"] <= 0.5 * kept["dense"]["macs"]
     assert kept["asked"]["method"] == "causal"
@@ -86,7 +88,5 @@ def test_version():
 def test_every_option_is_explained(command):
     help_text = run(command, "--help")
     assert help_text.code == 0
-    import typer.main
-
     for parameter in typer.main.get_command(app).commands[command].params:
         assert parameter.help, parameter.name

@@ -7,7 +7,7 @@ import onnxruntime
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import FILES, QUICK, listing, record, run
+from command_line import FILES, QUICK, listing, record, run
 
 import whyprune as wp
 from whyprune.data import Loader, load_source

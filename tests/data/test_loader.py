@@ -48,9 +48,7 @@ def test_epochs_differ_and_come_back():
     assert not torch.equal(first[1], second[1])
     assert torch.equal(first[1], again[1])
     assert torch.equal(first[0], again[0])
-    assert not torch.equal(
-        first[0], epoch(Loader(SPLIT, HALF, 5, shuffle_seed=4, augment=Augmentation(1)))[0]
-    )
+    assert not torch.equal(first[0], epoch(Loader(SPLIT, HALF, 5, shuffle_seed=4, augment=Augmentation(1)))[0])
 
 
 def test_augmentation_comes_before_normalisation():
@@ -128,3 +126,39 @@ def test_calibration_draws_every_image_equally_often():
 def test_calibration_needs_two_images(size, count):
     with pytest.raises(InputError, match="at least 2"):
         calibration_indices(size, count, 0)
+
+
+@given(st.floats(0.01, 0.99), st.integers(0, 99), st.sets(st.integers(0, COUNT - 1), min_size=2))
+def test_held_out_images_are_neither_trained_on_nor_changed(share, seed, chosen):
+    loader = Loader(SPLIT, HALF, 4, sorted(chosen), shuffle_seed=5, augment=Augmentation(1))
+    train, held = loader.hold_out(share, seed)
+    images, labels = epoch(held, 3)
+    assert not set(labels.tolist()) & set(epoch(train, 3)[1].tolist())
+    assert sorted(labels.tolist() + epoch(train, 3)[1].tolist()) == sorted(chosen)
+    assert abs(held.images - share * len(chosen)) <= 1
+    assert train.images > 0
+    # In order, and as they are stored.
+    assert labels.tolist() == sorted(labels.tolist())
+    assert torch.equal(images, HALF(IMAGES[labels]))
+    assert held.indices.tolist() == loader.hold_out(share, seed)[1].indices.tolist()
+
+
+def test_the_rest_is_shuffled_and_augmented_by_the_epoch_as_before():
+    loader = Loader(SPLIT, HALF, 5, shuffle_seed=3, augment=Augmentation(1))
+    train, _ = loader.hold_out(0.2, 0)
+    alone = Loader(SPLIT, HALF, 5, train.indices, shuffle_seed=3, augment=Augmentation(1))
+    for number in (0, 1):
+        for one, other in zip(epoch(train, number), epoch(alone, number), strict=True):
+            assert torch.equal(one, other)
+    assert loader.images == COUNT
+
+
+def test_an_image_that_comes_twice_is_on_one_side():
+    for seed in range(20):
+        train, held = Loader(SPLIT, HALF, 5, [1, 1, 2, 2, 3]).hold_out(0.4, seed)
+        assert not set(train.indices.tolist()) & set(held.indices.tolist())
+
+
+def test_one_image_cannot_be_split():
+    with pytest.raises(InputError, match="nothing is left to hold out"):
+        Loader(SPLIT, HALF, 5, [4, 4]).hold_out(0.5, 0)

@@ -454,18 +454,12 @@ CASES: dict[str, Case] = {
     "vgg": Case(Vgg, image, {"features.0": 5, "features.3": 7, "classifier.0": 9, "classifier.3": 8}),
     "conv1d": Case(conv1d, lambda: vector(3, 8), {"0": 6, "4": 5}),
     "residual": Case(Residual, image, {"stem.0": 6, "first.0": 5}),
-    "projection": Case(
-        lambda: Residual(9, projection=True), image, {"stem.0": 6, "first.0": 5, "shortcut.0": 9}
-    ),
+    "projection": Case(lambda: Residual(9, projection=True), image, {"stem.0": 6, "first.0": 5, "shortcut.0": 9}),
     "pad shortcut": Case(
         lambda: Residual(10, shortcut=PadShortcut(1, 2, 2)), image, {"stem.0": 6, "first.0": 5, "second.0": 4}
     ),
-    "pad after": Case(
-        lambda: Residual(10, shortcut=PadAfter(4)), image, {"stem.0": 6, "first.0": 5, "second.0": 4}
-    ),
-    "pad closure": Case(
-        lambda: Residual(10, shortcut=Closure(pad_four_channels)), image, {"stem.0": 6, "first.0": 5}
-    ),
+    "pad after": Case(lambda: Residual(10, shortcut=PadAfter(4)), image, {"stem.0": 6, "first.0": 5, "second.0": 4}),
+    "pad closure": Case(lambda: Residual(10, shortcut=Closure(pad_four_channels)), image, {"stem.0": 6, "first.0": 5}),
     "pad shared": Case(SharedPad, image, {"left": 4, "mix": 4}),
     "concat": Case(Dense, image, {"stem": 4, "conv1": 3, "conv2": 5}),
     "separable": Case(separable, image, {"0": 6, "6": 8}),
@@ -477,9 +471,7 @@ CASES: dict[str, Case] = {
     "shared conv": Case(SharedConv, image, {"stem": 5, "last": 6}),
     "tied": Case(Tied, lambda: vector(5), {"inner": 6}),
     "two inputs": Case(TwoInputs, lambda: (image(), vector(5)), {"image_part": 6}),
-    "dicts": Case(
-        lambda: TwoInputs(names=True), lambda: {"vector": vector(5), "image": image()}, {}
-    ),
+    "dicts": Case(lambda: TwoInputs(names=True), lambda: {"vector": vector(5), "image": image()}, {}),
     "two outputs": Case(TwoOutputs, image, {"stem": 5}),
     "pre-activation": Case(PreActivation, image, {"stem": 6}),
     "strided": Case(Strided, image, {"one": 5, "two": 6}),
@@ -495,9 +487,7 @@ CASES: dict[str, Case] = {
     "operation: sum": Case(lambda: Middle(lambda x: x + x.sum(1, keepdim=True)), lambda: vector(5), AROUND),
     "operation: pooling": Case(lambda: Middle(slid_over), lambda: vector(5), AROUND),
     "operation: group norm": Case(lambda: Images(nn.GroupNorm(2, 6)), image, {"two": 5}),
-    "operation: instance norm": Case(
-        lambda: Images(nn.InstanceNorm2d(6, affine=True)), image, {"one": 6, "two": 5}
-    ),
+    "operation: instance norm": Case(lambda: Images(nn.InstanceNorm2d(6, affine=True)), image, {"one": 6, "two": 5}),
     "operation: shuffle": Case(lambda: Images(nn.ChannelShuffle(2)), image, {"two": 5}),
     "operation: upsample": Case(
         lambda: Images(nn.Upsample(scale_factor=2, mode="bilinear")), image, {"one": 6, "two": 5}

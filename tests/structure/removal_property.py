@@ -52,7 +52,8 @@ def removals(network: Network, singles: int, seed: int = 0) -> list[list[Unit]]:
     units, groups = network.units, network.groups
     alone = [[u] for u in rng.sample(units, min(singles, len(units)))]
     half = [u for g in groups for u in rng.sample(g.units, len(g.units) // 2)]
-    few = rng.sample([u for g in groups for u in g.units[1:]], len(units) // 4)
+    spare = [u for g in groups for u in g.units[1:]]
+    few = rng.sample(spare, len(spare) // 3)
     most = [u for g in groups for u in rng.sample(g.units, len(g.units) - 1)]
     return [removal for removal in (*alone, half, most, few) if removal]
 

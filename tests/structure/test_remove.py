@@ -66,9 +66,7 @@ def hooked(model, gone):
     return model
 
 
-@pytest.mark.parametrize(
-    "name", ["mlp", "conv1d", "separable", "sigmoid", "batch norm without affine"]
-)
+@pytest.mark.parametrize("name", ["mlp", "conv1d", "separable", "sigmoid", "batch norm without affine"])
 def test_sequential_networks_agree_with_zeroing_hooks(name):
     network = traced(name)
     batch = fresh_batch(network)

@@ -30,8 +30,8 @@ def allocate(network: Network, effects: Effects, budget: Budget, *, allocation: 
         network: the traced model that `effects` are of.
         effects: higher means more harm when a unit goes.
         budget: what the pruned network may cost.
-        allocation: `uniform`, `global` or `curves`; default: `curves` where response curves were measured, `global`
-            for measured effects, `uniform` for scores of a criterion.
+        allocation: `uniform`, `global` or `curves`; default: `curves` where response curves were measured,
+            `global` for measured effects, `uniform` for scores of a criterion.
 
     Raises:
         InputError: an unknown allocation, or `curves` without response curves.

@@ -10,7 +10,9 @@ KINDS = ("macs", "params", "bytes")
 
 @dataclass(frozen=True)
 class Budget:
-    """Upper bounds; each a ratio to the dense network (at most 1) or an absolute number (above 1). All must hold.
+    """Upper bounds; each a ratio to the dense network (at most 1) or an absolute number (above 1).
+
+    All must hold.
 
     Attributes:
         macs: multiply-accumulates per sample, of convolutions and linear layers.
@@ -31,9 +33,7 @@ class Budget:
             raise InputError(f"an empty budget: give one of {', '.join(KINDS)}, such as Budget(macs=0.5)")
         for kind, value in given.items():
             if not 0 < value < float("inf"):
-                raise InputError(
-                    f"budget {kind}={value}: give a ratio between 0 and 1, or an absolute number above 1"
-                )
+                raise InputError(f"budget {kind}={value}: give a ratio between 0 and 1, or an absolute number above 1")
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
@@ -47,6 +47,8 @@ class Budget:
             kind, separator, number = part.strip().partition("=")
             if kind not in KINDS or not separator:
                 raise InputError(f"budget {text!r}: write KIND=NUMBER with KIND one of {', '.join(KINDS)}")
+            if kind in values:
+                raise InputError(f"budget {text!r}: {kind} is given twice")
             try:
                 values[kind] = float(number)
             except ValueError:

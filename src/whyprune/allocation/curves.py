@@ -1,7 +1,7 @@
-"""Widths from measured response curves: spend the least effect per unit of cost saved, until the budget holds.
+"""Widths from measured response curves: spend the least effect per cost saved, until the budget holds.
 
-Greedy on the lower convex hulls of the curves: optimal for costs that add up over groups, up to the last step (the
-fractional knapsack); where widths multiply, savings are recomputed exactly after every step.
+Greedy on the lower convex hulls of the curves: optimal for costs that add up over groups, up to the last step
+(the fractional knapsack); where widths multiply, savings are recomputed exactly after every step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,10 +106,8 @@ class _Walk:
     def _saving(self, group: Group, units: int) -> float:
         """Savings relative to the bounds that are still exceeded."""
         after = self._cost_with(group, units)
-        return sum(
-            (getattr(self.cost, k) - getattr(after, k)) / limit
-            for k, limit in self._excess(self.cost).items()
-        )
+        excess = self._excess(self.cost)
+        return float(sum((getattr(self.cost, k) - getattr(after, k)) / excess[k] for k in excess))
 
     def _just_enough(self, group: Group, units: int) -> int:
         enough = (n for n in range(1, units) if not self._excess(self._cost_with(group, n)))

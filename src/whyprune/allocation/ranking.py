@@ -25,14 +25,10 @@ def allocate_uniform(network: Network, effects: Effects, budget: Budget) -> Plan
     ranked = {g: _ascending(g.units, effects.by_unit()) for g in network.groups}
     low, high = 0, STEPS
     if not _meets(network, budget, _uniform(network, high)):
-        raise BudgetError(
-            f"no uniform share of units meets the budget {budget}: allocate with 'global' or 'curves'"
-        )
+        raise BudgetError(f"no uniform share of units meets the budget {budget}: allocate with 'global' or 'curves'")
     while low < high:
         middle = (low + high) // 2
-        low, high = (
-            (low, middle) if _meets(network, budget, _uniform(network, middle)) else (middle + 1, high)
-        )
+        low, high = (low, middle) if _meets(network, budget, _uniform(network, middle)) else (middle + 1, high)
     counts = _uniform(network, high)
     return _plan(network, effects, budget, [u for g, units in ranked.items() for u in units[: counts[g]]])
 

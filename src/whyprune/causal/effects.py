@@ -93,9 +93,7 @@ class Effects:
         array = np.asarray(labels)
         if array.shape != (self.per_image.shape[1],):
             raise InputError(f"{array.size} labels for {self.per_image.shape[1]} images")
-        return {
-            int(c): self.per_image[:, array == c].mean(axis=1).astype(np.float64) for c in np.unique(array)
-        }
+        return {int(c): self.per_image[:, array == c].mean(axis=1).astype(np.float64) for c in np.unique(array)}
 
     def table(self, removed: Sequence[str] = ()) -> pa.Table:
         """One row per unit, as stored in `effects.parquet`."""
@@ -148,9 +146,7 @@ def from_samples(
     )
 
 
-def from_scores(
-    units: Sequence[Unit], scores: Sequence[float] | Floats, *, method: str, samples: int = 0
-) -> Effects:
+def from_scores(units: Sequence[Unit], scores: Sequence[float] | Floats, *, method: str, samples: int = 0) -> Effects:
     """Scores of a criterion in the shape of effects; they carry no interval."""
     mean = np.asarray(scores, dtype=np.float64)
     return Effects(

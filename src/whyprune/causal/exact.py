@@ -9,7 +9,7 @@ measured, paired on the same images. What makes it affordable:
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -137,10 +137,7 @@ def _is_direct(reader: Reader, units: Sequence[Unit]) -> bool:
     once = all((reader.labels == u.label).sum() == 1 for u in units)
     padding = bind(reader.node).get("padding")
     return (
-        once
-        and name_of(reader.node) == "conv2d"
-        and bind(reader.node)["groups"] == 1
-        and not isinstance(padding, str)
+        once and name_of(reader.node) == "conv2d" and bind(reader.node)["groups"] == 1 and not isinstance(padding, str)
     )
 
 
@@ -150,8 +147,9 @@ def _rebatched(batches: Iterable[Batch], replay: Replay, plans: Sequence[Suffix]
     per_image = sum(_bytes_per_image(n) for n in {n for plan in plans for n in plan.kept})
     size = fixed or max(1, min(ROWS // 2, CACHE_BYTES // max(per_image, 1)))
     for batch in batches:
-        for start in range(0, len(batch), size):
-            yield batch[slice(start, start + size)]
+        count = -(-len(batch) // size)
+        bounds = [len(batch) * k // count for k in range(count + 1)]  # equal parts: none is left with one image
+        yield from (batch[slice(start, end)] for start, end in pairwise(bounds))
 
 
 def _bytes_per_image(node: fx.Node) -> int:
@@ -179,44 +177,54 @@ def _on_batch(
         for start in range(0, len(plan.units), together):
             block = plan.units[start : start + together]
             changed = _intervene(replay, values, plan, block, value)
-            effect = [outcome(c, target, batch.labels) - base for c in changed.split(len(batch))]
+            effect = [outcome(c, target, batch.labels) - base for c in changed.chunk(len(block))]
             yield torch.stack(effect).float().numpy()
 
 
-def _intervene(
-    replay: Replay, values: Values, plan: Suffix, units: Sequence[Unit], value: Intervention
-) -> Tensor:
+def _intervene(replay: Replay, values: Values, plan: Suffix, units: Sequence[Unit], value: Intervention) -> Tensor:
     """Logits (units x images, classes) under do(u := v) for each of `units`."""
-    inside = set(plan.steps)
-    needed = {n for n in plan.kept if plan.direct is None or any(user in inside for user in n.users)}
-    repeated = {n: repeat(values[n], len(units)) for n in needed}
     if plan.direct is not None:
-        repeated[plan.direct.node] = _updated(replay, values, plan.direct, units, value)
-        return replay.resume(repeated, plan.steps)
+        return _update(replay, values, plan, plan.direct, units, value)
+    count = len(replay.read(values))
+    repeated = {n: rows(values[n], torch.arange(count).repeat(len(units)), count) for n in plan.kept}
     return replay.resume(repeated, plan.steps, edits(replay, plan.readers, [[u] for u in units], value))
 
 
-def repeat(value: Tensor | int, count: int) -> Tensor | int:
-    """A value for `count` copies of its batch, one behind the other."""
-    if isinstance(value, int):  # a size computed from the batch's
-        return value * count
-    return value.repeat(count, *[1] * (value.dim() - 1)) if count > 1 else value
-
-
-def _updated(
-    replay: Replay, values: Values, reader: Reader, units: Sequence[Unit], value: Intervention
+def _update(
+    replay: Replay, values: Values, plan: Suffix, reader: Reader, units: Sequence[Unit], value: Intervention
 ) -> Tensor:
-    """The reader's output under each intervention: its plain output plus the convolution of the change alone."""
-    data, plain = values[reader.data], values[reader.node]
+    """The same through the one reader's output: its plain output plus the convolution of the change alone.
+
+    Where the channel has the value v already, nothing changes, and nothing is computed.
+    """
+    logits = replay.read(values).repeat(len(units), 1)
     weight, _ = replay.parameters_of(reader.node)
     bound = bind(reader.node)
-    out = []
-    for unit in units:
+    outputs, images, places = [], [], []
+    for number, unit in enumerate(units):
         place = replay.positions(reader.labels, [unit])
-        change = value.change(reader, data, place)
-        moved = F.conv2d(change, weight[:, place], None, bound["stride"], bound["padding"], bound["dilation"])
-        out.append(moved.add_(plain))
-    return torch.cat(out)
+        change = value.change(reader, values[reader.data], place)
+        moved = change.flatten(1).any(dim=1).nonzero().flatten()
+        if len(moved):
+            outputs.append(
+                F.conv2d(
+                    change[moved], weight[:, place], None, bound["stride"], bound["padding"], bound["dilation"]
+                ).add_(values[reader.node][moved])
+            )
+            images.append(moved)
+            places.append(moved + number * len(change))
+    if not outputs:
+        return logits
+    chosen = torch.cat(images)
+    inside = set(plan.steps)
+    needed = [n for n in plan.kept if any(user in inside for user in n.users) and n is not reader.node]
+    seen = {n: rows(values[n], chosen, len(logits) // len(units)) for n in needed}
+    return logits.index_copy(0, torch.cat(places), replay.resume({**seen, reader.node: torch.cat(outputs)}, plan.steps))
+
+
+def rows(value: Tensor | int, images: Tensor, count: int) -> Tensor | int:
+    """A value for the images of these numbers, out of `count`; sizes computed from the batch's follow."""
+    return value // count * len(images) if isinstance(value, int) else value.index_select(0, images)
 
 
 def edits(

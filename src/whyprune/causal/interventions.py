@@ -89,8 +89,8 @@ class Intervention:
         return self
 
     def _gather(self, node: fx.Node, value: Tensor, dim: int) -> None:
-        rows = value.movedim(dim, -1).flatten(0, -2)
-        total, products = rows.sum(dim=0, dtype=torch.float64), (rows.T @ rows).double()
+        rows = value.movedim(dim, -1).flatten(0, -2).double()  # the ridge is below single precision's rounding
+        total, products = rows.sum(dim=0), rows.T @ rows
         if node in self.moments:
             held = self.moments[node]
             self.moments[node] = Moments(held.count + len(rows), held.total + total, held.products + products)
@@ -98,18 +98,19 @@ class Intervention:
             self.moments[node] = Moments(len(rows), total, products)
 
     def change(self, reader: Reader, value: Tensor, unit: Tensor) -> Tensor:
-        """v - u for the channels `unit` (positions along `reader.dim`), with `value`'s other dimensions."""
+        """The change v - u of the channels `unit` (positions along `reader.dim`), shaped like `value` otherwise."""
         current = value.index_select(reader.dim, unit)
         if self.value == "zero":
             return -current
         if self.value == "resample":
+            if len(current) < 2:
+                raise InputError("intervention 'resample' takes another image of the batch: give batches of at least 2")
             return current.roll(1, dims=0) - current
         shape = [1] * value.dim()
         shape[reader.dim] = len(unit)
         if self.value == "mean":
             return self.moments[reader.data].mean[unit].to(value.dtype).reshape(shape) - current
         coefficients, intercepts = self.moments[reader.data].prediction(unit)
-        predicted = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim])).movedim(
-            0, reader.dim
-        )
+        predicted: Tensor = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim]))
+        predicted = predicted.movedim(0, reader.dim)
         return predicted + intercepts.to(value.dtype).reshape(shape) - current

@@ -59,9 +59,7 @@ def joint_effect(
     if sum(map(len, batches)) < 2:
         raise InputError("at least 2 images are needed to measure a joint effect with an interval")
     dense, small = Replay(network), Replay(network, pruned, units)
-    measured = fitted(
-        outcome, dense, batches if reference is None else as_batches(reference, network.positional)
-    )
+    measured = fitted(outcome, dense, batches if reference is None else as_batches(reference, network.positional))
     harms = []
     for batch in batches:
         target = dense.logits(batch)

@@ -1,12 +1,13 @@
 """Outcomes: what an intervention is judged by, one number per image, higher meaning more harm.
 
-An outcome is called with the logits under the intervention, the dense network's logits on the same images and, where
-it needs them, labels. `fit` gives it what it must know of the dense network once, on the calibration images.
+An outcome is called with the logits under the intervention, the dense network's logits on the same images
+and, where it needs them, labels. `fit` gives it what it must know of the dense network once, on the calibration
+images.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +22,31 @@ OutcomeFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 class Outcome(Protocol):
     """The contract of an outcome; `name` identifies it in results."""
 
-    name: str
-    needs_labels: bool
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        ...
 
-    def fit(self, dense: Tensor) -> "Outcome":
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it can only be called with labels."""
+        ...
+
+    def fit(self, dense: Tensor, /) -> "Outcome":
         """The outcome, knowing the dense logits (N, K) of the calibration images."""
         ...
 
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None, /) -> Tensor:
         """Harm per image, (B,), from logits (B, K), dense logits (B, K) and labels (B,)."""
         ...
+
+
+class _FitsAnyNetwork:
+    """An outcome that need not know anything of the dense network beforehand."""
+
+    def fit(self, _dense: Tensor, /) -> Self:
+        """The outcome itself."""
+        return self
 
 
 def centred(logits: Tensor) -> Tensor:
@@ -50,17 +66,15 @@ class LogitShift:
     name: str = "logit-shift"
     needs_labels: bool = False
 
-    def fit(self, dense: Tensor) -> "LogitShift":
+    def fit(self, dense: Tensor, /) -> "LogitShift":
         """Takes the scale from the dense logits."""
         flat = centred(dense.double())
         spread = float((flat - flat.mean(dim=0)).square().sum(dim=-1).mean())
         if not spread > 0:
-            raise InputError(
-                "the dense network gives the same logits for every calibration image: it has no outcome"
-            )
+            raise InputError("the dense network gives the same logits for every calibration image: it has no outcome")
         return replace(self, scale=spread)
 
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, dense: Tensor, _labels: Tensor | None, /) -> Tensor:
         """Harm per image."""
         if self.scale is None:
             raise InputError("LogitShift has no scale yet: call fit with the dense logits first")
@@ -68,51 +82,39 @@ class LogitShift:
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(_FitsAnyNetwork):
     """Cross-entropy of the labels, in nats."""
 
     name: str = "cross-entropy"
     needs_labels: bool = True
 
-    def fit(self, dense: Tensor) -> "CrossEntropy":
-        """Needs nothing of the dense network."""
-        return self
-
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, _dense: Tensor, labels: Tensor | None, /) -> Tensor:
         """Harm per image."""
-        return F.cross_entropy(logits, _given(labels, self.name), reduction="none")
+        return F.cross_entropy(logits, _class_labels(labels, logits, self.name), reduction="none")
 
 
 @dataclass(frozen=True)
-class Margin:
+class Margin(_FitsAnyNetwork):
     """How far the label's logit is behind the best other one: the classification margin with its sign turned."""
 
     name: str = "margin"
     needs_labels: bool = True
 
-    def fit(self, dense: Tensor) -> "Margin":
-        """Needs nothing of the dense network."""
-        return self
-
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, _dense: Tensor, labels: Tensor | None, /) -> Tensor:
         """Harm per image."""
-        own = _given(labels, self.name).unsqueeze(-1)
+        own = _class_labels(labels, logits, self.name).unsqueeze(-1)
         others = logits.scatter(-1, own, -torch.inf).amax(dim=-1)
         return others - logits.gather(-1, own).squeeze(-1)
 
 
 @dataclass(frozen=True)
-class PredictionChange:
+class PredictionChange(_FitsAnyNetwork):
     """1 where the predicted class differs from the dense network's, else 0. Needs no labels."""
 
     name: str = "prediction-change"
     needs_labels: bool = False
 
-    def fit(self, dense: Tensor) -> "PredictionChange":
-        """Needs nothing of the dense network."""
-        return self
-
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, dense: Tensor, _labels: Tensor | None, /) -> Tensor:
         """Harm per image."""
         return (logits.argmax(dim=-1) != dense.argmax(dim=-1)).to(logits.dtype)
 
@@ -129,19 +131,19 @@ class ClassLogit:
         """`class-logit-K`."""
         return f"class-logit-{self.index}"
 
-    def fit(self, dense: Tensor) -> "ClassLogit":
+    def fit(self, dense: Tensor, /) -> "ClassLogit":
         """Checks that the class exists."""
         if not 0 <= self.index < dense.shape[-1]:
             raise InputError(f"class {self.index} does not exist: the network has {dense.shape[-1]} classes")
         return self
 
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, dense: Tensor, _labels: Tensor | None, /) -> Tensor:
         """Harm per image."""
         return (centred(dense) - centred(logits))[..., self.index]
 
 
 @dataclass(frozen=True)
-class _Custom:
+class _Custom(_FitsAnyNetwork):
     """A user's function as an outcome."""
 
     function: OutcomeFunction
@@ -151,13 +153,11 @@ class _Custom:
     def name(self) -> str:
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
-    def fit(self, dense: Tensor) -> "_Custom":
-        return self
-
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None, /) -> Tensor:
         harm = self.function(logits, dense, labels)
-        if harm.shape != logits.shape[:1]:
-            raise InputError(f"outcome {self.name} gave shape {tuple(harm.shape)}: give one number per image")
+        if not isinstance(harm, Tensor) or harm.shape != logits.shape[:1]:
+            given = f"shape {tuple(harm.shape)}" if isinstance(harm, Tensor) else f"a {type(harm).__name__}"
+            raise InputError(f"outcome {self.name} gave {given}: give one number per image, as a tensor (B,)")
         return harm
 
 
@@ -179,20 +179,25 @@ def as_outcome(outcome: Outcome | str | OutcomeFunction | None) -> Outcome:
         return LogitShift()
     if isinstance(outcome, str):
         if outcome not in OUTCOMES:
-            raise InputError(
-                f"no outcome named {outcome!r}: choose from {', '.join(OUTCOMES)}, or give a function"
-            )
+            raise InputError(f"no outcome named {outcome!r}: choose from {', '.join(OUTCOMES)}, or give a function")
         return OUTCOMES[outcome]()
-    if isinstance(outcome, Outcome):
+    if isinstance(outcome, Outcome) and not isinstance(outcome, type):
         return outcome
-    if callable(outcome):
+    if callable(outcome) and not isinstance(outcome, type):
         return _Custom(outcome)
-    raise InputError(f"an outcome is a name or a function, not a {type(outcome).__name__}")
+    raise InputError(f"an outcome is a name, an instance or a function, not {outcome!r:.80}")
 
 
-def _given(labels: Tensor | None, name: str) -> Tensor:
+def _class_labels(labels: Tensor | None, logits: Tensor, name: str) -> Tensor:
     if labels is None:
+        raise InputError(f"outcome {name} needs labels: give (inputs, labels) batches, or outcome='logit-shift'")
+    classes = logits.shape[-1]
+    if labels.is_floating_point() or labels.shape != logits.shape[:-1]:
         raise InputError(
-            f"outcome {name} needs labels: give (inputs, labels) batches, or outcome='logit-shift'"
+            f"outcome {name} needs one integer label per image, not {labels.dtype} of shape {tuple(labels.shape)}"
         )
-    return labels
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(
+            f"the labels run from {int(labels.min())} to {int(labels.max())}: the network has {classes} classes"
+        )
+    return labels.long()

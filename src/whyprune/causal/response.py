@@ -5,7 +5,7 @@ residual stream): units go by what their readers would lose, and every reader se
 Either way the effect is measured on the network's output, on images that the refit has not seen.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,12 @@ from whyprune.causal.joint import fitted
 from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import Batch, as_batches
 from whyprune.progress import Progress
-from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.gather import rows_for
+from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.rows import layout
 from whyprune.repair.targets import Target, targets
 from whyprune.structure.network import Network
-from whyprune.structure.replay import Replay, Values
+from whyprune.structure.replay import Replay
 from whyprune.structure.rules.base import Reader, bind
 from whyprune.structure.units import Group, Unit
 
@@ -85,9 +85,7 @@ def response_curves(
         if streams:
             value = Intervention("carried").fit(replay, as_batches(fit, network.positional))
             for case in streams:
-                curves[case.group.name] = bench.many_readers(
-                    case, local_losses(replay, case.readers, value), value
-                )
+                curves[case.group.name] = bench.many_readers(case, local_losses(replay, case.readers, value), value)
                 bars.advance(bar)
     return curves
 
@@ -119,12 +117,7 @@ def _paths(
     """Runs dense and pruned in lock-step and eliminates channels at every group with one reader."""
     order = schedule(replay, late=lambda n: layout(n) is not None)
     by_node = {case.job.node: case for case in cases if case.job is not None}
-    jobs = [
-        case.job
-        for node in order
-        for case in [by_node.get(node)]
-        if case is not None and case.job is not None
-    ]
+    jobs = [case.job for node in order for case in [by_node.get(node)] if case is not None and case.job is not None]
     generator = torch.Generator().manual_seed(seed)
     dense = Side(Replay(network), batches, order, pinned={j.aim for j in jobs})
     pruned = Side(replay, batches, order)
@@ -155,16 +148,11 @@ def local_losses(replay: Replay, readers: Sequence[Reader], value: Intervention)
         ridge = RIDGE * covariance.diagonal().mean().clamp_min(1e-12)
         precision = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
         weight, _ = replay.parameters_of(reader.node)
-        energy = (
-            weight.double().flatten(2).square().sum(dim=(0, 2))
-            if weight.dim() > 2
-            else weight.double().square().sum(0)
-        )
-        total = float((energy * covariance.diagonal()).sum())
         kept = reader.labels[~np.isin(reader.labels, list(replay.gone))]
-        if len(kept) != len(energy):  # depthwise: one weight per channel
-            energy = weight.double().flatten(1).square().sum(dim=1)
-            total = float((energy * covariance.diagonal()).sum())
+        groups = len(kept) // weight.shape[1]  # a channel's weights are those of the filters of its group
+        by_group = weight.double().reshape(groups, -1, weight.shape[1], weight[0, 0].numel())
+        energy = by_group.square().sum(dim=(1, 3)).flatten()
+        total = float((energy * covariance.diagonal()).sum())
         for position, label in enumerate(kept.tolist()):
             own = float(energy[position] / precision[position, position]) / max(total, 1e-30)
             losses[label] = losses.get(label, 0.0) + own
@@ -179,9 +167,7 @@ class _Bench:
         self.outcome = outcome
         self.batches = [b[slice(i, i + CHUNK)] for b in batches for i in range(0, len(b), CHUNK)]
         self.targets = [dense.logits(b) for b in self.batches]
-        self.plain = [
-            outcome(replay.logits(b), z, b.labels) for b, z in zip(self.batches, self.targets, strict=True)
-        ]
+        self.plain = [outcome(replay.logits(b), z, b.labels) for b, z in zip(self.batches, self.targets, strict=True)]
 
     def single_reader(self, case: _Case, path: Elimination) -> ResponseCurve:
         """The curve of a group that one layer reads."""
@@ -197,9 +183,7 @@ class _Bench:
             for harm, count in zip(harms, counts[1:], strict=True):
                 kept, weight, bias = path.weights[count]
                 channels = torch.cat([places[c] for c in kept] + [always]).sort().values
-                out = _apply(
-                    self.replay, reader, values[reader.data].index_select(reader.dim, channels), weight, bias
-                )
+                out = _apply(self.replay, reader, values[reader.data].index_select(reader.dim, channels), weight, bias)
                 harm.append(self._harm(index, self.replay.resume({**values, reader.node: out}, steps)))
         order = [case.units[c].name for c in path.order]
         return self._curve(case, order, counts, harms)

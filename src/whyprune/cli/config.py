@@ -39,9 +39,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no TOML file: {error}") from error
 
 
-def _option(
-    path: Path, key: str, entry: Any, names: Iterable[str], switches: Iterable[str | None]
-) -> tuple[str, Any]:
+def _option(path: Path, key: str, entry: Any, names: Iterable[str], switches: Iterable[str | None]) -> tuple[str, Any]:
     """(option, value) in the form the command line has it: `no-latency = true` is `latency = false`."""
     name = key.replace("-", "_")
     if name not in names and name.removeprefix("no_") in switches and isinstance(entry, bool):

@@ -18,9 +18,9 @@ from whyprune.target import Target
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where to; an earlier demo there is replaced.")
-    ] = Path("demo"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to; an earlier demo there is replaced.")] = Path(
+        "demo"
+    ),
     seed: SeedOption = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,

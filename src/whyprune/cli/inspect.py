@@ -2,15 +2,14 @@
 
 from typing import Annotated
 
-import torch
 import typer
 
 from whyprune.cli.options import ClassesOption, JsonOption, ModelArgument, WeightsOption, sizes
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import network_tables
 from whyprune.describe import describe
-from whyprune.models import load_model, load_weights
-from whyprune.runs import choose_image_shape
+from whyprune.models import load_weights
+from whyprune.runs import network_and_example
 from whyprune.structure.trace import trace
 
 
@@ -45,10 +44,11 @@ def inspect(
     Weights play no part in it; with --weights they are checked to fit.
     """
     screen = Screen(as_json=as_json)
-    shape = choose_image_shape(model, sizes(input_shape), image_size)
-    network = load_model(model, num_classes=num_classes, image_shape=shape, pretrained=False)
+    network, example = network_and_example(
+        model, num_classes=num_classes, input_shape=sizes(input_shape), image_size=image_size
+    )
     if weights is not None:
         load_weights(network, weights)
-    traced = trace(network, torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)))
+    traced = trace(network, example)
     screen.show(network_tables(traced))
     screen.emit(describe(traced))

@@ -34,9 +34,7 @@ def numbers(text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(
-            f"{text!r}: give numbers with commas between them, one per channel"
-        ) from None
+        raise typer.BadParameter(f"{text!r}: give numbers with commas between them, one per channel") from None
 
 
 def sizes(text: str | None) -> list[int] | None:
@@ -84,9 +82,7 @@ RecordedModelOption = Annotated[
 ]
 JsonOption = Annotated[
     bool,
-    typer.Option(
-        "--json", help="Print one JSON object on standard output, nothing else.", rich_help_panel="Output"
-    ),
+    typer.Option("--json", help="Print one JSON object on standard output, nothing else.", rich_help_panel="Output"),
 ]
 QuietOption = Annotated[
     bool,

@@ -48,9 +48,7 @@ def _option(panel: str, text: str, *flags: str, **about: Any) -> Any:
 
 def _choice(name: str, panel: str, text: str) -> Any:
     """An option that takes one of some names."""
-    return _option(
-        panel, f"{text} One of {', '.join(NAMES[name])}.", metavar="NAME", callback=one_of(NAMES[name])
-    )
+    return _option(panel, f"{text} One of {', '.join(NAMES[name])}.", metavar="NAME", callback=one_of(NAMES[name]))
 
 
 def prune(
@@ -70,14 +68,10 @@ def prune(
             show_default=False,
         ),
     ],
-    out: Annotated[
-        Path, _option(OUTPUT, "The folder to write; it must not exist.", metavar="DIR", show_default=False)
-    ],
+    out: Annotated[Path, _option(OUTPUT, "The folder to write; it must not exist.", metavar="DIR", show_default=False)],
     image_size: Annotated[
         int | None,
-        _option(
-            DATA, "Resize and centre-crop images to this many pixels.", metavar="N", min=1, show_default=False
-        ),
+        _option(DATA, "Resize and centre-crop images to this many pixels.", metavar="N", min=1, show_default=False),
     ] = None,
     mean: Annotated[
         str | None,
@@ -91,15 +85,11 @@ def prune(
     ] = None,
     std: Annotated[
         str | None,
-        _option(
-            DATA, "Normalisation: standard deviation per channel.", metavar="NUMBERS", show_default=False
-        ),
+        _option(DATA, "Normalisation: standard deviation per channel.", metavar="NUMBERS", show_default=False),
     ] = None,
     calibration_images: Annotated[
         int,
-        _option(
-            DATA, "Images of the training split to measure effects on and to repair with.", metavar="N", min=2
-        ),
+        _option(DATA, "Images of the training split to measure effects on and to repair with.", metavar="N", min=2),
     ] = CALIBRATION_IMAGES,
     augment: Annotated[
         bool,
@@ -141,9 +131,7 @@ def prune(
     finetune_epochs: Annotated[
         int, _option(TUNING, "Epochs on the training split; 0 for none.", metavar="N", min=0)
     ] = 0,
-    learning_rate: Annotated[
-        float, _option(TUNING, "The highest of its cosine schedule.", metavar="X")
-    ] = 0.01,
+    learning_rate: Annotated[float, _option(TUNING, "The highest of its cosine schedule.", metavar="X")] = 0.01,
     batch_size: Annotated[int, _option(TUNING, "Images per step.", metavar="N", min=1)] = BATCH_SIZE,
     distill: Annotated[
         float,
@@ -158,17 +146,13 @@ def prune(
     ] = 4.0,
     optimizer: Annotated[str, _choice("optimizer", TUNING, "How steps are made.")] = "sgd",
     weight_decay: Annotated[float, _option(TUNING, "Pull of weights towards zero.", metavar="X")] = 5e-4,
-    warmup: Annotated[
-        float, _option(TUNING, "Share of all steps with a rising learning rate.", metavar="X")
-    ] = 0.0,
+    warmup: Annotated[float, _option(TUNING, "Share of all steps with a rising learning rate.", metavar="X")] = 0.0,
     label_smoothing: Annotated[
         float, _option(TUNING, "Share of each label spread over all classes.", metavar="X")
     ] = 0.0,
     holdout: Annotated[
         float,
-        _option(
-            TUNING, "Share of the training split that is kept apart to choose the best epoch.", metavar="X"
-        ),
+        _option(TUNING, "Share of the training split that is kept apart to choose the best epoch.", metavar="X"),
     ] = 0.1,
     precision: Annotated[str, _choice("precision", TUNING, "Number format of fine-tuning.")] = "32-true",
     accelerator: Annotated[
@@ -237,7 +221,8 @@ def prune(
         batch_size=batch_size,
         seed=seed,
     )
-    screen.note(_normalization(setup.normalization))
+    if not target.helper:
+        screen.note(_normalization(setup.normalization))
     record = prune_to_folder(
         setup,
         target,

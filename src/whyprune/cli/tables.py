@@ -33,9 +33,7 @@ def network_tables(network: Network) -> Group:
     if network.refusals:
         parts.append(_refusals(network))
     if network.attributes:
-        follow = ", ".join(
-            f"{a.module or 'the model'}.{a.attribute} (now {a.value})" for a in network.attributes
-        )
+        follow = ", ".join(f"{a.module or 'the model'}.{a.attribute} (now {a.value})" for a in network.attributes)
         parts.append(Text(f"Attributes that follow: {follow}"))
     return Group(*parts)
 

@@ -1,7 +1,9 @@
-"""Magnitude: the norm of a unit's weights (L1: Li et al., ICLR 2017; over all coupled layers: DepGraph, CVPR 2023).
+"""Magnitude: the norm of a unit's weights.
 
-Formula: mean over the coupled slices of matrix weights (producers' filters and readers' input slices) of |w|_p^p.
-[P] the norm; [C] the mean over a group's layers; batch-norm entries and biases are left out (ours).
+L1: Li et al., ICLR 2017; over all coupled layers: DepGraph, Fang et al., CVPR 2023.
+
+Formula: mean over the coupled slices of matrix weights (producers' filters and readers' input slices) of
+|w|_p^p. [P] the norm; [C] the mean over a group's layers; batch-norm entries and biases are left out (ours).
 """
 
 import numpy as np
@@ -31,11 +33,7 @@ def magnitude(network: Network, *, order: int = 2) -> Effects:
                 powers[name, axis] = flat.transpose(0, axis).flatten(1).sum(dim=1).cpu().numpy()
     scores = [
         np.mean(
-            [
-                powers[s.parameter, s.axis][list(s.indices)].sum()
-                for s in u.slices
-                if (s.parameter, s.axis) in powers
-            ]
+            [powers[s.parameter, s.axis][list(s.indices)].sum() for s in u.slices if (s.parameter, s.axis) in powers]
         )
         for u in network.units
     ]

@@ -120,16 +120,12 @@ def checked(batch: Batch) -> Batch:
     """
     tensors = batch.tensors()
     if not tensors:
-        raise InputError(
-            "a batch holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors"
-        )
+        raise InputError("a batch holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors")
     lengths = {int(t.shape[0]) if t.dim() else 0 for t in tensors}
     if batch.labels is not None:
         lengths.add(int(batch.labels.shape[0]))
     if len(lengths) != 1 or 0 in lengths:
-        raise InputError(
-            f"the tensors of a batch have lengths {sorted(lengths)}: they must agree and not be 0"
-        )
+        raise InputError(f"the tensors of a batch have lengths {sorted(lengths)}: they must agree and not be 0")
     for tensor in tensors:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError("the data holds NaN or infinite values: clean the images or their normalisation")

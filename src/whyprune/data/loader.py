@@ -93,16 +93,13 @@ class Loader:
         images = np.unique(self.indices)
         if len(images) < 2:
             raise InputError(
-                f"{self.split.name} has one image to train on: nothing is left to hold out; "
-                "give more, or set holdout=0"
+                f"{self.split.name} has one image to train on: nothing is left to hold out; give more, or set holdout=0"
             )
         count = min(max(round(share * len(images)), 1), len(images) - 1)
         held = np.sort(np.random.default_rng((seed, HOLD_OUT)).permutation(images)[:count])
         train = copy.copy(self)
         train.indices = self.indices[~np.isin(self.indices, held)]
-        return train, Loader(
-            self.split, self.normalization, self.batch_size, held, num_classes=self.num_classes
-        )
+        return train, Loader(self.split, self.normalization, self.batch_size, held, num_classes=self.num_classes)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.indices
@@ -149,9 +146,7 @@ def calibration_indices(size: int, count: int, seed: int) -> Indices:
         InputError: fewer than two images in the split, or wanted: one image has no variance.
     """
     if size < 2 or count < 2:
-        raise InputError(
-            f"calibration with {count} of {size} image(s): it needs at least 2, to estimate variances"
-        )
+        raise InputError(f"calibration with {count} of {size} image(s): it needs at least 2, to estimate variances")
     return np.sort(np.random.default_rng(seed).choice(size, min(count, size), replace=False)).astype(np.int64)
 
 
@@ -162,17 +157,13 @@ def _check_normalization(split: Split, normalization: Normalization | None) -> N
             "leave it out, or give uint8 images"
         )
     if not split.normalized and normalization is None:
-        raise InputError(
-            f"{split.name} holds uint8 pixels: give the mean and std that the network was trained with"
-        )
+        raise InputError(f"{split.name} holds uint8 pixels: give the mean and std that the network was trained with")
 
 
 def _checked_indices(split: Split, indices: npt.ArrayLike | None) -> Indices:
     chosen = np.arange(len(split)) if indices is None else np.asarray(indices)
     if chosen.ndim != 1 or not chosen.size or not np.issubdtype(chosen.dtype, np.integer):
-        raise InputError(
-            f"indices of shape {chosen.shape} and type {chosen.dtype}: give a list of image numbers"
-        )
+        raise InputError(f"indices of shape {chosen.shape} and type {chosen.dtype}: give a list of image numbers")
     if chosen.min() < 0 or chosen.max() >= len(split):
         raise InputError(
             f"indices run from {chosen.min()} to {chosen.max()}, {split.name} has {len(split)} images from 0"

@@ -86,15 +86,11 @@ class Normalization:
         try:
             card = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise FormatError(
-                f"the card {path} cannot be read as JSON ({error}): give --mean and --std"
-            ) from error
+            raise FormatError(f"the card {path} cannot be read as JSON ({error}): give --mean and --std") from error
         stated = card if isinstance(card, dict) else {}
         if "mean" not in stated and "std" not in stated:
             text = str(stated.get("input", ""))
-            stated = {
-                k: found[1].split(",") for k in ("mean", "std") if (found := re.search(k + _NUMBERS, text))
-            }
+            stated = {k: found[1].split(",") for k in ("mean", "std") if (found := re.search(k + _NUMBERS, text))}
         try:
             return cls(_numbers(stated["mean"]), _numbers(stated["std"]), f"card {Path(path).name}")
         except (KeyError, TypeError, ValueError) as error:

@@ -71,8 +71,7 @@ class TensorSplit(Split):
         self.labels = integer_labels(name, np.asarray(labels))
         if images.dim() != 4 or len(images) != len(self.labels):
             raise InputError(
-                f"{name}: images have shape {tuple(images.shape)} for {len(self.labels)} labels: "
-                "give (N, C, H, W)"
+                f"{name}: images have shape {tuple(images.shape)} for {len(self.labels)} labels: give (N, C, H, W)"
             )
         self.normalized = _is_normalized(name, images)
         self._images = images
@@ -199,9 +198,7 @@ class DatasetSplit(Split):
     def _item(self, index: int) -> tuple[Tensor, int]:
         item = self._dataset[index]
         if not isinstance(item, Sequence) or len(item) != 2 or not isinstance(item[0], Tensor):
-            raise InputError(
-                f"{self.name}: item {index} is a {type(item).__name__}: give (image tensor, label)"
-            )
+            raise InputError(f"{self.name}: item {index} is a {type(item).__name__}: give (image tensor, label)")
         image, label = item
         if image.dim() != 3:
             raise InputError(f"{self.name}: image {index} has shape {tuple(image.shape)}: give (C, H, W)")
@@ -216,8 +213,7 @@ def integer_labels(name: str, labels: npt.NDArray[Any]) -> Indices:
     """
     if labels.ndim != 1 or (labels.size and not np.issubdtype(labels.dtype, np.integer)):
         raise InputError(
-            f"{name}: labels have shape {labels.shape} and type {labels.dtype}: "
-            "give one integer class per image"
+            f"{name}: labels have shape {labels.shape} and type {labels.dtype}: give one integer class per image"
         )
     return labels.astype(np.int64)
 
@@ -245,6 +241,4 @@ def _is_normalized(name: str, images: Tensor) -> bool:
 
 def _check_shape(what: str, image: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(image.shape) != shape:
-        raise InputError(
-            f"{what} has shape {tuple(image.shape)}, image 0 has {shape}: give image_size to resize them"
-        )
+        raise InputError(f"{what} has shape {tuple(image.shape)}, image 0 has {shape}: give image_size to resize them")

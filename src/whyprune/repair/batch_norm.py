@@ -18,9 +18,7 @@ def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int
         InputError: there is no data.
     """
     tuned = copy.deepcopy(model).eval()
-    norms = [
-        m for m in tuned.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
-    ]
+    norms = [m for m in tuned.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -19,12 +19,11 @@ def rows_for(
     inputs, aims = pruned.of(job.data), dense.of(job.aim)
     others = None if job.other is None else pruned.of(job.other)
     images = sum(len(t) for t in inputs)
-    channel = aims[0].dim() - 1 if job.layout.kernel is None else 1
     x, t, s = [], [], []
     for k, value in enumerate(inputs):
         places = sample_places(job.node, features, images, generator)
         x.append(job.layout.features(value, places))
-        t.append(job.layout.values(aims[k].index_select(channel, job.keep), places))
+        t.append(job.layout.values(aims[k], places)[:, job.keep])
         if others is not None:
             s.append(job.layout.values(others[k], places))
     dense.release(job.aim)

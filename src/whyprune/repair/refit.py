@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whyprune.causal.outcomes import Outcome, as_outcome
 from whyprune.data.batches import Batch, as_batches
 from whyprune.errors import InputError
 from whyprune.progress import Progress
-from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.gather import rows_for
+from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.rows import layout
 from whyprune.repair.solve import RIDGE, refit
 from whyprune.repair.targets import Target, targets
@@ -64,9 +64,7 @@ def repair(
         InputError: there is no data.
     """
     chosen = network.select(units)
-    batches = [
-        b[slice(i, i + BATCH)] for b in as_batches(data, network.positional) for i in range(0, len(b), BATCH)
-    ]
+    batches = [b[slice(i, i + BATCH)] for b in as_batches(data, network.positional) for i in range(0, len(b), BATCH)]
     if not batches:
         raise InputError("there is no data to repair with: give a few hundred unlabelled images")
     replay = Replay(network, pruned, chosen)
@@ -76,9 +74,7 @@ def repair(
     repaired = copy.deepcopy(pruned)
     for result in refitted:
         write(replay, repaired, result)
-    return (
-        repaired if _no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
-    )
+    return repaired if _no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
 
 
 def _run(

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 
 from whyprune.structure.rules.base import bind, name_of, shape_of
 
-ROWS_PER_FEATURE = 250
+ROWS_PER_FEATURE = 170
 MAX_BYTES = 384 * 2**20
 
 
@@ -29,13 +28,15 @@ class Layout:
         """Rows (images x places, D); D is in the order of the flattened weight."""
         if self.kernel is None:
             return data.reshape(-1, data.shape[-1])
-        padded = F.pad(data, (self.padding[1], self.padding[1], self.padding[0], self.padding[0]))
         width = self._out_width(data)
-        top = (places // width) * self.stride[0]
-        left = (places % width) * self.stride[1]
         dy = torch.arange(self.kernel[0]).repeat_interleave(self.kernel[1]) * self.dilation[0]
         dx = torch.arange(self.kernel[1]).repeat(self.kernel[0]) * self.dilation[1]
-        taken = padded[:, :, top[:, None] + dy, left[:, None] + dx]
+        top = ((places // width) * self.stride[0] - self.padding[0])[:, None] + dy
+        left = ((places % width) * self.stride[1] - self.padding[1])[:, None] + dx
+        height, breadth = data.shape[2:]
+        inside = (top >= 0) & (top < height) & (left >= 0) & (left < breadth)
+        # outside the image there are zeros: taken from anywhere and multiplied away, which saves padding all of it
+        taken = data[:, :, top.clamp(0, height - 1), left.clamp(0, breadth - 1)] * inside
         return taken.permute(0, 2, 1, 3).reshape(-1, data.shape[1] * len(dy))
 
     def values(self, output: Tensor, places: Tensor) -> Tensor:
@@ -56,11 +57,7 @@ def layout(node: fx.Node) -> Layout | None:
     Refitted are linear layers and 2-d convolutions over all channels whose weight belongs to them alone.
     """
     name, bound = name_of(node), bind(node)
-    if (
-        name not in ("linear", "conv2d")
-        or len(bound["weight"].users) != 1
-        or bound["weight"].op != "placeholder"
-    ):
+    if name not in ("linear", "conv2d") or len(bound["weight"].users) != 1 or bound["weight"].op != "placeholder":
         return None
     if name == "linear":
         return Layout()

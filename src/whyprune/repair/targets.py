@@ -42,7 +42,8 @@ def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[Target]:
     """All operations to refit, in the order in which they run."""
     gone = list(pruned.gone)
     found = []
-    done: set[fx.Node] = set(pruned.network.graph.nodes) - set(pruned.order)
+    graph = pruned.network.graph
+    done: set[fx.Node] = {n for n in graph.nodes if n.op == "placeholder" and n.name in graph.inputs}
     for node in order:
         how = layout(node)
         if how is not None and _writable(pruned, node):

@@ -41,9 +41,7 @@ def write(replay: Replay, model: nn.Module, refitted: Refitted) -> None:
             if bias is not None:
                 bias.copy_(refitted.bias)
             return
-        _write_normalised(
-            weight, bias, {k: state[names[v.name]] for k, v in _norm_state(norm).items()}, norm, refitted
-        )
+        _write_normalised(weight, bias, {k: state[names[v.name]] for k, v in _norm_state(norm).items()}, norm, refitted)
 
 
 def _norm_state(norm: fx.Node) -> dict[str, fx.Node]:

@@ -1,6 +1,7 @@
 """Capture a model's computation as a graph of ATen operations, without changing or copying the model."""
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch, checked
 from whyprune.errors import InputError, TraceError
+
+ANY_SIZE = 2**31
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,7 @@ def as_example(example_inputs: Any) -> Batch:
     elif isinstance(example_inputs, Sequence) and not isinstance(example_inputs, str):
         batch = Batch(tuple(example_inputs), {})
     else:
-        raise InputError(
-            f"example_inputs is a {type(example_inputs).__name__}: give a tensor, a tuple or a dict"
-        )
+        raise InputError(f"example_inputs is a {type(example_inputs).__name__}: give a tensor, a tuple or a dict")
     batch = checked(Batch(batch.args, batch.kwargs))
     return batch[torch.tensor([0, 0])] if len(batch) == 1 else batch
 
@@ -84,17 +85,13 @@ def capture(model: nn.Module, example: Batch) -> Graph:
     training = next((name for name, module in model.named_modules() if module.training), None)
     if training is not None:
         who = f"the model's part {training!r}" if training else "the model"
-        raise InputError(
-            f"{who} is in training mode: call model.eval() first, so that it computes one function"
-        )
+        raise InputError(f"{who} is in training mode: call model.eval() first, so that it computes one function")
     try:
         with torch.no_grad():
             example.call(model)
     except Exception as error:
         shapes = [tuple(t.shape) for t in example.tensors()]
-        raise InputError(
-            f"the model does not run on example inputs of shape {shapes}: {first_line(error)}"
-        ) from error
+        raise InputError(f"the model does not run on example inputs of shape {shapes}: {first_line(error)}") from error
     try:
         program, free = _export(model, example)
     except Exception as error:
@@ -140,7 +137,15 @@ def _by_name(model: nn.Module, example: Batch, shapes: tuple[Any, ...]) -> Any:
 def _batch_is_free(program: ExportedProgram) -> bool:
     names = set(program.graph_signature.user_inputs)
     sizes = [n.meta["val"].shape[0] for n in program.graph.nodes if n.name in names and n.meta["val"].dim()]
-    return bool(sizes) and all(not isinstance(s, int) for s in sizes)
+    return bool(sizes) and all(_is_free(s, program) for s in sizes)
+
+
+def _is_free(size: Any, program: ExportedProgram) -> bool:
+    """Whether a dimension may have any size: the exporter may have found one value, or a range, that it needs."""
+    if isinstance(size, int) or size.node.maybe_as_int() is not None:
+        return False
+    allowed = program.range_constraints.get(size.node.expr)
+    return allowed is None or bool(allowed.upper > ANY_SIZE)
 
 
 def _graph(program: ExportedProgram, model: nn.Module, batch_size: int | None) -> Graph:
@@ -205,12 +210,12 @@ def first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides the exporter's own warnings and logs: what matters to the user is raised as an error."""
+    """Hides the exporter's warnings, logs and prints: what matters to the user is raised as an error."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -66,9 +66,7 @@ class CostModel:
     def of_sizes(self, gone: Sizes) -> Cost:
         """Cost when `gone[parameter, axis]` indices are removed."""
         numel = {
-            name: int(
-                np.prod([size - gone.get((name, axis), 0) for axis, size in enumerate(shape)], dtype=np.int64)
-            )
+            name: int(np.prod([size - gone.get((name, axis), 0) for axis, size in enumerate(shape)], dtype=np.int64))
             for name, shape in self.shapes.items()
         }
         return Cost(

@@ -101,9 +101,7 @@ class Network:
         names = {u if isinstance(u, str) else u.name for u in units}
         unknown = sorted(names - self.by_name.keys())
         if unknown:
-            raise InputError(
-                f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names"
-            )
+            raise InputError(f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names")
         chosen = tuple(unit for unit in self.units if unit.name in names)
         counts: dict[tuple[str, int], int] = {}
         for unit in chosen:
@@ -112,9 +110,7 @@ class Network:
                 counts[key] = counts.get(key, 0) + len(piece.indices)
         for (parameter, axis), count in counts.items():
             if count >= self.cost.shapes[parameter][axis]:
-                raise InputError(
-                    f"all {count} channels of {parameter} (axis {axis}) would go: keep at least one"
-                )
+                raise InputError(f"all {count} channels of {parameter} (axis {axis}) would go: keep at least one")
         return chosen
 
     @cached_property

@@ -129,9 +129,7 @@ def _checked_indices(
     for entry in entries:
         shape = shapes.get(entry.parameter)
         if shape is None or entry.axis >= len(shape):
-            raise FormatError(
-                f"the plan cuts {entry.parameter!r} (axis {entry.axis}), which the model does not have"
-            )
+            raise FormatError(f"the plan cuts {entry.parameter!r} (axis {entry.axis}), which the model does not have")
         indices = np.array(entry.indices, dtype=np.int64)
         valid = len(indices) and len(np.unique(indices)) == len(indices) < shape[entry.axis]
         if (entry.parameter, entry.axis) in removed or not valid or indices.max() >= shape[entry.axis]:

@@ -33,9 +33,7 @@ def remove(network: Network, units: Iterable[Unit | str]) -> nn.Module:
 def attribute_values(network: Network, units: Sequence[Unit]) -> list[AttributeValue]:
     """(module, attribute, new value) of every integer in user modules that counts removed channels."""
     gone = {unit.label for unit in units}
-    return [
-        (r.module, r.attribute, r.value - len(r.labels & gone)) for r in network.attributes if r.labels & gone
-    ]
+    return [(r.module, r.attribute, r.value - len(r.labels & gone)) for r in network.attributes if r.labels & gone]
 
 
 def cut(model: nn.Module, removed: Removed, attributes: Iterable[AttributeValue]) -> nn.Module:

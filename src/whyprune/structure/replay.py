@@ -19,6 +19,7 @@ from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network
+from whyprune.structure.reuse import in_place, is_spent
 from whyprune.structure.rules.base import Reader, bind
 from whyprune.structure.schedule import adjusted, functional, last_use, state_only
 from whyprune.structure.units import Unit
@@ -34,9 +35,7 @@ class Replay:
     normalised value, and the normalisation's node repeats it.
     """
 
-    def __init__(
-        self, network: Network, model: nn.Module | None = None, removed: Iterable[Unit] = ()
-    ) -> None:
+    def __init__(self, network: Network, model: nn.Module | None = None, removed: Iterable[Unit] = ()) -> None:
         """Binds `network`'s operations to `model` (default: the network's own), which lacks `removed`."""
         self.network = network
         self.model = network.model if model is None else model
@@ -49,6 +48,7 @@ class Replay:
                 self._bound[node] = state[graph.state_names[node.name]].detach()
             elif node.op == "placeholder" and node.name in graph.constants:
                 self._bound[node] = graph.constants[node.name]
+        self._in_place = {n: f for n in graph.operations if (f := in_place(n)) is not None}
         self._arguments = {node: adjusted(node, network.sites, self.gone) for node in graph.operations}
         self._functions = {node: functional(node.target) for node in graph.operations}
         self.folded = foldable(graph.operations, self._bound)
@@ -99,9 +99,7 @@ class Replay:
         if graph.batch_size not in (None, len(batch)):
             raise InputError(f"this model only runs on batches of {graph.batch_size}, not of {len(batch)}")
         by_name = {node.name: node for node in graph.nodes if node.op == "placeholder"}
-        return {
-            by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name
-        }
+        return {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
 
     def resume(
         self,
@@ -119,9 +117,7 @@ class Replay:
         Returns:
             The logits, (B, classes).
         """
-        return self.read(
-            self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits)
-        )
+        return self.read(self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits))
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
         """`start` and all operations that depend on it, in execution order."""
@@ -194,19 +190,23 @@ class Replay:
         edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None = None,
     ) -> Values:
         last = last_use(steps) if wanted is not None else {}
+        made: set[fx.Node] = set()
         with torch.inference_mode():
             for node in steps:
-                seen: Mapping[fx.Node, Any] = values
-                if edits:
-                    changed = {
-                        a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits
-                    }
-                    seen = {**values, **changed} if changed else values
-                values[node] = self.step(node, seen)
+                if wanted is not None and not edits and self._writes_over(node, made, wanted):
+                    arguments = self._get(list(node.args), values)
+                    values[node] = self._in_place[node](*arguments)
+                else:
+                    values[node] = self.step(node, _edited(node, values, edits))
+                made.add(node)
                 for done in last.get(node, ()):
                     if wanted is not None and done not in wanted:
                         values.pop(done, None)
         return values
+
+    def _writes_over(self, node: fx.Node, made: set[fx.Node], wanted: Collection[fx.Node]) -> bool:
+        """Whether a node may write its value into its first input: nobody else needs that one."""
+        return node in self._in_place and is_spent(node.args[0], self.folded, made, wanted)
 
     def _get(self, value: Any, values: Mapping[fx.Node, Any]) -> Any:
         if isinstance(value, fx.Node):
@@ -225,3 +225,11 @@ class Replay:
             with torch.inference_mode(mode=False), torch.no_grad():
                 self._bound[node] = self.step(node, values)
         return self._bound[node]
+
+
+def _edited(
+    node: fx.Node, values: Values, edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None
+) -> Mapping[fx.Node, Any]:
+    """The values as `node` is to see them."""
+    changed = {a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits} if edits else {}
+    return {**values, **changed} if changed else values

@@ -33,9 +33,7 @@ def adjusted(
     for site in sites:
         if site.node is node and gone:
             left = [int((~np.isin(side, list(gone))).sum()) for side in site.sides]
-            args[site.argument] = _with_numbers(
-                args[site.argument], dict(zip(site.places, left, strict=True))
-            )
+            args[site.argument] = _with_numbers(args[site.argument], dict(zip(site.places, left, strict=True)))
     return tuple(args), dict(node.kwargs)
 
 

@@ -88,9 +88,7 @@ class _Labelled:
             readers=tuple(replace(r, labels=space.roots(r.labels)) for r in ctx.readers),
             written={node: space.roots(labels) for node, labels in ctx.writers},
             cost=cost_model(self.model, self.graph),
-            attributes=tuple(
-                replace(r, labels=frozenset(space.find(a) for a in r.labels)) for r in self.rules
-            ),
+            attributes=tuple(replace(r, labels=frozenset(space.find(a) for a in r.labels)) for r in self.rules),
             sites=tuple(replace(s, sides=tuple(map(space.roots, s.sides))) for s in ctx.sites),
         )
 

@@ -52,9 +52,7 @@ def verify(
     chosen = network.select(units)
     batches = list(_first_images(network, data))
     if not batches:
-        raise InputError(
-            "there is no image to verify on: give at least one batch, or none to use the traced inputs"
-        )
+        raise InputError("there is no image to verify on: give at least one batch, or none to use the traced inputs")
     second = None
     difference = _Comparison(network, pruned, chosen, tolerance).worst(batches)
     if stress and network.units:

@@ -27,9 +27,7 @@ class Columns:
         """The stated class names; without any, the numbers up to the largest label."""
         if self.class_names is not None:
             return self.class_names
-        return tuple(
-            str(i) for i in range(1 + max((int(part.max()) for part in labels if part.size), default=-1))
-        )
+        return tuple(str(i) for i in range(1 + max((int(part.max()) for part in labels if part.size), default=-1)))
 
 
 def find_columns(schema: pa.Schema, where: str) -> Columns:
@@ -43,9 +41,7 @@ def find_columns(schema: pa.Schema, where: str) -> Columns:
         FormatError: no such column, or several without a usual name.
     """
     features = _features(schema)
-    label = _chosen(
-        schema, [f.name for f in schema if pa.types.is_integer(f.type)], LABEL_NAMES, "label", where
-    )
+    label = _chosen(schema, [f.name for f in schema if pa.types.is_integer(f.type)], LABEL_NAMES, "label", where)
     image = _chosen(schema, [f.name for f in schema if _holds_bytes(f.type)], IMAGE_NAMES, "image", where)
     feature = features.get(label)
     names = feature.get("names") if isinstance(feature, dict) else None
@@ -59,9 +55,7 @@ def integer_column(column: pa.ChunkedArray, where: str) -> Indices:
         InputError: it holds nulls or is not of integers.
     """
     if column.null_count or not pa.types.is_integer(column.type):
-        raise InputError(
-            f"{where}: {column.null_count} nulls, type {column.type}: every image needs an integer class"
-        )
+        raise InputError(f"{where}: {column.null_count} nulls, type {column.type}: every image needs an integer class")
     return np.asarray(column.to_numpy(), dtype=np.int64)
 
 

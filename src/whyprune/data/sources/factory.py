@@ -40,9 +40,7 @@ def call_factory(spec: str, arguments: Callable[[Callable[..., Any]], dict[str, 
         except WhypruneError:
             raise
         except Exception as error:
-            raise InputError(
-                f"{spec} failed ({type(error).__name__}: {error}): give an importable callable"
-            ) from error
+            raise InputError(f"{spec} failed ({type(error).__name__}: {error}): give an importable callable") from error
 
 
 def load_factory_source(spec: str) -> DataSource:
@@ -58,9 +56,7 @@ def load_factory_source(spec: str) -> DataSource:
     if isinstance(made, DataSource):
         return made
     if not isinstance(made, tuple | list) or len(made) != 2:
-        raise InputError(
-            f"{spec} returned a {type(made).__name__}: return a DataSource or a pair (train, test)"
-        )
+        raise InputError(f"{spec} returned a {type(made).__name__}: return a DataSource or a pair (train, test)")
     train, test = (
         d if isinstance(d, Split) else DatasetSplit(f"{spec} {part}", d)
         for part, d in zip(("train", "test"), made, strict=True)

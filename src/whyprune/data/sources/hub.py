@@ -28,9 +28,7 @@ def load_hub_source(name: str, image_size: int | None) -> DataSource:
         raise InputError(f"hf:{name} cannot be loaded ({type(error).__name__}: {error})") from error
     test_name = next((t for t in TEST_NAMES if t in parts), None)
     if "train" not in parts or test_name is None:
-        raise InputError(
-            f"hf:{name} has the splits {', '.join(parts)}: it needs train, and test or validation"
-        )
+        raise InputError(f"hf:{name} has the splits {', '.join(parts)}: it needs train, and test or validation")
     columns = find_columns(parts["train"].features.arrow_schema, f"hf:{name}")
     train, test = (_encoded(f"hf:{name} {part}", parts[part], columns) for part in ("train", test_name))
     return encoded_source(f"hf:{name}", train, test, columns.names_for(train.labels, test.labels), image_size)

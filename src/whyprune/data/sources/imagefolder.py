@@ -27,9 +27,7 @@ def load_imagefolder_source(folder: str, image_size: int | None) -> DataSource:
         raise InputError(f"{test} has the class folders {unknown[:3]} that {train} has not: make them agree")
     missing = [name for name in classes if not _images(train / name)]
     if missing:
-        raise InputError(
-            f"{train} has no images in the class folders {missing[:3]}: add some, or remove them"
-        )
+        raise InputError(f"{train} has no images in the class folders {missing[:3]}: add some, or remove them")
     return encoded_source(
         f"imagefolder:{folder}", _encoded(train, classes), _encoded(test, classes), classes, image_size
     )

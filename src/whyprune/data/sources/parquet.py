@@ -28,16 +28,11 @@ def load_parquet_source(folder: str, image_size: int | None) -> DataSource:
     """
     train_files = _files(Path(folder), ("train",))
     test_files = _files(Path(folder), TEST_NAMES)
-    columns = _guarded(
-        train_files[0], lambda: find_columns(pq.read_schema(train_files[0]), str(train_files[0]))
-    )
+    columns = _guarded(train_files[0], lambda: find_columns(pq.read_schema(train_files[0]), str(train_files[0])))
     train, test = (
-        _encoded(f"{folder} {part}", files, columns)
-        for part, files in (("train", train_files), ("test", test_files))
+        _encoded(f"{folder} {part}", files, columns) for part, files in (("train", train_files), ("test", test_files))
     )
-    return encoded_source(
-        f"parquet:{folder}", train, test, columns.names_for(train.labels, test.labels), image_size
-    )
+    return encoded_source(f"parquet:{folder}", train, test, columns.names_for(train.labels, test.labels), image_size)
 
 
 def _files(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -78,9 +73,7 @@ class _RowGroups:
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         data = self._bytes_of(group)[index - int(self._starts[group])].as_py()
         if data is None:
-            raise FormatError(
-                f"{self._groups[group][0]}: image {index} holds no bytes: embed the image files"
-            )
+            raise FormatError(f"{self._groups[group][0]}: image {index} holds no bytes: embed the image files")
         return bytes(data)
 
     def _bytes_of(self, group: int) -> pa.Array:

@@ -81,9 +81,7 @@ class Context:
         """One dimension of two tensors that meet index by index."""
         if left is None or right is None:
             labels = left if right is None else right
-            self.space.pin(
-                labels, where(node), f"{name_of(node)} meets them with values that are no known channels"
-            )
+            self.space.pin(labels, where(node), f"{name_of(node)} meets them with values that are no known channels")
             return None
         return self.space.unite(left, right)
 

@@ -1,0 +1,74 @@
+"""Networks whose units are known: copies, a cancelling pair, a dead one, a bystander, one for a single class."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from whyprune.structure.network import Network
+from whyprune.structure.trace import trace
+
+COPY, OTHER_COPY, PLUS, MINUS, DEAD, BYSTANDER, ORIGINAL, ONE_CLASS, PLAIN = range(9)
+UNITS, CLASSES, SPECIAL = 9, 3, 2
+
+
+class Planted(nn.Module):
+    """(B, 2, 6, 6) to three logits; the planted units are read by one convolution or by two."""
+
+    def __init__(self, readers: int) -> None:
+        super().__init__()
+        self.units = nn.Conv2d(2, UNITS, 3, padding=1)
+        self.left = nn.Conv2d(UNITS, 5, 3, padding=1)
+        self.right = nn.Conv2d(UNITS, 5, 1) if readers == 2 else None
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.units(x))
+        y = self.left(x) if self.right is None else self.left(x) + self.right(x)
+        return self.head(F.relu(y).mean(dim=(2, 3)))
+
+
+def planted(readers: int = 1, seed: int = 0) -> Planted:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = Planted(readers).eval()
+        filters = torch.randn(UNITS, 2, 3, 3)
+        filters[:, 1] = 0
+        filters[OTHER_COPY] = filters[COPY]
+        filters[MINUS] = filters[PLUS]
+        filters[BYSTANDER] = filters[ORIGINAL]
+        filters[ONE_CLASS, 0] = 0
+        filters[ONE_CLASS, 1] = torch.rand(3, 3)  # sees the second input channel, and nothing else
+        model.units.weight.copy_(filters)
+        model.units.bias.zero_()
+        model.units.bias[DEAD] = -1000
+        for layer in (model.left, model.right):
+            if layer is not None:
+                weight = torch.randn_like(layer.weight)
+                weight[:, OTHER_COPY] = weight[:, COPY]
+                weight[:, MINUS] = -weight[:, PLUS]
+                weight[:, BYSTANDER] = 0
+                layer.weight.copy_(weight)
+        return model
+
+
+@dataclass(frozen=True)
+class Case:
+    network: Network
+    images: Tensor
+    labels: Tensor
+
+    def unit(self, index: int) -> str:
+        return f"units:{index}"
+
+
+@cache
+def case(readers: int = 1, images: int = 96) -> Case:
+    """The second input channel is there in images of class `SPECIAL` only."""
+    generator = torch.Generator().manual_seed(5)
+    labels = torch.arange(images) % CLASSES
+    x = torch.randn(images, 2, 6, 6, generator=generator)
+    x[:, 1] = x[:, 1].abs() * (labels == SPECIAL).view(-1, 1, 1)
+    return Case(trace(planted(readers), x[:3]), x, labels)
