@@ -1,8 +1,8 @@
 """Accuracy of ResNet-56 on CIFAR-10 right after pruning: 1,024 unlabelled training images, no gradient steps.
 
 Every method gets the same images and the same MACs. Criteria prune the block-internal channels, as is usual for this
-network, with uniform and (but random) with global widths; each is measured plain, with batch-norm re-estimation, and with this
-library's repair. `causal` chooses among all channels, the residual stream included.
+network, with uniform and (but random) with global widths; each is measured plain, with batch norm re-estimated, and
+with this library's repair. `causal` chooses among all channels, the residual stream included.
 """
 
 import argparse

@@ -395,6 +395,24 @@ def slid_over(x: Tensor) -> Tensor:
     return F.avg_pool1d(x.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
 
 
+class Slid(nn.Module):
+    """A convolution for which the channels are places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.unsqueeze(1)).squeeze(1)
+
+
+def over_places() -> nn.Module:
+    """The linear layer runs once for each channel of the convolution; its own outputs are flattened behind them."""
+    return nn.Sequential(
+        nn.Conv1d(3, 6, 3, padding=1), nn.Linear(8, 5), nn.ReLU(), nn.Flatten(), nn.Linear(30, CLASSES)
+    )
+
+
 def image() -> Tensor:
     return torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -478,6 +496,7 @@ CASES: dict[str, Case] = {
     "layer scale": Case(LayerScale, image, {"one": 6, "two": 5}),
     "recomputed": Case(Recomputed, image, {"two": 5}),
     "sequence": Case(Sequence, lambda: vector(6, 5), {"one": 6, "two": 7}),
+    "linear over places": Case(over_places, lambda: vector(3, 8), {"1": 5}),
     "sigmoid": Case(lambda: activation(nn.Sigmoid()), image, {"0": 6, "3": 5}),
     "batch norm without affine": Case(lambda: activation(nn.ReLU(), affine=False), image, {"0": 6, "3": 5}),
     "operation: fft": Case(lambda: Middle(lambda x: torch.fft.fft(x).real), lambda: vector(5), AROUND),
@@ -485,6 +504,7 @@ CASES: dict[str, Case] = {
     "operation: layer norm": Case(lambda: Middle(nn.LayerNorm(6)), lambda: vector(5), AROUND),
     "operation: softmax": Case(lambda: Middle(nn.Softmax(-1)), lambda: vector(5), AROUND),
     "operation: sum": Case(lambda: Middle(lambda x: x + x.sum(1, keepdim=True)), lambda: vector(5), AROUND),
+    "operation: convolution": Case(lambda: Middle(Slid()), lambda: vector(5), AROUND),
     "operation: pooling": Case(lambda: Middle(slid_over), lambda: vector(5), AROUND),
     "operation: group norm": Case(lambda: Images(nn.GroupNorm(2, 6)), image, {"two": 5}),
     "operation: instance norm": Case(lambda: Images(nn.InstanceNorm2d(6, affine=True)), image, {"one": 6, "two": 5}),

@@ -56,19 +56,59 @@ def eliminate(
             found[len(alive)] = (list(alive), kept.T.contiguous(), mean_t - mean_x[features] @ kept)
         if len(alive) <= min(keep):
             return Elimination(order, found)
-        weights, inverse, gone = _drop_one(weights, inverse, torch.stack([channels[c] for c in alive]))
-        order.append(alive.pop(gone))
+        gone = alive[int(_losses(weights, inverse, torch.stack([channels[c] for c in alive])).argmin())]
+        weights, inverse = _without(weights, inverse, channels[gone])
+        alive.remove(gone)
+        order.append(gone)
 
 
-def _drop_one(weights: Tensor, inverse: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Removes the block with the least loss; downdates the inverse (a Schur complement)."""
+@dataclass(frozen=True)
+class Reading:
+    """What one of several readers of the same units would lose, in second moments.
+
+    Attributes:
+        inverse: of the covariance of the channels it reads, (C, C).
+        weights: (C, any): a square root of its weights' products, channel by channel.
+        units: positions of every unit's channels, (units, channels per unit).
+        scale: what losses are divided by, so that readers can be added up.
+    """
+
+    inverse: Tensor
+    weights: Tensor
+    units: Tensor
+    scale: float
+
+
+def eliminate_jointly(readings: Sequence[Reading]) -> list[int]:
+    """The order in which units go that several layers read: always the one whose loss, summed over readers, is least.
+
+    Each loss is conditional on the units that are gone: what is left carries them, so of two copies only one is free.
+    """
+    state = [(r.weights, r.inverse) for r in readings]
+    alive = list(range(len(readings[0].units)))
+    order: list[int] = []
+    while alive:
+        losses = torch.stack(
+            [_losses(w, i, r.units[alive]) / r.scale for r, (w, i) in zip(readings, state, strict=True)]
+        )
+        gone = alive.pop(int(losses.sum(dim=0).argmin()))
+        state = [_without(w, i, r.units[gone]) for r, (w, i) in zip(readings, state, strict=True)]
+        order.append(gone)
+    return order
+
+
+def _losses(weights: Tensor, inverse: Tensor, blocks: Tensor) -> Tensor:
+    """What is lost with each block of features, (blocks,), the others carrying what they can."""
     inner = inverse[blocks[:, :, None], blocks[:, None, :]]
     own = weights[blocks]
-    loss = (own * torch.linalg.solve(inner, own)).sum(dim=(1, 2))
-    gone = int(loss.argmin())
-    block = blocks[gone]
-    gain = torch.linalg.solve(inner[gone], inverse[block]).T
-    return weights - gain @ weights[block], inverse - gain @ inverse[block], gone
+    lost: Tensor = own * torch.linalg.solve(inner, own)
+    return lost.sum(dim=(1, 2))
+
+
+def _without(weights: Tensor, inverse: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights and inverse when a block is gone (a Schur complement)."""
+    gain = torch.linalg.solve(inverse[block][:, block], inverse[block]).T
+    return weights - gain @ weights[block], inverse - gain @ inverse[block]
 
 
 def _others(features: int, channels: Sequence[Tensor]) -> Tensor:

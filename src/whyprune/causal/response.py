@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whyprune.causal.effects import ResponseCurve
-from whyprune.causal.elimination import Elimination, eliminate
+from whyprune.causal.elimination import Elimination, Reading, eliminate, eliminate_jointly
 from whyprune.causal.exact import edits
 from whyprune.causal.interventions import RIDGE, Intervention
 from whyprune.causal.joint import fitted
@@ -85,7 +85,8 @@ def response_curves(
         if streams:
             value = Intervention("carried").fit(replay, as_batches(fit, network.positional))
             for case in streams:
-                curves[case.group.name] = bench.many_readers(case, local_losses(replay, case.readers, value), value)
+                order = eliminate_jointly([_reading(replay, r, case.units, value) for r in case.readers])
+                curves[case.group.name] = bench.many_readers(case, order, value)
                 bars.advance(bar)
     return curves
 
@@ -136,27 +137,21 @@ def _features(replay: Replay, case: _Case, weight: Tensor) -> list[Tensor]:
     return [(p[:, None] * kernel + torch.arange(kernel)).flatten() for p in places]
 
 
-def local_losses(replay: Replay, readers: Sequence[Reader], value: Intervention) -> dict[int, float]:
-    """Class of a channel -> what its readers' outputs lose if the others carry it; a share of their variance, summed.
-
-    For one reader: (residual variance of the channel given the others) x |its weights|^2 / variance of the output. The
-    residual variance is the inverse of the precision matrix's diagonal.
-    """
-    losses: dict[int, float] = {}
-    for reader in readers:
-        covariance = value.moments[reader.data].covariance
-        ridge = RIDGE * covariance.diagonal().mean().clamp_min(1e-12)
-        precision = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
-        weight, _ = replay.parameters_of(reader.node)
-        kept = reader.labels[~np.isin(reader.labels, list(replay.gone))]
-        groups = len(kept) // weight.shape[1]  # a channel's weights are those of the filters of its group
-        by_group = weight.double().reshape(groups, -1, weight.shape[1], weight[0, 0].numel())
-        energy = by_group.square().sum(dim=(1, 3)).flatten()
-        total = float((energy * covariance.diagonal()).sum())
-        for position, label in enumerate(kept.tolist()):
-            own = float(energy[position] / precision[position, position]) / max(total, 1e-30)
-            losses[label] = losses.get(label, 0.0) + own
-    return losses
+def _reading(replay: Replay, reader: Reader, units: Sequence[Unit], value: Intervention) -> Reading:
+    """What a reader would lose with each unit: a share of its output's variance, channels taken place by place."""
+    covariance = value.moments[reader.data].covariance
+    ridge = RIDGE * covariance.diagonal().mean().clamp_min(1e-12)
+    weight, _ = replay.parameters_of(reader.node)
+    groups = len(covariance) // weight.shape[1]
+    filters = weight.double().reshape(groups, -1, weight.shape[1], weight[0, 0].numel())
+    products = torch.block_diag(*torch.einsum("goik,gojk->gij", filters, filters))  # type: ignore[no-untyped-call]
+    spectrum, basis = torch.linalg.eigh(products)
+    return Reading(
+        inverse=torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype)),
+        weights=basis * spectrum.clamp_min(0).sqrt(),
+        units=torch.stack([replay.positions(reader.labels, [unit]) for unit in units]),
+        scale=max(float((products.diagonal() * covariance.diagonal()).sum()), 1e-30),
+    )
 
 
 class _Bench:
@@ -188,9 +183,9 @@ class _Bench:
         order = [case.units[c].name for c in path.order]
         return self._curve(case, order, counts, harms)
 
-    def many_readers(self, case: _Case, losses: dict[int, float], value: Intervention) -> ResponseCurve:
+    def many_readers(self, case: _Case, order: Sequence[int], value: Intervention) -> ResponseCurve:
         """The curve of a group that several layers read."""
-        ranked = sorted(case.units, key=lambda u: losses[u.label])
+        ranked = [case.units[k] for k in order]
         steps = self.replay.behind({r.node for r in case.readers})
         keep = self.replay.frontier(steps)
         counts = _kept_counts(case)

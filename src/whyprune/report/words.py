@@ -140,8 +140,9 @@ def agreement(joint: JointEffect) -> str:
         return "They agree: the prediction lies inside the interval of the measurement."
     where, harm = ("below", "more") if joint.predicted < low else ("above", "less")
     return (
-        f"They disagree: the prediction lies {where} the interval of the measurement. Removed together, the "
-        f"units do {harm} harm than predicted; effects do not simply add up. Trust the measurement."
+        f"They disagree: the prediction lies {where} the interval of the measurement. Removed and repaired "
+        f"together, the units do {harm} harm than predicted group by group; effects do not simply add up. Trust the "
+        "measurement."
     )
 
 

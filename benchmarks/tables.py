@@ -1,0 +1,75 @@
+"""Writes the tables in README.md and docs from the records in `results/`; nothing in them is typed by hand."""
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/index.md")
+NAMES = {"causal": "**causal**", "magnitude-l2": "L2 magnitude", "taylor": "Taylor", "random": "random"}
+
+
+def one_shot() -> str:
+    """Accuracy per method and budget: plain, batch norm re-estimated, repaired."""
+    record = json.loads((RESULTS / "one_shot_resnet56.json").read_text())
+    cells: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in record["rows"]:
+        cells[row["method"], row["allocation"]][row["fewer_macs"]].append(row)
+    ratios = sorted({row["fewer_macs"] for row in record["rows"]})
+    head = "| channels | widths |" + "".join(f" {r:g}x fewer MACs: plain / BN / repaired | params |" for r in ratios)
+    lines = [head, "|---|---|" + "---|---|" * len(ratios)]
+    for (method, allocation), by_ratio in sorted(cells.items(), key=lambda item: _order(item, ratios[0])):
+        widths = "measured curves" if allocation == "curves" else allocation
+        columns = "".join(_cell(by_ratio.get(ratio, [])) for ratio in ratios)
+        lines.append(f"| {NAMES[method]} | {widths} |{columns}")
+    seeds = {m: len({r["seed"] for r in record["rows"] if r["method"] == m}) for m in NAMES}
+    dense = record["headline"]["dense_top1_percent"]
+    lines += [
+        "",
+        f"Top-1 percent on {record['test_images']:,} test images (dense: {dense:.2f}); "
+        f"{record['calibration_images']:,} calibration images. causal: mean and range over {seeds['causal']} calibration seed(s); the others: "
+        f"{max(seeds[m] for m in NAMES if m != 'causal')}. Params: share that is left.",
+    ]
+    return "\n".join(lines)
+
+
+def _order(item: tuple[tuple[str, str], dict[float, list[dict[str, Any]]]], ratio: float) -> float:
+    rows = item[1].get(ratio, [])
+    return -statistics.mean(r["repaired_top1_percent"] for r in rows) if rows else 0.0
+
+
+def _cell(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return " – | – |"
+    parts = [_mean(rows, f"{kind}_top1_percent") for kind in ("plain", "batch_norm", "repaired")]
+    params = statistics.mean(r["params_ratio"] for r in rows)
+    return f" {' / '.join(parts)} | {params:.0%} |"
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> str:
+    values = [r[key] for r in rows if r[key] is not None]
+    if not values:
+        return "–"
+    spread = f" ({min(values):.2f}–{max(values):.2f})" if len(values) > 1 and key.startswith("repaired") else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
+def main() -> None:
+    """Puts every table between its markers."""
+    tables = {"one_shot_resnet56": one_shot()}
+    for page in PAGES:
+        path = ROOT / page
+        text = path.read_text()
+        for name, table in tables.items():
+            pattern = re.compile(rf"(<!-- numbers:{name} -->\n).*?(<!-- /numbers -->)", re.DOTALL)
+            text = pattern.sub(lambda match, table=table: f"{match[1]}\n{table}\n\n{match[2]}", text)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
