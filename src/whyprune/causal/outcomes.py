@@ -68,6 +68,8 @@ class LogitShift:
 
     def fit(self, dense: Tensor, /) -> "LogitShift":
         """Takes the scale from the dense logits."""
+        if len(dense) < 2:
+            raise InputError(f"{len(dense)} image(s) of data: at least 2 are needed to see how far logits spread")
         flat = centred(dense.double())
         spread = float((flat - flat.mean(dim=0)).square().sum(dim=-1).mean())
         if not spread > 0:
