@@ -52,7 +52,7 @@ def eliminate(
     while True:
         if len(alive) in keep:
             features = torch.cat([channels[c] for c in alive] + [always]).sort().values
-            kept = weights[features].float()
+            kept = weights[features].to(x.dtype)
             found[len(alive)] = (list(alive), kept.T.contiguous(), mean_t - mean_x[features] @ kept)
         if len(alive) <= min(keep):
             return Elimination(order, found)

@@ -37,7 +37,7 @@ def refit(
     Returns:
         W (O, D) and b (O,).
     """
-    mean = x.mean(dim=0) if intercept else torch.zeros(x.shape[1])
+    mean = x.mean(dim=0) if intercept else torch.zeros_like(x[0])
     centred = x - mean
     gram = (centred.T @ centred).double()
     strength = ridge * gram.diagonal().mean().clamp_min(1e-12)
@@ -45,8 +45,8 @@ def refit(
     prior = strength * start.T.double()
 
     def solve(t: Tensor) -> tuple[Tensor, Tensor]:
-        weights = torch.cholesky_solve((centred.T @ t).double() + prior, factor).float()
-        bias = t.mean(dim=0) - mean @ weights if intercept else torch.zeros(t.shape[1])
+        weights = torch.cholesky_solve((centred.T @ t).double() + prior, factor).to(x.dtype)
+        bias = t.mean(dim=0) - mean @ weights if intercept else torch.zeros_like(t[0])
         return weights, bias
 
     base = target if offset is None else target - offset
@@ -54,6 +54,6 @@ def refit(
     silent = target <= 0
     for _ in range(relu_passes):
         predicted = torch.addmm(bias, x, weights)
-        ceiling = torch.zeros(()) if offset is None else -offset
+        ceiling = torch.zeros((), dtype=x.dtype) if offset is None else -offset
         weights, bias = solve(torch.where(silent, torch.minimum(predicted, ceiling), base))
     return weights.T.contiguous(), bias
