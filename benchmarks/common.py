@@ -82,7 +82,7 @@ def write_record(
     """Writes the JSON record of a benchmark and prints its headline as the last line."""
     record = {
         "benchmark": name,
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": _commit(),
         "versions": library_versions(),
