@@ -29,11 +29,13 @@ def one_shot() -> str:
         lines.append(f"| {NAMES[method]} | {widths} |{columns}")
     seeds = {m: len({r["seed"] for r in record["rows"] if r["method"] == m}) for m in NAMES}
     dense = record["headline"]["dense_top1_percent"]
+    others = max(seeds[name] for name in NAMES if name != "causal")
     lines += [
         "",
-        f"Top-1 percent on {record['test_images']:,} test images (dense: {dense:.2f}); "
-        f"{record['calibration_images']:,} calibration images. causal: mean and range over {seeds['causal']} calibration seed(s); the others: "
-        f"{max(seeds[m] for m in NAMES if m != 'causal')}. Params: share that is left.",
+        f"Top-1 percent on {record['test_images']:,} test images (dense: {dense:.2f}), "
+        f"{record['calibration_images']:,} calibration images. Calibration seeds: {seeds['causal']} for causal (mean "
+        f"and range), {others} for the others. "
+        "Params: the share that is left.",
     ]
     return "\n".join(lines)
 

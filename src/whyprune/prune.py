@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from whyprune.allocation import Budget, allocate, check_reachable
+from whyprune.allocation import ALLOCATORS, Budget, allocate, check_reachable
 from whyprune.calibration import Augment, Calibration, calibrate
 from whyprune.causal.effects import Effects
 from whyprune.causal.joint import joint_effect
@@ -62,6 +62,21 @@ class Settings:
             raise InputError(f"no repair named {self.repair!r}: choose from {', '.join(REPAIRS)}")
         if self.views < 1 or self.effect_images < 2:
             raise InputError(f"views={self.views}, effect_images={self.effect_images}: give at least 1 and 2")
+        if self.allocation is not None and self.allocation not in ALLOCATORS:
+            raise InputError(f"no allocation named {self.allocation!r}: choose from {', '.join(ALLOCATORS)}")
+
+    def check_fits(self, method: str) -> None:
+        """Refuses, before any work, what a method cannot do.
+
+        Raises:
+            InputError: an unknown method, or an allocation that does not go with it.
+        """
+        if method not in (CAUSAL, *METHODS):
+            raise InputError(f"no method named {method!r}: choose from {', '.join((CAUSAL, *METHODS))}")
+        if method == CAUSAL and self.allocation is not None:
+            raise InputError(f"method 'causal' plans widths itself: leave out allocation={self.allocation!r}")
+        if self.allocation == "curves" and method != "curves":
+            raise InputError(f"allocation 'curves' needs response curves, which method {method!r} does not measure")
 
 
 @dataclass
@@ -140,8 +155,7 @@ def prune(
         VerificationError: the removal cannot be proven right.
     """
     settings = settings or Settings()
-    if method not in (CAUSAL, *METHODS):
-        raise InputError(f"no method named {method!r}: choose from {', '.join((CAUSAL, *METHODS))}")
+    settings.check_fits(method)
     start = time.perf_counter()
     network = trace(model, example_inputs).ignoring(settings.ignore)
     check_reachable(network, budget)

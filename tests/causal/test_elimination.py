@@ -14,7 +14,9 @@ def problem(seed, channels, block, stays, outputs=3, rows=60):
     """Features of `channels` blocks and of `stays` columns that always stay, shuffled; targets depend on all."""
     rng = np.random.default_rng(seed)
     width = channels * block + stays
-    x = rng.normal(size=(rows, width)) @ (np.eye(width) + 0.4 * rng.normal(size=(width, width))) + rng.normal(size=width)
+    x = rng.normal(size=(rows, width)) @ (np.eye(width) + 0.4 * rng.normal(size=(width, width))) + rng.normal(
+        size=width
+    )
     target = x @ rng.normal(size=(width, outputs)) + rng.normal(size=(rows, outputs))
     places = rng.permutation(width)[: channels * block].reshape(channels, block)
     return x, target, [torch.from_numpy(np.sort(p)) for p in places]
@@ -31,9 +33,7 @@ def ridge_fit(x, target, support):
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    seed=st.integers(0, 10_000), channels=st.integers(2, 6), block=st.integers(1, 3), stays=st.integers(0, 3)
-)
+@given(seed=st.integers(0, 10_000), channels=st.integers(2, 6), block=st.integers(1, 3), stays=st.integers(0, 3))
 def test_each_step_is_the_best_single_removal_and_the_weights_are_refitted(seed, channels, block, stays):
     x, target, places = problem(seed, channels, block, stays)
     found = eliminate(torch.from_numpy(x), torch.from_numpy(target), places, range(1, channels + 1), ridge=RIDGE)
@@ -87,7 +87,9 @@ def test_units_of_many_readers_go_by_what_all_readers_lose_in_all(seed, units, r
     assert sorted(order) == list(range(units))
     for step in range(units - 1):
         total = {
-            unit: sum(lost(x, w, blocks[[*order[:step], unit]].flatten().numpy()) for x, w in zip(data, weights, strict=True))
+            unit: sum(
+                lost(x, w, blocks[[*order[:step], unit]].flatten().numpy()) for x, w in zip(data, weights, strict=True)
+            )
             for unit in order[step:]
         }
         assert total[order[step]] <= min(total.values()) * (1 + 1e-4)

@@ -3,24 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from structure.networks import CASES, traced
-from structure.removal_property import fresh_batch, output
 from torch import nn
 
+from causal.oracles import carried_value, hooked, logits, mean_value, resampled_value
+from structure.networks import CASES, traced
+from structure.removal_property import fresh_batch
 from whyprune.causal.effects import from_samples
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import LogitShift
 from whyprune.data.batches import Batch, as_batch
-from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
 from whyprune.structure.remove import masked, remove
 
 TOLERANCE = 1e-5
 PRUNABLE = [name for name, case in CASES.items() if case.removable]
-
-
-def logits(model, batch):
-    return logits_of(output(model, batch))
 
 
 def brute_force(network, batch, units, gone=()):
@@ -52,9 +48,7 @@ def test_conditional_effects_are_those_in_the_masked_network(name):
     gone = [u for g in network.groups for u in g.units[::3]]
     left = [u for u in network.units if u not in gone]
     left = [u for u in left if sum(v.group == u.group for v in left) > 1]
-    found = exact_effects(
-        network, [batch], units=left, model=remove(network, gone), removed=gone, per_image=True
-    )
+    found = exact_effects(network, [batch], units=left, model=remove(network, gone), removed=gone, per_image=True)
     assert_equal(found.per_image, brute_force(network, batch, left, gone))
     assert found.estimand == "conditional"
 
@@ -67,56 +61,7 @@ READERS = {
 }
 
 
-def channel_of(x, features, value):
-    """A copy of `x` (images first, channels second) in which the channels `features` hold `value`."""
-    changed = x.clone()
-    changed[:, features] = value
-    return changed
-
-
-def mean_value(x, features, calibration):
-    places = calibration[:, features].transpose(0, 1).flatten(1)
-    return places.mean(dim=1).view(1, -1, *[1] * (x.dim() - 2)).expand_as(x[:, features])
-
-
-def resampled_value(x, features, calibration):
-    return x[:, features].roll(1, 0)
-
-
-def carried_value(x, features, calibration):
-    """Plain least squares from all other channels, with an intercept."""
-
-    def design(t):
-        rows = t.movedim(1, -1).flatten(0, -2).double().numpy()
-        return np.c_[np.delete(rows, features, axis=1), np.ones(len(rows))], rows[:, features]
-
-    coefficients = np.linalg.lstsq(*design(calibration), rcond=None)[0]
-    predicted = torch.from_numpy(design(x)[0] @ coefficients).float()
-    return predicted.view(*x.movedim(1, -1).shape[:-1], len(features)).movedim(-1, 1)
-
-
 VALUES = {"mean": mean_value, "resample": resampled_value, "carried": carried_value}
-
-
-def hooked(model, readers, unit, value, batch):
-    """The logits when each of `readers` sees another value of a unit; values come from an undisturbed run."""
-    modules = {name: model.get_submodule(name) for name in readers}
-    plain: dict[str, torch.Tensor] = {}
-
-    def keep(name):
-        return lambda module, args: plain.__setitem__(name, args[0])
-
-    def replace(name):
-        width = readers[name]
-        features = list(range(unit * width, (unit + 1) * width))
-        return lambda module, args: channel_of(args[0], features, value(args[0], features, plain[name]))
-
-    for hook in (keep, replace):
-        handles = [module.register_forward_pre_hook(hook(name)) for name, module in modules.items()]
-        result = logits(model, batch)
-        for handle in handles:
-            handle.remove()
-    return result
 
 
 @pytest.mark.parametrize("intervention", VALUES)
@@ -129,7 +74,7 @@ def test_other_interventions_change_what_every_reader_sees(name, intervention):
     found = exact_effects(network, [batch], intervention=intervention, per_image=True)
     expected = []
     for unit in network.units:
-        changed = hooked(network.model, READERS[name][unit.group], unit.index, VALUES[intervention], batch)
+        changed = hooked(network.model, READERS[name][unit.group], [unit.index], VALUES[intervention], batch)
         expected.append((outcome(changed, dense, None)).numpy())
     expected = np.stack(expected)
     tolerance = 2e-4 if intervention == "carried" else TOLERANCE  # the ridge

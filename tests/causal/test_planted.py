@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from causal import planted
 from causal.planted import (
     BYSTANDER,
@@ -16,7 +17,6 @@ from causal.planted import (
     PLUS,
     SPECIAL,
 )
-
 from whyprune.causal.effects import Effects
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.joint import joint_effect

@@ -65,33 +65,36 @@ class _Walk:
         self.room = Room(network, before)
         self.limits = budget.limits(network.cost())
         self.groups = {g.name: g for g in network.groups if g.name in curves}
-        self.hulls = {name: lower_hull(_points(curves[name])) for name in self.groups}
+        self.curves = {name: _points(curves[name]) for name in self.groups}
+        self.hulls = {name: lower_hull(points) for name, points in self.curves.items()}
         self.taken = dict.fromkeys(self.groups, 0)
-        self.effect = 0.0
         self.cost = network.cost.of_groups(self.room.counts)
 
     @property
     def done(self) -> bool:
         return not self._excess(self.cost)
 
+    @property
+    def effect(self) -> float:
+        """The summed effect, on the curves as they were measured, not on their hulls."""
+        return sum(_height(self.curves[name], count) for name, count in self.taken.items())
+
     def step(self) -> None:
-        """Takes the cheapest move; only as much of it as the budget asks for."""
+        """Takes the cheapest move; of the last one only as much as is needed or does the least harm."""
         moves = [m for name in self.groups if (m := self._move(name)) is not None]
         if not moves:
             kind, limit = next(iter(self._excess(self.cost).items()))
             raise BudgetError(
                 f"no plan along the measured curves meets {kind} <= {limit:,.0f}: {getattr(self.cost, kind):,} are left"
             )
-        _, name, units, slope = min(moves)
-        group = self.groups[name]
-        units = self._just_enough(group, units)
-        self.room.counts[group] += units
+        _, name, units = min(moves)
+        units = self._enough(name, units)
+        self.room.counts[self.groups[name]] += units
         self.taken[name] += units
-        self.effect += slope * units
         self.cost = self.network.cost.of_groups(self.room.counts)
 
-    def _move(self, name: str) -> tuple[float, str, int, float] | None:
-        """(effect per relative saving, group, units, effect per unit) of the group's next stretch of hull."""
+    def _move(self, name: str) -> tuple[float, str, int] | None:
+        """(effect per relative saving, group, units) of the group's next stretch of hull."""
         group, here = self.groups[name], self.taken[name]
         following = next(((x, y) for x, y in self.hulls[name] if x > here), None)
         if following is None:
@@ -101,7 +104,7 @@ class _Walk:
         if saving <= 0:
             return None
         slope = (following[1] - _height(self.hulls[name], here)) / (following[0] - here)
-        return slope * units / saving, name, units, slope
+        return slope * units / saving, name, units
 
     def _saving(self, group: Group, units: int) -> float:
         """Savings relative to the bounds that are still exceeded."""
@@ -109,9 +112,11 @@ class _Walk:
         excess = self._excess(self.cost)
         return float(sum((getattr(self.cost, k) - getattr(after, k)) / excess[k] for k in excess))
 
-    def _just_enough(self, group: Group, units: int) -> int:
-        enough = (n for n in range(1, units) if not self._excess(self._cost_with(group, n)))
-        return next(enough, units) if not self._excess(self._cost_with(group, units)) else units
+    def _enough(self, name: str, units: int) -> int:
+        """Where the budget holds within a move: the count with the least measured effect, the smallest of equals."""
+        group, here = self.groups[name], self.taken[name]
+        enough = [n for n in range(1, units + 1) if not self._excess(self._cost_with(group, n))]
+        return min(enough, key=lambda n: _height(self.curves[name], here + n), default=units)
 
     def _cost_with(self, group: Group, units: int) -> Cost:
         return self.network.cost.of_groups({**self.room.counts, group: self.room.counts[group] + units})
@@ -136,6 +141,6 @@ def lower_hull(points: Sequence[Point]) -> list[Point]:
     return hull
 
 
-def _height(hull: Sequence[Point], x: float) -> float:
-    xs, ys = zip(*hull, strict=True)
+def _height(points: Sequence[Point], x: float) -> float:
+    xs, ys = zip(*points, strict=True)
     return float(np.interp(x, xs, ys))

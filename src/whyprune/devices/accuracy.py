@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from whyprune.data.outputs import logits_of
 from whyprune.data.batches import Batch, as_batches
+from whyprune.data.outputs import logits_of
 from whyprune.devices.base import Network
 from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.errors import InputError

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whyprune.data.batches import Batch
 from whyprune.atomic import atomic_file
+from whyprune.data.batches import Batch
 from whyprune.devices.base import Network
 from whyprune.devices.evaluation import call, device_of, evaluating, evaluation_mode
 from whyprune.errors import InputError, MissingDependencyError, TraceError, VerificationError

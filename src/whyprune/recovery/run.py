@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from whyprune.data.outputs import logits_of
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import logits_of
 from whyprune.devices.evaluation import call, device_of
 from whyprune.errors import InputError
 from whyprune.recovery import checkpoint as files

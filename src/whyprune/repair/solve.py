@@ -23,7 +23,7 @@ def refit(
 
     With `relu_passes` the value goes into a ReLU: where the target is negative, any negative value is as good. Each
     pass replaces such targets by the prediction itself where that is negative, by 0 otherwise, and solves again
-    (alternating projections; the loss behind the ReLU does not increase).
+    (alternating projections; what is minimised, counting only what is above 0 there, does not increase).
 
     Args:
         x: features, (n, D).

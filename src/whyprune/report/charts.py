@@ -110,10 +110,10 @@ def joint_marks(joint: JointEffect) -> JointMarks:
     shown = [0.0, joint.measured, *joint.interval]
     shown += [] if joint.predicted is None else [joint.predicted]
     low, high = min(shown), max(shown)
-    scale = 94 / ((high - low) or 1.0)
+    span = (high - low) or 1.0
 
     def at(value: float) -> float:
-        return 3 + (value - low) * scale
+        return 3 + 94 * ((value - low) / span)
 
     predicted = None if joint.predicted is None else at(joint.predicted)
     return JointMarks(at(0.0), at(joint.measured), at(joint.interval[0]), at(joint.interval[1]), predicted)
