@@ -61,9 +61,7 @@ def module(tmp_path, monkeypatch):
         sys.modules.pop(made, None)
 
 
-@pytest.mark.parametrize(
-    ("factory", "classes"), [("pair", 0), ("named", 3), ("source", 3), ("Place.make", 0)]
-)
+@pytest.mark.parametrize(("factory", "classes"), [("pair", 0), ("named", 3), ("source", 3), ("Place.make", 0)])
 def test_every_form_gives_the_same_images(module, factory, classes):
     source = load_source(f"{module}:{factory}")
     assert isinstance(source, DataSource)

@@ -31,9 +31,7 @@ def test_digits_are_always_the_same():
     assert all((a[0] == b[0]).all() and a[1] == b[1] for a, b in zip(first.test, second.test, strict=True))
 
 
-@pytest.mark.parametrize(
-    "spec", ["", "digit", "digits:", "digits:3", "parquet", "parquet:", "hf:", ":", "a b:c", "x:"]
-)
+@pytest.mark.parametrize("spec", ["", "digit", "digits:", "digits:3", "parquet", "parquet:", "hf:", ":", "a b:c", "x:"])
 def test_unknown_forms_list_the_known_ones(spec):
     with pytest.raises(InputError, match=r"digits, parquet:FOLDER, hf:NAME, .*package\.module:factory"):
         load_source(spec)

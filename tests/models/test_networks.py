@@ -14,9 +14,7 @@ from torch import nn
 from whyprune.data import Loader, Normalization, calibration_indices, load_source
 from whyprune.models import BUILT_INS, PadShortcut, default_normalization, load_model, load_weights
 
-needs_data = pytest.mark.skipif(
-    "WHYPRUNE_DATA" not in os.environ, reason="WHYPRUNE_DATA names no checkpoints"
-)
+needs_data = pytest.mark.skipif("WHYPRUNE_DATA" not in os.environ, reason="WHYPRUNE_DATA names no checkpoints")
 
 
 def convolutions(model):
@@ -50,10 +48,7 @@ def test_resnets_have_the_papers_size_and_no_parameters_in_shortcuts(name, block
     shortcuts = [m for m in model.modules() if isinstance(m, PadShortcut)]
     assert [(s.stride, s.before, s.after) for s in shortcuts] == [(2, 8, 8), (2, 16, 16)]
     per_stage = 2 * blocks
-    assert (
-        sizes_at_convolutions(model, (3, 32, 32))
-        == [32] * (1 + per_stage) + [16] * per_stage + [8] * per_stage
-    )
+    assert sizes_at_convolutions(model, (3, 32, 32)) == [32] * (1 + per_stage) + [16] * per_stage + [8] * per_stage
 
 
 def test_vgg_has_13_convolutions_and_one_linear_layer():
@@ -61,9 +56,7 @@ def test_vgg_has_13_convolutions_and_one_linear_layer():
     widths = [c.out_channels for c in convolutions(model)]
     assert widths == [64, 64, 128, 128, 256, 256, 256] + [512] * 6
     assert sizes_at_convolutions(model, (3, 32, 32)) == [32] * 2 + [16] * 2 + [8] * 3 + [4] * 3 + [2] * 3
-    assert [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear)] == [
-        (512, 10)
-    ]
+    assert [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear)] == [(512, 10)]
 
 
 def test_mobilenet_keeps_the_size_until_the_third_stage():

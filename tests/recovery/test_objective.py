@@ -51,6 +51,4 @@ def test_loss_is_the_mixture_of_its_parts(share, smoothing):
     recovery = Recovery(distill=share, label_smoothing=smoothing)
     hard = F.cross_entropy(logits, labels, label_smoothing=smoothing)
     soft = distillation_loss(logits, dense, recovery.temperature)
-    torch.testing.assert_close(
-        recovery_loss(logits, labels, dense, recovery), (1 - share) * hard + share * soft
-    )
+    torch.testing.assert_close(recovery_loss(logits, labels, dense, recovery), (1 - share) * hard + share * soft)

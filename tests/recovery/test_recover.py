@@ -172,16 +172,13 @@ def test_distillation_alone_needs_no_labels(network, make, images):
 def test_labels_do_not_matter_to_distillation_alone(network, make, images, labels):
     recovery = quick(distill=1, holdout=0)
     one, other = (
-        recover(network, [(images, y)], recovery, dense=make(5), progress=False).model
-        for y in (labels, 1 - labels)
+        recover(network, [(images, y)], recovery, dense=make(5), progress=False).model for y in (labels, 1 - labels)
     )
     assert same(one.state_dict(), other.state_dict())
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(network, dataset):
-    one, again, other = (
-        recover(network, dataset, QUICK, seed=s, progress=False).model.state_dict() for s in (1, 1, 2)
-    )
+    one, again, other = (recover(network, dataset, QUICK, seed=s, progress=False).model.state_dict() for s in (1, 1, 2))
     assert same(one, again)
     assert not same(one, other)
 
@@ -234,9 +231,7 @@ def model_output(logits):
     return outputs.ImageClassifierOutput(logits=logits)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda z: {"logits": z, "aux": z[:, :1]}, lambda z: (z, z[:, :1]), model_output]
-)
+@pytest.mark.parametrize("wrap", [lambda z: {"logits": z, "aux": z[:, :1]}, lambda z: (z, z[:, :1]), model_output])
 def test_any_form_of_output_and_batch_trains_the_same(network, images, labels, wrap):
     plain = recover(network, [(images, labels)], QUICK, progress=False).model
     batches = [{"pixel_values": images, "labels": labels}]
@@ -247,9 +242,7 @@ def test_any_form_of_output_and_batch_trains_the_same(network, images, labels, w
 def test_outcome_of_reads_the_logits(network, images, labels):
     plain = recover(network, [(images, labels)], QUICK, progress=False).model
     odd = Wrapped(network, lambda z: {"boxes": z[:, :1], "classes": z})
-    read = recover(
-        odd, [(images, labels)], QUICK, outcome_of=lambda out: out["classes"], progress=False
-    ).model
+    read = recover(odd, [(images, labels)], QUICK, outcome_of=lambda out: out["classes"], progress=False).model
     assert same(plain.state_dict(), read.network.state_dict())
     with pytest.raises(InputError, match=r"boxes.*classes"):
         recover(odd, [(images, labels)], QUICK, progress=False)
@@ -296,9 +289,7 @@ def test_data_that_does_not_fit_is_refused_before_training(network, images, labe
         ({"devices": 0}, {}, "devices"),
     ],
 )
-def test_arguments_that_cannot_work_are_refused_before_training(
-    network, dataset, changes, arguments, message
-):
+def test_arguments_that_cannot_work_are_refused_before_training(network, dataset, changes, arguments, message):
     with pytest.raises(InputError, match=message):
         recover(network, dataset, quick(**changes), on_step=never, progress=False, **arguments)
 

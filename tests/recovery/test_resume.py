@@ -17,9 +17,7 @@ from whyprune.recovery.checkpoint import HEADER, Saved, read
 SETUPS = {
     "sgd": Recovery(epochs=3, batch_size=16, learning_rate=0.1, warmup=0.3),
     "adamw, averaged": Recovery(epochs=3, batch_size=16, optimizer="adamw", ema=0.5),
-    "distilled, clipped": Recovery(
-        epochs=3, batch_size=16, learning_rate=0.1, distill=0.5, clip_grad_norm=1.0
-    ),
+    "distilled, clipped": Recovery(epochs=3, batch_size=16, learning_rate=0.1, distill=0.5, clip_grad_norm=1.0),
 }
 
 
@@ -86,8 +84,7 @@ def same_run(one, other):
     drop = {"seconds": 0.0}
     return (
         all(torch.equal(a[name], b[name]) for name in a)
-        and [e.model_copy(update=drop) for e in one.history]
-        == [e.model_copy(update=drop) for e in other.history]
+        and [e.model_copy(update=drop) for e in one.history] == [e.model_copy(update=drop) for e in other.history]
         and one.best_epoch == other.best_epoch
     )
 
@@ -146,9 +143,7 @@ def test_a_finished_run_resumes_to_its_result_without_a_step(network, dataset, t
 
     path = tmp_path / "c"
     first = recover(network, dataset, SETUPS["sgd"], checkpoint=path, progress=False)
-    again = recover(
-        network, dataset, SETUPS["sgd"], checkpoint=path, resume=True, on_step=never, progress=False
-    )
+    again = recover(network, dataset, SETUPS["sgd"], checkpoint=path, resume=True, on_step=never, progress=False)
     assert same_run(first, again)
     assert again.history == first.history
 

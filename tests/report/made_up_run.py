@@ -78,9 +78,7 @@ def full_result(rows, **changes):
     """Every field is there."""
 
     def latency(p50):
-        return LatencyMs(
-            p50_ms=p50, p90_ms=p50 * 1.07, p99_ms=p50 * 1.31, repeats=200, batch_size=1, threads=1
-        )
+        return LatencyMs(p50_ms=p50, p90_ms=p50 * 1.07, p99_ms=p50 * 1.31, repeats=200, batch_size=1, threads=1)
 
     values = {
         "asked": {
@@ -118,9 +116,7 @@ def full_result(rows, **changes):
             after_removal=0.913,
             images=2048,
         ),
-        "verify": Verification(
-            max_abs_difference=3.8e-6, tolerance=1e-4, inputs=64, stress_max_abs_difference=2.1e-5
-        ),
+        "verify": Verification(max_abs_difference=3.8e-6, tolerance=1e-4, inputs=64, stress_max_abs_difference=2.1e-5),
         "groups": groups_of(rows),
         "refusals": [
             RefusalSummary(

@@ -139,9 +139,7 @@ def test_structure_serves_assistive_technology(page):
 
 def test_hostile_names_are_text_everywhere():
     rows = [dataclasses.replace(r, group=HOSTILE, unit=HOSTILE) for r in ROWS[:3]]
-    group = GroupSummary(
-        name=HOSTILE, width=3, kept=1, removable=3, axes=[HOSTILE], macs_before=2, macs_after=1
-    )
+    group = GroupSummary(name=HOSTILE, width=3, kept=1, removable=3, axes=[HOSTILE], macs_before=2, macs_after=1)
     result = full_result(
         rows,
         asked={"model": HOSTILE, "command": HOSTILE, HOSTILE: HOSTILE},

@@ -14,9 +14,7 @@ def joint(predicted):
 
 
 def verification(difference, stress=None):
-    return Verification(
-        max_abs_difference=difference, tolerance=1e-4, inputs=64, stress_max_abs_difference=stress
-    )
+    return Verification(max_abs_difference=difference, tolerance=1e-4, inputs=64, stress_max_abs_difference=stress)
 
 
 @pytest.mark.parametrize(

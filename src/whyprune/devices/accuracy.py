@@ -127,8 +127,7 @@ def _check(labels: Tensor, logits: Tensor) -> None:
         )
     if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InputError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: "
-            "give integer classes of shape (images,)"
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: give integer classes of shape (images,)"
         )
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise InputError(

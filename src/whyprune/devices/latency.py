@@ -91,9 +91,7 @@ def measure_latency(
     return Measurement(device, latency, samples, machine)
 
 
-def latency_ratio(
-    dense_ms: Samples, pruned_ms: Samples, seed: int = 0, *, resamples: int = 2000
-) -> LatencyRatio:
+def latency_ratio(dense_ms: Samples, pruned_ms: Samples, seed: int = 0, *, resamples: int = 2000) -> LatencyRatio:
     """How much faster the pruned network is: the ratio of median times, dense over pruned.
 
     Args:
@@ -108,8 +106,7 @@ def latency_ratio(
     dense, pruned = (np.asarray(s, dtype=np.float64) for s in (dense_ms, pruned_ms))
     if dense.ndim != 1 or dense.shape != pruned.shape or len(dense) < 2:
         raise InputError(
-            f"latency samples have shapes {dense.shape} and {pruned.shape}: "
-            "give the same two or more rounds of both"
+            f"latency samples have shapes {dense.shape} and {pruned.shape}: give the same two or more rounds of both"
         )
     if not all(np.isfinite(s).all() and (s > 0).all() for s in (dense, pruned)):
         raise InputError("latency samples are not all finite and positive: measure them again")

@@ -74,9 +74,7 @@ def _require_extra() -> None:
         try:
             import_module(name)
         except ImportError as error:
-            raise MissingDependencyError(
-                f"writing ONNX files needs {name}: pip install 'whyprune[onnx]'"
-            ) from error
+            raise MissingDependencyError(f"writing ONNX files needs {name}: pip install 'whyprune[onnx]'") from error
 
 
 def _check(model: nn.Module, batch_sizes: Sequence[int]) -> None:

@@ -72,9 +72,7 @@ def train_digits(
         num_classes=source.num_classes,
     )
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_LEARNING_RATE, total_steps=EPOCHS * len(batches)
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=EPOCHS * len(batches))
     model.train()
     with _one_thread():
         for epoch in range(EPOCHS):

@@ -33,9 +33,7 @@ def factory_model(spec: str, num_classes: int | None, image_shape: ImageShape | 
     return model
 
 
-def timm_model(
-    name: str, num_classes: int | None, image_shape: ImageShape | None, pretrained: bool
-) -> nn.Module:
+def timm_model(name: str, num_classes: int | None, image_shape: ImageShape | None, pretrained: bool) -> nn.Module:
     """A network of the library timm; `pretrained` downloads its published weights.
 
     Raises:

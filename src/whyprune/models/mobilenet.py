@@ -70,9 +70,7 @@ def _blocks() -> Iterator[InvertedResidual]:
             inputs = outputs
 
 
-def _conv_bn_relu(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, *, groups: int = 1
-) -> Iterator[nn.Module]:
+def _conv_bn_relu(inputs: int, outputs: int, kernel: int, stride: int = 1, *, groups: int = 1) -> Iterator[nn.Module]:
     yield nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
     yield nn.BatchNorm2d(outputs)
     yield nn.ReLU6(inplace=True)

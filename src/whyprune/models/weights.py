@@ -74,9 +74,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise FormatError(
-            f"{path} is no whole safetensors file ({error}): save or download it again"
-        ) from error
+        raise FormatError(f"{path} is no whole safetensors file ({error}): save or download it again") from error
 
 
 def _without_prefix(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

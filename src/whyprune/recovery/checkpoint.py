@@ -150,9 +150,7 @@ def read(path: Path, asked: Asked) -> tuple[Saved, Tensors]:
     except ValidationError as error:
         raise FormatError(f"{path} is not a checkpoint of this version: {first_problem(error)}") from None
     except (OSError, SafetensorError) as error:
-        raise FormatError(
-            f"cannot read the checkpoint {path}: {error}; recover anew, without resume"
-        ) from error
+        raise FormatError(f"cannot read the checkpoint {path}: {error}; recover anew, without resume") from error
     if saved.checksum != _checksum(saved, tensors):
         raise FormatError(f"the checkpoint {path} is corrupt (checksum): recover anew, without resume")
     for field, old, new in _differences(saved.asked.model_dump(), asked.model_dump()):

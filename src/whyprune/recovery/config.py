@@ -23,17 +23,11 @@ class Recovery(Record):
     batch_size: int = Field(128, ge=1, description="per device; used when the data comes as single samples")
     warmup: float = Field(0.0, ge=0, lt=1, description="share of all steps with a rising learning rate")
     distill: float = Field(0.0, ge=0, le=1, description="share of the loss on the dense network's logits")
-    temperature: float = Field(
-        4.0, gt=0, allow_inf_nan=False, description="softens both logits when distilling"
-    )
+    temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="softens both logits when distilling")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    holdout: float = Field(
-        0.1, ge=0, lt=1, description="share of the training data that chooses the best epoch"
-    )
+    holdout: float = Field(0.1, ge=0, lt=1, description="share of the training data that chooses the best epoch")
     clip_grad_norm: float | None = Field(None, gt=0, allow_inf_nan=False)
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="per-step decay of averaged weights, which are kept"
-    )
+    ema: float | None = Field(None, gt=0, lt=1, description="per-step decay of averaged weights, which are kept")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: str = Field("auto", description="as Lightning Fabric names it: cpu, cuda, mps, auto")
     devices: int | str = Field(1, description="how many, or which ('0,2'), or 'auto'")

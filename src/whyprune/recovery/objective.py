@@ -43,9 +43,7 @@ def distillation_loss(logits: Tensor, dense_logits: Tensor, temperature: float) 
     )
 
 
-def recovery_loss(
-    logits: Tensor, labels: Tensor | None, dense_logits: Tensor | None, recovery: Recovery
-) -> Tensor:
+def recovery_loss(logits: Tensor, labels: Tensor | None, dense_logits: Tensor | None, recovery: Recovery) -> Tensor:
     """(1 - distill) · cross-entropy + distill · distillation; a part with weight 0 is not computed.
 
     Args:

@@ -20,9 +20,7 @@ def make_optimizer(net: nn.Module, recovery: Recovery) -> torch.optim.Optimizer:
         raise InputError("no parameter of the network requires a gradient: there is nothing to recover")
     if recovery.optimizer == "adamw":
         return torch.optim.AdamW(parameters, recovery.learning_rate, weight_decay=recovery.weight_decay)
-    return torch.optim.SGD(
-        parameters, recovery.learning_rate, recovery.momentum, weight_decay=recovery.weight_decay
-    )
+    return torch.optim.SGD(parameters, recovery.learning_rate, recovery.momentum, weight_decay=recovery.weight_decay)
 
 
 def make_average(net: nn.Module, decay: float, device: torch.device) -> AveragedModel:

@@ -83,9 +83,7 @@ def recover(
         KeyboardInterrupt: passed on; the last checkpoint stays.
     """
     _check_arguments(recovery, dense, seed, checkpoint, resume)
-    teacher = (
-        _copy(dense).eval().requires_grad_(False) if dense is not None and recovery.distill > 0 else None
-    )
+    teacher = _copy(dense).eval().requires_grad_(False) if dense is not None and recovery.distill > 0 else None
     net, logits = _copy(model), _reader(outcome_of)
     fabric = _fabric(recovery)
     with repeatable():
@@ -115,9 +113,7 @@ def _check_arguments(
     recovery: Recovery, dense: nn.Module | None, seed: int, checkpoint: str | Path | None, resume: bool
 ) -> None:
     if recovery.distill > 0 and dense is None:
-        raise InputError(
-            f"recovery.distill is {recovery.distill} and there is no dense network: give dense=…"
-        )
+        raise InputError(f"recovery.distill is {recovery.distill} and there is no dense network: give dense=…")
     if seed < 0:
         raise InputError(f"seed is {seed}: give 0 or more")
     if resume and checkpoint is None:
@@ -179,17 +175,13 @@ def _check_first_batch(
 
 def _checked_logits(logits: Tensor, rows: int, name: str) -> tuple[int, int]:
     if logits.dim() != 2 or logits.shape[0] != rows:
-        raise InputError(
-            f"{name} gives logits of shape {tuple(logits.shape)} for {rows} rows: recovery needs (B, K)"
-        )
+        raise InputError(f"{name} gives logits of shape {tuple(logits.shape)} for {rows} rows: recovery needs (B, K)")
     if not bool(torch.isfinite(logits).all()):
         raise InputError(f"{name} gives NaN or infinite logits before training: its weights are broken")
     return rows, int(logits.shape[1])
 
 
-def _asked(
-    model: nn.Module, dense: nn.Module | None, parts: Parts, recovery: Recovery, seed: int
-) -> files.Asked:
+def _asked(model: nn.Module, dense: nn.Module | None, parts: Parts, recovery: Recovery, seed: int) -> files.Asked:
     batches = {"train_batches": len(parts.train), "holdout_batches": len(parts.holdout or ())}
     return files.Asked(
         recovery=recovery.model_dump(),

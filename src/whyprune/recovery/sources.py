@@ -97,9 +97,7 @@ class IndexedSource:
             raw = self.collate(samples)
         except (TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(
-                f"the samples of the training data do not stack into a batch: {reason}"
-            ) from error
+            raise InputError(f"the samples of the training data do not stack into a batch: {reason}") from error
         return as_batch(raw, self.positional)
 
 

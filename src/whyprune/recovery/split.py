@@ -67,20 +67,14 @@ def split_data(data: Any, share: float, batch_size: int, seed: int, positional: 
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
         return _split_indexed(_of_loader(data, seed, positional), share)
     if isinstance(data, IterableDataset):
-        raise InputError(
-            "the training data is an IterableDataset, which gives single samples: wrap it in a DataLoader"
-        )
+        raise InputError("the training data is an IterableDataset, which gives single samples: wrap it in a DataLoader")
     if _map_style(data):
         everything = np.arange(len(data), dtype=np.int64)
-        return _split_indexed(
-            IndexedSource(data, everything, seed, positional, batch_size, default_collate), share
-        )
+        return _split_indexed(IndexedSource(data, everything, seed, positional, batch_size, default_collate), share)
     if isinstance(data, Tensor | Mapping):
         return _split_batches([data], share, seed, positional)
     if not isinstance(data, Iterable) or isinstance(data, str | bytes):
-        raise InputError(
-            f"the training data is a {type(data).__name__}: give a dataset, a DataLoader or batches"
-        )
+        raise InputError(f"the training data is a {type(data).__name__}: give a dataset, a DataLoader or batches")
     return _of_iterable(data, share, seed, positional)
 
 
@@ -200,7 +194,5 @@ def _held_rows(rows: int, share: float) -> int:
     if share == 0:
         return 0
     if rows < 2:
-        raise InputError(
-            "the training data has one row: nothing is left to hold out; give more, or set holdout=0"
-        )
+        raise InputError("the training data has one row: nothing is left to hold out; give more, or set holdout=0")
     return min(max(round(share * rows), 1), rows - 1)

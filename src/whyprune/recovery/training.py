@@ -93,9 +93,7 @@ class Training:
         self.net = fabric.to_device(job.net)
         self.dense = None if job.dense is None else fabric.to_device(job.dense)
         self.wrapped, self.optimizer = fabric.setup(self.net, make_optimizer(self.net, job.recovery))
-        self.average = (
-            None if job.recovery.ema is None else make_average(self.net, job.recovery.ema, fabric.device)
-        )
+        self.average = None if job.recovery.ema is None else make_average(self.net, job.recovery.ema, fabric.device)
         self.state = files.State()
         self.best: files.Tensors = {}
         self._began = self._saved = time.monotonic()
@@ -226,9 +224,7 @@ class Training:
 
     def _diverged(self, where: str, value: float) -> str:
         rate = self.job.recovery.learning_rate
-        return (
-            f"the loss is {value} in {where}: use a lower learning_rate (it is {rate}) or set clip_grad_norm"
-        )
+        return f"the loss is {value} in {where}: use a lower learning_rate (it is {rate}) or set clip_grad_norm"
 
     def _save(self) -> None:
         self._saved = time.monotonic()
@@ -242,9 +238,7 @@ class Training:
             | files.prefixed("optimizer", optimizer_tensors(self.optimizer))
         )
         scaler = self.fabric.strategy.precision.state_dict()
-        files.write(
-            self.job.checkpoint, files.Saved(asked=self.job.asked, state=self.state, scaler=scaler), tensors
-        )
+        files.write(self.job.checkpoint, files.Saved(asked=self.job.asked, state=self.state, scaler=scaler), tensors)
 
     def _load(self, path: Path) -> None:
         saved, tensors = files.read(path, self.job.asked)
