@@ -1,5 +1,6 @@
 """Every allocator meets every budget that can be met, and takes the lowest effects."""
 
+import dataclasses
 import itertools
 from functools import cache
 
@@ -248,3 +249,15 @@ def test_flat_stretches_of_a_crooked_curve_are_taken_whole(seed):
     )
     plan = allocate_curves(network, curves, Budget(macs=0.55))
     assert plan.predicted < 9
+
+
+@given(seed=st.integers(0, 9999), ratio=st.floats(0.3, 0.95))
+@settings(max_examples=40, deadline=None)
+def test_the_prediction_is_read_off_the_curves_even_where_they_are_crooked(seed, ratio):
+    network = traced("residual")
+    rng = np.random.default_rng(seed)
+    curves = {g.name: convex_curve(g, rng) for g in network.groups}
+    curves = {n: dataclasses.replace(c, effect=np.r_[0, rng.permutation(c.effect[1:])]) for n, c in curves.items()}
+    plan = allocate_curves(network, curves, Budget(macs=ratio))
+    measured = sum(curves[name].effect[count] for name, count in plan.removed_per_group().items())
+    assert plan.predicted == pytest.approx(measured)

@@ -37,6 +37,15 @@ class Batch:
             None if self.labels is None else self.labels[index],
         )
 
+    def channels_last(self) -> "Batch":
+        """The same values; images (tensors of four dimensions) laid out with channels last."""
+
+        def lay(value: Any) -> Any:
+            image = isinstance(value, Tensor) and value.dim() == 4
+            return value.contiguous(memory_format=torch.channels_last) if image else value
+
+        return Batch(tuple(lay(a) for a in self.args), {k: lay(v) for k, v in self.kwargs.items()}, self.labels)
+
     def call(self, model: nn.Module) -> Any:
         """The model's output on this batch."""
         return model(*self.args, **self.kwargs)
