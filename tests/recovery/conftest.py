@@ -23,15 +23,6 @@ class Tiny(nn.Sequential):
         )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small are slower on several threads, many times so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def images() -> Tensor:
     generator = torch.Generator().manual_seed(0)
