@@ -1,6 +1,5 @@
 """Puts together what a run measured: cost, accuracy, latency, machine."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 from torch import nn
@@ -82,22 +81,14 @@ def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSum
     """Widths and MACs per group; MACs of a group are those of the layers that its channels are written or read by."""
     gone = {} if plan is None else plan.removed_per_group()
     sizes = {(e.parameter, e.axis): len(e.indices) for e in plan.removed} if plan is not None else {}
-    places: Counter[str] = Counter()
-    for name, count in network.cost.products:
-        places[name] += count  # a shared weight is used at several places
 
-    def macs(parameters: set[str], removed: Mapping[tuple[str, int], int]) -> int:
-        total = 0
-        for name in parameters & places.keys():
-            product = places[name]
-            for axis, size in enumerate(network.cost.shapes[name]):
-                product *= size - removed.get((name, axis), 0)
-            total += product
-        return total
+    def macs(axes: set[tuple[str, int]], removed: Mapping[tuple[str, int], int]) -> int:
+        read = (p for p in network.cost.products if any(axis in axes for axis, _, _ in p.factors))
+        return sum(network.cost.of_product(product, removed) for product in read)
 
     summaries = []
     for group in network.groups:
-        parameters = {parameter for parameter, _, _ in group.axes}
+        axes = {(parameter, axis) for parameter, axis, _ in group.axes}
         summaries.append(
             GroupSummary(
                 name=group.name,
@@ -105,8 +96,8 @@ def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSum
                 kept=len(group.units) - gone.get(group.name, 0),
                 removable=len(group.units),
                 axes=[f"{parameter}[{axis}]" for parameter, axis, _ in group.axes],
-                macs_before=macs(parameters, {}),
-                macs_after=macs(parameters, sizes),
+                macs_before=macs(axes, {}),
+                macs_after=macs(axes, sizes),
             )
         )
     return summaries

@@ -13,7 +13,7 @@ from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import LogitShift
 from whyprune.data.batches import Batch, as_batch
 from whyprune.errors import InputError
-from whyprune.structure.remove import masked, remove
+from whyprune.structure.remove import remove, zeroed
 
 TOLERANCE = 1e-5
 PRUNABLE = [name for name, case in CASES.items() if case.removable]
@@ -23,8 +23,8 @@ def brute_force(network, batch, units, gone=()):
     """Outcome of the masked network, less that of the network masked by `gone` alone; (units, images)."""
     dense = logits(network.model, batch)
     outcome = LogitShift().fit(dense)
-    base = outcome(logits(masked(network, gone), batch), dense, None)
-    rows = [outcome(logits(masked(network, [*gone, u]), batch), dense, None) - base for u in units]
+    base = outcome(logits(zeroed(network, gone), batch), dense, None)
+    rows = [outcome(logits(zeroed(network, [*gone, u]), batch), dense, None) - base for u in units]
     return torch.stack(rows).numpy()
 
 
@@ -159,7 +159,7 @@ def test_labels_reach_the_outcome():
     found = exact_effects(network, [Batch(batch.args, {}, labels)], outcome="cross-entropy", per_image=True)
     loss = nn.CrossEntropyLoss(reduction="none")
     base = loss(logits(network.model, batch), labels)
-    expected = [(loss(logits(masked(network, [u]), batch), labels) - base).numpy() for u in network.units]
+    expected = [(loss(logits(zeroed(network, [u]), batch), labels) - base).numpy() for u in network.units]
     assert_equal(found.per_image, np.stack(expected))
 
 

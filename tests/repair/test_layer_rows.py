@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from structure.networks import traced
 from whyprune.repair.rows import ROWS_PER_FEATURE, Layout, layout, sample_places
-from whyprune.structure.rules.base import name_of
+from whyprune.structure.operations import name_of
 
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))
 

@@ -461,6 +461,7 @@ def activation(function: nn.Module, affine: bool = True) -> nn.Module:
     )
 
 
+EVERY = {"one": 7, "two": 6, "three": 8}
 AROUND = {"one": 7, "three": 8}  # what stays removable when the operation in `Middle` refuses its channels
 
 CASES: dict[str, Case] = {
@@ -482,33 +483,33 @@ CASES: dict[str, Case] = {
     "concat": Case(Dense, image, {"stem": 4, "conv1": 3, "conv2": 5}),
     "separable": Case(separable, image, {"0": 6, "6": 8}),
     "grouped": Case(grouped, image, {"0": 4, "3": 6, "6": 5}),
-    "depth multiplier": Case(depth_multiplier, image, {"1": 2}),
+    "depth multiplier": Case(depth_multiplier, image, {"0": 4}),
     "functional depthwise": Case(lambda: FunctionalDepthwise(False), image, {"stem": 6, "hidden": 7}),
     "constant depthwise": Case(lambda: FunctionalDepthwise(True), image, {"hidden": 7}),
     "squeeze excite": Case(SqueezeExcite, image, {"stem.0": 6, "squeeze": 3, "last": 5}),
     "shared conv": Case(SharedConv, image, {"stem": 5, "last": 6}),
     "tied": Case(Tied, lambda: vector(5), {"inner": 6}),
     "two inputs": Case(TwoInputs, lambda: (image(), vector(5)), {"image_part": 6}),
-    "dicts": Case(lambda: TwoInputs(names=True), lambda: {"vector": vector(5), "image": image()}, {}),
+    "dicts": Case(lambda: TwoInputs(names=True), lambda: {"vector": vector(5), "image": image()}, {"image_part": 6}),
     "two outputs": Case(TwoOutputs, image, {"stem": 5}),
     "pre-activation": Case(PreActivation, image, {"stem": 6}),
     "strided": Case(Strided, image, {"one": 5, "two": 6}),
     "layer scale": Case(LayerScale, image, {"one": 6, "two": 5}),
-    "recomputed": Case(Recomputed, image, {"two": 5}),
+    "recomputed": Case(Recomputed, image, {"weight": 7, "one": 6, "two": 5}),
     "sequence": Case(Sequence, lambda: vector(6, 5), {"one": 6, "two": 7}),
-    "linear over places": Case(over_places, lambda: vector(3, 8), {"1": 5}),
+    "linear over places": Case(over_places, lambda: vector(3, 8), {"0": 6}),
     "sigmoid": Case(lambda: activation(nn.Sigmoid()), image, {"0": 6, "3": 5}),
     "batch norm without affine": Case(lambda: activation(nn.ReLU(), affine=False), image, {"0": 6, "3": 5}),
     "operation: fft": Case(lambda: Middle(lambda x: torch.fft.fft(x).real), lambda: vector(5), AROUND),
     "operation: cumsum": Case(lambda: Middle(lambda x: x.cumsum(1)), lambda: vector(5), AROUND),
-    "operation: layer norm": Case(lambda: Middle(nn.LayerNorm(6)), lambda: vector(5), AROUND),
-    "operation: softmax": Case(lambda: Middle(nn.Softmax(-1)), lambda: vector(5), AROUND),
-    "operation: sum": Case(lambda: Middle(lambda x: x + x.sum(1, keepdim=True)), lambda: vector(5), AROUND),
+    "operation: layer norm": Case(lambda: Middle(nn.LayerNorm(6)), lambda: vector(5), EVERY),
+    "operation: softmax": Case(lambda: Middle(nn.Softmax(-1)), lambda: vector(5), EVERY),
+    "operation: sum": Case(lambda: Middle(lambda x: x + x.sum(1, keepdim=True)), lambda: vector(5), EVERY),
     "operation: convolution": Case(lambda: Middle(Slid()), lambda: vector(5), AROUND),
     "operation: pooling": Case(lambda: Middle(slid_over), lambda: vector(5), AROUND),
-    "operation: group norm": Case(lambda: Images(nn.GroupNorm(2, 6)), image, {"two": 5}),
+    "operation: group norm": Case(lambda: Images(nn.GroupNorm(2, 6)), image, {"one": 3, "two": 5}),
     "operation: instance norm": Case(lambda: Images(nn.InstanceNorm2d(6, affine=True)), image, {"one": 6, "two": 5}),
-    "operation: shuffle": Case(lambda: Images(nn.ChannelShuffle(2)), image, {"two": 5}),
+    "operation: shuffle": Case(lambda: Images(nn.ChannelShuffle(2)), image, {"one": 3, "two": 5}),
     "operation: upsample": Case(
         lambda: Images(nn.Upsample(scale_factor=2, mode="bilinear")), image, {"one": 6, "two": 5}
     ),

@@ -1,4 +1,4 @@
-"""Uniting atoms gives the connected components, and rules map labels as the operation maps indices."""
+"""Uniting atoms gives the connected components; layers move as the values do; spread channels go in rectangles."""
 
 import numpy as np
 import pytest
@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from whyprune.structure.labels import LabelSpace
-from whyprune.structure.rules.layout import _reshaped
+from whyprune.structure.closure import _close_rectangles
+from whyprune.structure.labels import NONE, LabelSpace, compressed, support, varies, vector
+from whyprune.structure.rules.base import Rectangle
 
 ATOMS = 12
 pairs = st.lists(st.tuples(st.integers(0, ATOMS - 1), st.integers(0, ATOMS - 1)), max_size=20)
@@ -19,57 +20,62 @@ pairs = st.lists(st.tuples(st.integers(0, ATOMS - 1), st.integers(0, ATOMS - 1))
 def test_classes_are_connected_components(edges):
     space = LabelSpace()
     atoms = space.fresh(ATOMS)
-    left, right = (np.array([e[side] for e in edges], dtype=np.int64) for side in (0, 1))
+    left, right = (torch.tensor([e[side] for e in edges], dtype=torch.int64) for side in (0, 1))
     space.unite(left, right)
-    graph = coo_array((np.ones(len(edges)), (left, right)), shape=(ATOMS, ATOMS))
+    graph = coo_array((np.ones(len(edges)), (left.numpy(), right.numpy())), shape=(ATOMS, ATOMS))
     _, expected = connected_components(graph, directed=False)
-    roots = space.roots(atoms)
+    roots = space.roots(atoms).numpy()
     assert np.array_equal(roots[:, None] == roots, expected[:, None] == expected)
-    assert set(roots.tolist()) <= set(atoms.tolist())
+    assert (roots <= atoms.numpy()).all()
 
 
 def test_arrays_of_different_lengths_cannot_be_united():
     space = LabelSpace()
-    with pytest.raises(ValueError, match="cannot unite 2 with 3"):
+    with pytest.raises(ValueError, match="broadcast"):
         space.unite(space.fresh(2), space.fresh(3))
 
 
-shapes = st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=4)
+def test_what_is_no_channel_unites_with_nothing():
+    space = LabelSpace()
+    atoms = space.fresh(3)
+    space.unite(atoms, torch.tensor([NONE, 0, NONE]))
+    assert space.roots(atoms).tolist() == [0, 0, 2]
+    assert space.roots(torch.tensor([NONE])).tolist() == [NONE]
 
 
-@st.composite
-def reshapes(draw):
-    """Two shapes with equally many numbers, and the dimension of the first that holds channels."""
-    old = draw(shapes)
-    factors = [f for size in old for f in {4: [2, 2], 6: [2, 3]}.get(size, [size])]
-    cuts = sorted(draw(st.lists(st.integers(0, len(factors)), max_size=3)))
-    parts = [factors[a:b] for a, b in zip([0, *cuts], [*cuts, len(factors)], strict=True)]
-    new = [int(np.prod(p)) for p in parts]
-    return old, draw(st.permutations(new)) if draw(st.booleans()) else new, draw(st.integers(0, len(old) - 1))
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())
+def test_a_compressed_layer_is_the_same_layer(shape, data):
+    dims = data.draw(st.sets(st.integers(0, len(shape) - 1)))
+    small = [size if d in dims else 1 for d, size in enumerate(shape)]
+    layer = torch.arange(int(np.prod(small))).reshape(small)
+    full = layer.expand(shape).contiguous()
+    found = compressed(full)
+    assert torch.equal(found.expand(shape), full)
+    assert support(found) == {d for d, size in enumerate(small) if size > 1}
 
 
-@given(reshapes())
-def test_labels_follow_a_reshape_as_indices_do(case):
-    old, new, dim = case
-    labels = np.arange(old[dim])
-    out = _reshaped(tuple(labels if d == dim else None for d in range(len(old))), tuple(old), tuple(new))
-    if out is None:
-        return
-    shape = [-1 if d == dim else 1 for d in range(len(old))]
-    channel = torch.arange(old[dim]).reshape(shape).expand(old).reshape(new)  # of every number, after the reshape
-    held = [(d, own) for d, own in enumerate(out) if own is not None]
-    assert len(out) == len(new)
-    assert len(held) == 1
-    at, own = held[0]
-    expected = torch.from_numpy(own).reshape([-1 if d == at else 1 for d in range(len(new))])
-    assert torch.equal(channel, expected.expand(new))
+sides = st.integers(2, 4)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "dim"), [((2, 6, 4, 4), (2, 96), 1), ((2, 6), (2, 6, 1, 1), 1), ((5, 2, 3), (5, 6), 2)]
-)
-def test_merging_keeps_the_channels(old, new, dim):
-    labels = np.arange(old[dim])
-    out = _reshaped(tuple(labels if d == dim else None for d in range(len(old))), old, new)
-    assert out is not None
-    assert [d for d, own in enumerate(out) if own is not None] == [1]
+@given(sides, sides, st.sets(st.integers(0, 15), max_size=6), st.sampled_from([{0}, {1}, {0, 1}]))
+def test_spread_channels_end_as_whole_rows_or_columns(rows, columns, links, dims):
+    space = LabelSpace()
+    layer = space.fresh(rows * columns).reshape(rows, columns)
+    for link in links:
+        space.unite(layer.flatten()[link % layer.numel()], layer.flatten()[(link * 7 + 3) % layer.numel()])
+    before = space.roots(layer)
+    while _close_rectangles(space, [Rectangle(layer, frozenset(dims), "", "")]):
+        pass
+    roots = space.roots(layer)
+    assert any(not varies(roots, {1 - dim}) for dim in dims)  # whichever way: all entries of an index are one class
+    for old in before.unique():
+        assert len(roots[before == old].unique()) == 1  # what was together stays together
+
+
+def test_the_finer_way_is_taken_where_both_are_open():
+    space = LabelSpace()
+    layer = space.fresh(10).reshape(2, 5)
+    while _close_rectangles(space, [Rectangle(layer, frozenset({0, 1}), "", "")]):
+        pass
+    assert vector(space.roots(layer), 1).tolist() == [0, 1, 2, 3, 4]
+    assert not varies(space.roots(layer), {0})

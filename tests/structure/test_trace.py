@@ -63,17 +63,12 @@ def test_the_residual_stream_is_one_group(name, width, expected):
 @pytest.mark.parametrize(
     ("name", "line", "reason", "channels"),
     [
-        ("view constant", "the line that names the width", "view there names a width as a constant", 6),
-        ("pad closure", "return self.function(x)", "counts channels with the constant 2", 4),
-        ("constant depthwise", "groups=6 if", "conv2d there names a width as a constant", 6),
-        ("recomputed", "self.weight * 2", "weight is computed", 7),
+        ("view constant", "the line that names the width", "view there names a width as the constant 96", 6),
+        ("pad closure", "return self.function(x)", "pad there names a width as the constant 2", 2),
+        ("constant depthwise", "groups=6 if", "conv2d there names a width as the constant 6", 6),
         ("operation: fft", CALL, "no rule for aten.fft_fft", 6),
-        ("operation: cumsum", CALL, "no rule for aten.cumsum", 6),
-        ("operation: sum", CALL, "sum reduces over channels", 6),
+        ("operation: cumsum", CALL, "cumsum runs over these channels", 6),
         ("operation: pooling", CALL, "avg_pool1d runs over these channels", 6),
-        ("operation: layer norm", CALL, "layer_norm computes statistics over channels", 6),
-        ("operation: softmax", CALL, "softmax computes statistics over channels", 6),
-        ("operation: group norm", "self.operation(self.one", "group_norm computes statistics over channels", 6),
     ],
 )
 def test_refusals_say_where_and_why(name, line, reason, channels):
@@ -197,7 +192,7 @@ def test_a_padding_attribute_in_the_model_itself_is_only_changed_when_that_helps
     model.shortcut.width = model.shortcut.other = 2
     network = trace(model, image())
     assert {g.name: len(g.units) for g in network.groups} == CASES["pad closure"].removable
-    assert [r for r in network.attributes if r.labels & {u.label for u in network.units}] == []
+    assert [r for r in network.attributes if set(r.labels) & {u.label for u in network.units}] == []
 
 
 def test_unknown_group_names_list_the_known():

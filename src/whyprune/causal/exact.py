@@ -7,6 +7,7 @@ measured, paired on the same images. What makes it affordable:
 * many interventions in one batch; batch normalisation folded.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -23,9 +24,9 @@ from whyprune.causal.outcomes import Outcome, as_outcome
 from whyprune.data.batches import Batch, as_batches
 from whyprune.errors import InputError
 from whyprune.progress import Progress
-from whyprune.structure.network import Network
+from whyprune.structure.network import Network, Reader
+from whyprune.structure.operations import bind, name_of
 from whyprune.structure.replay import Edit, Replay, Values
-from whyprune.structure.rules.base import Reader, bind, name_of
 from whyprune.structure.units import Unit
 
 CACHE_BYTES = 256 * 2**20
@@ -124,7 +125,8 @@ def _chosen(network: Network, units: Sequence[Unit | str] | None, removed: Seque
 def _suffix(replay: Replay, units: list[Unit]) -> Suffix:
     readers = tuple(replay.readers(units))
     steps = replay.behind({r.node for r in readers})
-    direct = readers[0] if len(readers) == 1 and _is_direct(readers[0], units) else None
+    free = replay.network.graph.batch_size is None
+    direct = readers[0] if free and len(readers) == 1 and _is_direct(readers[0], units) else None
     kept = replay.frontier(steps)
     if direct is not None:
         steps = [n for n in steps if n is not direct.node]
@@ -186,7 +188,7 @@ def _intervene(replay: Replay, values: Values, plan: Suffix, units: Sequence[Uni
     if plan.direct is not None:
         return _update(replay, values, plan, plan.direct, units, value)
     count = len(replay.read(values))
-    repeated = {n: rows(values[n], torch.arange(count).repeat(len(units)), count) for n in plan.kept}
+    repeated = {n: rows(n, values[n], torch.arange(count).repeat(len(units)), count) for n in plan.kept}
     return replay.resume(repeated, plan.steps, edits(replay, plan.readers, [[u] for u in units], value))
 
 
@@ -218,13 +220,22 @@ def _update(
     chosen = torch.cat(images)
     inside = set(plan.steps)
     needed = [n for n in plan.kept if any(user in inside for user in n.users) and n is not reader.node]
-    seen = {n: rows(values[n], chosen, len(logits) // len(units)) for n in needed}
+    seen = {n: rows(n, values[n], chosen, len(logits) // len(units)) for n in needed}
     return logits.index_copy(0, torch.cat(places), replay.resume({**seen, reader.node: torch.cat(outputs)}, plan.steps))
 
 
-def rows(value: Tensor | int, images: Tensor, count: int) -> Tensor | int:
-    """A value for the images of these numbers, out of `count`; sizes computed from the batch's follow."""
-    return value // count * len(images) if isinstance(value, int) else value[images]
+def rows(node: fx.Node, value: Tensor | int, images: Tensor, count: int) -> Tensor | int:
+    """A node's value for the images of these numbers, out of `count`.
+
+    Sizes computed from the batch's follow, and so do parts of an image that lie along the batch dimension (windows).
+    """
+    if isinstance(value, int):
+        return value // count * len(images)
+    if len(value) == count:
+        return value[images]
+    if value.dim() == 0 or isinstance(node.meta["val"].shape[0], int):
+        return value  # it does not depend on the batch
+    return value.reshape(count, -1, *value.shape[1:])[images].flatten(0, 1)
 
 
 def edits(
@@ -251,19 +262,14 @@ def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value:
 
 def relative_cost(network: Network, plans: Sequence[Suffix]) -> float:
     """MACs that run per unit and image, in dense forward passes of one image (mean over units)."""
-    places = dict(network.cost.products)
-    total = network.cost().macs
-    shapes = network.cost.shapes
-
-    def macs(node: fx.Node) -> float:
-        weight = bind(node).get("weight")
-        name = network.graph.state_names.get(getattr(weight, "name", ""), "")
-        return places.get(name, 0) * float(np.prod(shapes[name])) if name in places else 0.0
+    dense = Counter[str]()
+    for product in network.cost.products:
+        dense[product.operation] += network.cost.of_product(product, {})
 
     cost = 0.0
     for plan in plans:
-        run = sum(macs(n) for n in plan.steps)
+        run: float = sum(dense[n.name] for n in plan.steps)
         if plan.direct is not None:
-            run += macs(plan.direct.node) / len(plan.direct.labels)
+            run += dense[plan.direct.node.name] / len(plan.direct.labels)
         cost += run * len(plan.units)
-    return cost / total / sum(len(p.units) for p in plans)
+    return cost / network.cost().macs / sum(len(p.units) for p in plans)

@@ -14,8 +14,8 @@ from torch import Tensor, fx
 
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
+from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay
-from whyprune.structure.rules.base import Reader
 
 InterventionValue = Literal["zero", "mean", "resample", "carried"]
 RIDGE = 1e-6

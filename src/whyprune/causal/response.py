@@ -26,9 +26,9 @@ from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.rows import layout
 from whyprune.repair.targets import Target, targets
-from whyprune.structure.network import Network
+from whyprune.structure.network import Network, Reader
+from whyprune.structure.operations import bind
 from whyprune.structure.replay import Replay
-from whyprune.structure.rules.base import Reader, bind
 from whyprune.structure.units import Group, Unit
 
 KEPT_SHARES = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
@@ -85,7 +85,7 @@ def response_curves(
         if streams:
             value = Intervention("carried").fit(replay, as_batches(fit, network.positional))
             for case in streams:
-                order = eliminate_jointly([_reading(replay, r, case.units, value) for r in case.readers])
+                order = _jointly(replay, case, value)
                 curves[case.group.name] = bench.many_readers(case, order, value)
                 bars.advance(bar)
     return curves
@@ -135,6 +135,12 @@ def _features(replay: Replay, case: _Case, weight: Tensor) -> list[Tensor]:
     kernel = int(np.prod(weight.shape[2:], dtype=np.int64))
     places = [replay.positions(case.readers[0].labels, [u]) for u in case.units]
     return [(p[:, None] * kernel + torch.arange(kernel)).flatten() for p in places]
+
+
+def _jointly(replay: Replay, case: _Case, value: Intervention) -> Sequence[int]:
+    """The order in which units go that several layers read; as they come where no layer has a weight for them."""
+    readings = [_reading(replay, r, case.units, value) for r in case.readers if r.affine]
+    return eliminate_jointly(readings) if readings else range(len(case.units))
 
 
 def _reading(replay: Replay, reader: Reader, units: Sequence[Unit], value: Intervention) -> Reading:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from whyprune.structure.rules.base import bind, name_of, shape_of
+from whyprune.structure.operations import bind, name_of, shape_of
 
 ROWS_PER_FEATURE = 170
 MAX_BYTES = 384 * 2**20

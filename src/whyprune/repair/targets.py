@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from whyprune.repair.rows import Layout, layout
+from whyprune.structure.operations import bind, name_of
 from whyprune.structure.replay import Replay
-from whyprune.structure.rules.base import bind, name_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[Target]:
     done: set[fx.Node] = {n for n in graph.nodes if n.op == "placeholder" and n.name in graph.inputs}
     for node in order:
         how = layout(node)
-        if how is not None and _writable(pruned, node):
+        if how is not None and node in pruned.network.written and _writable(pruned, node):
             labels = pruned.network.written[node]
             after = pruned.producers.get(node, node)
             aim, other = _joined(after, done)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from whyprune.structure.operations import bind
 from whyprune.structure.replay import Replay
-from whyprune.structure.rules.base import bind
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,19 @@
-"""Module attributes that restate a parameter's shape, kept true after removal.
+"""Module attributes that restate a parameter's shape, and parameters that one module class ties together.
 
-One entry per module class: attribute names and how to read them off the module's parameters. They are for
-people, exporters and depthwise convolutions; nothing here decides what is right, `verify` does.
+One entry per module class. The attributes are for people and exporters; nothing here decides what is right,
+`verify` does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
+Axis = tuple[str, int, int]
+"""A parameter's name, an axis, and the first index of a stretch of it."""
+
 _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 _BatchNorm = nn.modules.batchnorm._NormBase
-
-
-def restates_its_shape(module: nn.Module) -> bool:
-    """Whether `update_widths` knows the module's class."""
-    return any(isinstance(module, kind) for kind, _ in _UPDATES)
 
 
 def update_widths(model: nn.Module) -> None:
@@ -25,12 +24,34 @@ def update_widths(model: nn.Module) -> None:
                 update(module)
 
 
+def ties(model: nn.Module) -> Iterator[tuple[int, list[Axis]]]:
+    """(length, stretches of axes) that modules of a known class must keep equal, index by index."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            yield _attention_ties(f"{path}." if path else "", module)
+
+
+def _attention_ties(prefix: str, module: nn.MultiheadAttention) -> tuple[int, list[Axis]]:
+    """Its forward reads one width everywhere: of queries, of all heads together, and of the output."""
+    width = module.embed_dim
+    axes = [(f"{prefix}out_proj.weight", 0, 0), (f"{prefix}out_proj.weight", 1, 0)]
+    if module._qkv_same_embed_dim:
+        name = f"{prefix}in_proj_weight"
+        return width, [*axes, (name, 1, 0), *((name, 0, part * width) for part in range(3))]
+    names = [f"{prefix}{x}_proj_weight" for x in "qkv"]
+    return width, [*axes, (names[0], 1, 0), *((name, 0, 0) for name in names)]
+
+
 def _convolution(module: nn.Module) -> None:
     assert isinstance(module, _Convolution)
     out, inner = module.weight.shape[:2]
-    if module.groups > 1 and inner == 1 and module.out_channels == module.in_channels == module.groups:
-        module.groups = out
     module.out_channels, module.in_channels = out, inner * module.groups
+
+
+def _transposed(module: nn.Module) -> None:
+    assert isinstance(module, _Transposed)
+    inner, out = module.weight.shape[:2]
+    module.in_channels, module.out_channels = inner, out * module.groups
 
 
 def _linear(module: nn.Module) -> None:
@@ -45,8 +66,39 @@ def _batch_norm(module: nn.Module) -> None:
         module.num_features = vector.shape[0]
 
 
+def _group_norm(module: nn.Module) -> None:
+    assert isinstance(module, nn.GroupNorm)
+    if module.weight is not None:
+        module.num_channels = module.weight.shape[0]
+
+
+def _embedding(module: nn.Module) -> None:
+    assert isinstance(module, nn.Embedding)
+    module.embedding_dim = module.weight.shape[1]
+
+
+def _prelu(module: nn.Module) -> None:
+    assert isinstance(module, nn.PReLU)
+    module.num_parameters = module.weight.shape[0]
+
+
+def _attention(module: nn.Module) -> None:
+    assert isinstance(module, nn.MultiheadAttention)
+    module.embed_dim = module.out_proj.weight.shape[0]
+    module.num_heads = module.embed_dim // module.head_dim
+    if module._qkv_same_embed_dim:
+        module.kdim = module.vdim = module.embed_dim
+    else:
+        module.kdim, module.vdim = module.k_proj_weight.shape[1], module.v_proj_weight.shape[1]
+
+
 _UPDATES: list[tuple[type | tuple[type, ...], Callable[[nn.Module], None]]] = [
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
+    ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _transposed),
     (nn.Linear, _linear),
     (_BatchNorm, _batch_norm),
+    (nn.GroupNorm, _group_norm),
+    (nn.Embedding, _embedding),
+    (nn.PReLU, _prelu),
+    (nn.MultiheadAttention, _attention),
 ]

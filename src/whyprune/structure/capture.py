@@ -1,22 +1,19 @@
 """Capture a model's computation as a graph of ATen operations, without changing or copying the model."""
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch, checked
 from whyprune.errors import InputError, TraceError
-
-ANY_SIZE = 2**31
+from whyprune.structure.concrete import RecordingError, straight_line
+from whyprune.structure.export import export, quiet
+from whyprune.structure.straight import StraightLine
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,8 @@ class Graph:
         inputs: placeholder names of the user's tensors, in flattened order.
         out_spec: how the flat outputs fold back into what the model returns.
         batch_size: None when any batch size runs, else the only one that does.
+        fixed_branches: True where branches on values of tensors are fixed as the example inputs took them.
+        returned: what the model returned for the example inputs.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -38,6 +37,8 @@ class Graph:
     inputs: tuple[str, ...]
     out_spec: Any
     batch_size: int | None
+    fixed_branches: bool = False
+    returned: Any = None
 
     @property
     def operations(self) -> list[fx.Node]:
@@ -76,7 +77,10 @@ def as_example(example_inputs: Any) -> Batch:
 
 
 def capture(model: nn.Module, example: Batch) -> Graph:
-    """Captures `model` on `example` with torch.export; the batch size stays free where the model allows it.
+    """Captures `model` on `example`; the batch size stays free where the model allows it.
+
+    `torch.export` comes first. Where Python code looks at values of tensors it cannot go on: then the operations are
+    recorded in a real run, and the branches are fixed as the example takes them.
 
     Raises:
         InputError: the model, or a part of it, is in training mode, or does not run on the example.
@@ -88,70 +92,60 @@ def capture(model: nn.Module, example: Batch) -> Graph:
         raise InputError(f"{who} is in training mode: call model.eval() first, so that it computes one function")
     try:
         with torch.no_grad():
-            example.call(model)
+            returned = _copied(example).call(model)
     except Exception as error:
         shapes = [tuple(t.shape) for t in example.tensors()]
         raise InputError(f"the model does not run on example inputs of shape {shapes}: {first_line(error)}") from error
     try:
-        program, free = _export(model, example)
+        program, free = export(model, example)
+    except Exception:  # noqa: BLE001 - the exporter raises many kinds; the second capture says what is wrong
+        return replace(_recorded(model, example), returned=returned)
+    return replace(_graph(program, _first_names(model), {}, None if free else len(example)), returned=returned)
+
+
+def _copied(example: Batch) -> Batch:
+    """The example for a model that may write to its inputs."""
+    return Batch(*pytree.tree_map_only(Tensor, torch.clone, (example.args, example.kwargs)))
+
+
+def _recorded(model: nn.Module, example: Batch) -> Graph:
+    """The second capture: a real run, recorded, then exported as a model without branches."""
+    line: StraightLine | None = None
+    try:
+        with quiet():
+            line = straight_line(model, example)
+        leaves = pytree.tree_leaves((example.args, example.kwargs))
+        tensors = tuple(v for v in leaves if isinstance(v, Tensor))
+        program, free = export(line, Batch((tensors,), {}))
+    except RecordingError as error:
+        at = f" at {user_frame(error.node)}" if error.node is not None else ""
+        raise TraceError(f"the model cannot be traced{at}: {error}") from error
     except Exception as error:
+        at = _user_frame(error) if line is None or line.at is None else f" at {user_frame(line.at)}"
         raise TraceError(
-            f"the model cannot be traced{_user_frame(error)}: {first_line(error)}; "
+            f"the model cannot be traced{at}: {first_line(error)}; "
             "make that line depend on shapes only, not on values of tensors"
         ) from error
-    return _graph(program, model, None if free else len(example))
+    size = None if free and line.free else len(example)
+    graph = _graph(program, line.state_names(), dict(line.named_buffers()), size)
+    names = iter(graph.inputs)
+    inputs = tuple(next(names) if isinstance(v, Tensor) else f"no tensor: {v!r}" for v in leaves)
+    return replace(graph, inputs=inputs, out_spec=line.line.out_spec, fixed_branches=True)
 
 
-def _export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
-    def free(value: Any) -> Any:
-        return {0: Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
+def _graph(
+    program: ExportedProgram, names: Mapping[str, str], tensors: Mapping[str, Tensor], batch_size: int | None
+) -> Graph:
+    """The contract's view of a program.
 
-    dynamic = {"args": pytree.tree_map(free, example.args), "kwargs": pytree.tree_map(free, example.kwargs)}
-    shapes = (*dynamic["args"], *dynamic["kwargs"].values())
-    with _quiet():
-        try:
-            program = torch.export.export(
-                model,
-                example.args,
-                example.kwargs,
-                dynamic_shapes=_by_name(model, example, shapes),
-                strict=False,
-            )
-            return program, _batch_is_free(program)
-        except Exception:  # noqa: BLE001 - the exporter raises many kinds; the next line raises its own
-            return torch.export.export(model, example.args, example.kwargs, strict=False), False
-
-
-def _by_name(model: nn.Module, example: Batch, shapes: tuple[Any, ...]) -> Any:
-    """`dynamic_shapes` in the order of the signature: positional first, then keywords as they were given."""
-    if not example.kwargs:
-        return shapes
-    import inspect
-
-    names = list(inspect.signature(model.forward).bind(*example.args, **example.kwargs).arguments)
-    positional = names[: len(example.args)]
-    by_keyword = dict(zip(example.kwargs, shapes[len(example.args) :], strict=True))
-    return {**dict(zip(positional, shapes, strict=False)), **by_keyword}
-
-
-def _batch_is_free(program: ExportedProgram) -> bool:
-    names = set(program.graph_signature.user_inputs)
-    sizes = [n.meta["val"].shape[0] for n in program.graph.nodes if n.name in names and n.meta["val"].dim()]
-    return bool(sizes) and all(_is_free(s, program) for s in sizes)
-
-
-def _is_free(size: Any, program: ExportedProgram) -> bool:
-    """Whether a dimension may have any size: the exporter may have found one value, or a range, that it needs."""
-    if isinstance(size, int) or size.node.maybe_as_int() is not None:
-        return False
-    allowed = program.range_constraints.get(size.node.expr)
-    return allowed is None or bool(allowed.upper > ANY_SIZE)
-
-
-def _graph(program: ExportedProgram, model: nn.Module, batch_size: int | None) -> Graph:
+    Args:
+        program: what was exported.
+        names: name of a parameter or buffer in the exported module -> its name in the model.
+        tensors: further buffers of the exported module, which are no state of the model but constants.
+        batch_size: as in `Graph`.
+    """
     signature = program.graph_signature
-    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    first_names = _first_names(model)
+    state = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     constants = {
         key: program.constants[name]
         for key, name in signature.inputs_to_lifted_tensor_constants.items()
@@ -159,8 +153,8 @@ def _graph(program: ExportedProgram, model: nn.Module, batch_size: int | None) -
     }
     return Graph(
         nodes=tuple(program.graph.nodes),
-        state_names={placeholder: first_names[name] for placeholder, name in names.items()},
-        constants=constants,
+        state_names={placeholder: names[name] for placeholder, name in state.items() if name in names},
+        constants=constants | {key: tensors[name] for key, name in state.items() if name not in names},
         inputs=tuple(str(name) for name in signature.user_inputs),
         out_spec=program.call_spec.out_spec,
         batch_size=batch_size,
@@ -206,17 +200,3 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind where it has none."""
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the exporter's warnings, logs and prints: what matters to the user is raised as an error."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -1,22 +1,28 @@
 """What a network costs, dense or without some units: MACs, parameters, bytes.
 
-MACs are multiply-accumulates of convolutions and linear layers for one sample; normalisation, activations and
-additions are not counted, as is usual in the pruning literature.
+MACs are multiply-accumulates for one sample of convolutions, linear layers, and products of two tensors (attention);
+normalisation, activations and additions are not counted, as is usual in the pruning literature.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import fx, nn
 
 from whyprune.structure.capture import Graph
-from whyprune.structure.rules.base import bind, name_of, shape_of
+from whyprune.structure.labels import Labels
+from whyprune.structure.operations import bind, einsum_letters, name_of, sizes
 from whyprune.structure.units import Group, Unit
 
 Sizes = Mapping[tuple[str, int], int]
+Axis = tuple[str, int]
+Extent = tuple[tuple[int, Labels], ...]
+Terms = list[tuple[fx.Node, list[int]]]
+_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_PRODUCTS = ("matmul", "bmm", "mm", "addmm", "baddbmm")
 
 
 @dataclass(frozen=True)
@@ -29,22 +35,29 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Product:
+    """MACs of one operation: `fixed` times the size of every axis in `factors`, each scaled by times / divisor."""
+
+    operation: str
+    fixed: int
+    factors: tuple[tuple[Axis, int, int], ...]
+
+
+@dataclass(frozen=True)
 class CostModel:
     """Exact cost as a function of how many indices every axis keeps.
 
     Attributes:
-        products: (parameter, places) per matrix product; MACs = places x product of the parameter's sizes.
+        products: the MACs of every operation that has any.
         shapes: shape of every parameter and buffer.
         item_bytes: bytes of one number of each.
         trainable: which of them are parameters.
-        fixed_macs: of products with a computed weight, whose channels are kept.
     """
 
-    products: tuple[tuple[str, int], ...]
+    products: tuple[Product, ...]
     shapes: dict[str, tuple[int, ...]]
     item_bytes: dict[str, int]
     trainable: frozenset[str]
-    fixed_macs: int = 0
 
     def __call__(self, removed: Iterable[Unit] = ()) -> Cost:
         """Cost without the units in `removed`."""
@@ -70,37 +83,91 @@ class CostModel:
             for name, shape in self.shapes.items()
         }
         return Cost(
-            macs=self.fixed_macs + sum(places * numel[name] for name, places in self.products),
+            macs=sum(self.of_product(product, gone) for product in self.products),
             params=sum(count for name, count in numel.items() if name in self.trainable),
             bytes=sum(count * self.item_bytes[name] for name, count in numel.items()),
         )
 
+    def of_product(self, product: Product, gone: Sizes) -> int:
+        """MACs of one operation when `gone[parameter, axis]` indices are removed."""
+        macs = product.fixed
+        for (name, axis), times, divisor in product.factors:
+            macs = macs * ((self.shapes[name][axis] - gone.get((name, axis), 0)) * times // divisor)
+        return macs
 
-def cost_model(model: nn.Module, graph: Graph) -> CostModel:
-    """Reads the matrix products off the graph and the sizes off the model."""
+
+def cost_model(
+    model: nn.Module,
+    graph: Graph,
+    extent: Callable[[fx.Node], Extent],
+    axis_of: Callable[[Labels], tuple[Axis, int, int] | None],
+) -> CostModel:
+    """Reads the matrix products off the graph and the sizes off the model.
+
+    Args:
+        model: the model.
+        graph: its operations.
+        extent: of a tensor, along which dimensions channels lie, with the class of every index.
+        axis_of: of a vector of classes, the axis of a parameter that has the same ones: its size times the second
+            number, divided by the third, is the vector's length.
+    """
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    products, fixed = [], 0
-    for node in graph.operations:
-        if name_of(node) in ("conv1d", "conv2d", "conv3d", "linear"):
-            weight = bind(node)["weight"]
-            if weight.name in graph.state_names:
-                products.append((graph.state_names[weight.name], _places(node)))
-            else:
-                fixed += _places(node) * int(np.prod(shape_of(weight), dtype=np.int64))
+    samples = graph.batch_size or 1
     return CostModel(
-        products=tuple(products),
+        products=tuple(
+            _product(n.name, terms, samples, extent, axis_of) for n in graph.operations for terms in _terms(n)
+        ),
         shapes={name: tuple(t.shape) for name, t in state.items()},
         item_bytes={name: t.element_size() for name, t in state.items()},
         trainable=frozenset(name for name, _ in model.named_parameters()),
-        fixed_macs=fixed,
     )
 
 
-def _places(node: fx.Node) -> int:
-    """Output positions per sample: all output dimensions but the batch and the channels."""
-    shape: list[Any] = list(shape_of(node))
-    inner = shape[1:-1] if name_of(node) == "linear" else shape[2:]
-    return int(np.prod([int(s) for s in inner], dtype=np.int64))
+def _product(
+    operation: str,
+    terms: Terms,
+    samples: int,
+    extent: Callable[[fx.Node], Extent],
+    axis_of: Callable[[Labels], tuple[Axis, int, int] | None],
+) -> Product:
+    """One operation's MACs per sample; sizes that can shrink become axes of parameters."""
+    factors = []
+    fixed = 1
+    for tensor, dims in terms:
+        known = dict(extent(tensor))
+        for dim in dims:
+            axis = axis_of(known[dim]) if dim in known else None
+            if axis is None:
+                fixed *= sizes(tensor)[dim]
+            else:
+                factors.append(axis)
+    return Product(operation, max(fixed // samples, 1), tuple(factors))
+
+
+def _terms(node: fx.Node) -> list[Terms]:
+    """Per matrix product, the tensors and their dimensions whose sizes, multiplied, are its MACs."""
+    name, bound = name_of(node), bind(node)
+    if name in _CONVOLUTIONS:
+        return [[(node, _all(node)), (bound["weight"], _all(bound["weight"])[1:])]]
+    if name in _TRANSPOSED:
+        return [[(bound["input"], _all(bound["input"])), (bound["weight"], _all(bound["weight"])[1:])]]
+    if name == "linear":
+        return [[(node, _all(node)), (bound["weight"], [1])]]
+    if name in _PRODUCTS:
+        left = next(bound[n] for n in ("mat1", "batch1", "self") if n in bound)
+        return [[(node, _all(node)), (left, _all(left)[-1:])]]
+    if name == "scaled_dot_product_attention":
+        query, key = bound["query"], bound["key"]
+        return [[(query, _all(query)), (key, _all(key)[-2:-1])], [(node, _all(node)), (key, _all(key)[-2:-1])]]
+    if name == "einsum" and len(bound["tensors"]) == 2:
+        letters = einsum_letters(bound["equation"], bound["tensors"])
+        first, second = bound["tensors"]
+        return [[(first, _all(first)), (second, [d for d, x in enumerate(letters[1]) if x not in letters[0]])]]
+    return []
+
+
+def _all(node: fx.Node) -> list[int]:
+    return list(range(len(sizes(node))))
 
 
 def marginal(model: CostModel, group: Group) -> NDArray[np.int64]:

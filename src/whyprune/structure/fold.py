@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from whyprune.structure.rules.base import bind, name_of, shape_of
+from whyprune.structure.operations import bind, name_of, shape_of
 
 _AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
 _OF_NORM = ("weight", "bias", "running_mean", "running_var")

@@ -1,6 +1,6 @@
 """`Network`: a traced model with its units, groups, refusals and costs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,18 +11,34 @@ from whyprune.errors import InputError
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import CostModel
 from whyprune.structure.labels import Labels
-from whyprune.structure.rules.base import Reader, WidthSite
+from whyprune.structure.sites import AttributeRule, WidthSite
+from whyprune.structure.tie import tied
 from whyprune.structure.units import Group, Refusal, Unit
 
 
 @dataclass(frozen=True)
-class AttributeRule:
-    """An integer attribute of a user's module that counts channels: it follows when some of them go."""
+class Reader:
+    """An operation that mixes channels: where an intervention do(unit := v) acts.
 
-    module: str
-    attribute: str
-    value: int
-    labels: frozenset[int]
+    Attributes:
+        node: the operation.
+        data: the tensor it reads.
+        dim: the dimension of `data` along which the channels lie.
+        labels: the class of every index of that dimension.
+        affine: True for a convolution or linear layer, which has a weight per channel.
+        statistics: True where removing a channel is not the same as setting it to zero.
+    """
+
+    node: fx.Node
+    data: fx.Node
+    dim: int
+    labels: Labels
+    affine: bool = True
+    statistics: bool = False
+
+
+Extent = tuple[tuple[int, Labels], ...]
+"""For one tensor: dimensions along which channels lie, each with the class of every index."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class Network:
         cost: exact cost as a function of what is removed.
         attributes: integers in the user's modules that count channels.
         sites: numbers in the graph's arguments that count channels.
+        extents: of every tensor, along which dimensions channels lie.
     """
 
     model: nn.Module
@@ -52,11 +69,17 @@ class Network:
     cost: CostModel
     attributes: tuple[AttributeRule, ...] = field(default=())
     sites: tuple[WidthSite, ...] = field(default=())
+    extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         """All removable units, group by group."""
         return tuple(unit for group in self.groups for unit in group.units)
+
+    @cached_property
+    def sites_of(self) -> Mapping[fx.Node, tuple[WidthSite, ...]]:
+        """The sites of every operation that has any."""
+        return {node: tuple(s for s in self.sites if s.node is node) for node in {s.node for s in self.sites}}
 
     @property
     def positional(self) -> int:
@@ -91,6 +114,20 @@ class Network:
             known = ", ".join(g.name for g in self.groups)
             raise InputError(f"nothing to ignore is named {min(unused)!r}: the groups are {known}")
         return replace(self, groups=tuple(kept))
+
+    def together(self, names: Iterable[Sequence[str]]) -> "Network":
+        """The same network in which the groups of each list lose the same channels: unit i of all goes together.
+
+        Args:
+            names: lists of groups, or of modules that write groups, with equally many units.
+
+        Raises:
+            InputError: a name fits no group, or groups have different numbers of units.
+        """
+        network = self
+        for listed in names:
+            network = tied(network, listed)
+        return network
 
     def select(self, units: Iterable[Unit | str]) -> tuple[Unit, ...]:
         """The units named or given, each once, in the network's order.

@@ -11,7 +11,7 @@ from torch import nn
 from whyprune.errors import FormatError
 from whyprune.models.weights import architecture_fingerprint
 from whyprune.structure.network import Network
-from whyprune.structure.remove import attribute_values, cut
+from whyprune.structure.remove import AttributeValue, attribute_values, cut
 from whyprune.structure.units import Unit, removed_indices
 
 Index = Annotated[int, Field(ge=0, le=2**31)]
@@ -30,10 +30,18 @@ class RemovedIndices(_Frozen):
 
 
 class AttributeChange(_Frozen):
-    """An integer attribute of a user's module that counts channels, and its new value."""
+    """An integer of a user's module that counts channels, and its new value.
+
+    Attributes:
+        module: dotted path of the module.
+        attribute: the name of an integer, or of a tuple or list of integers.
+        place: the place in that tuple; 0 for a lone integer.
+        value: the new number.
+    """
 
     module: str
     attribute: str
+    place: Annotated[int, Field(ge=0, le=15)] = 0
     value: Index
 
 
@@ -96,7 +104,7 @@ def make_plan(network: Network, units: Iterable[Unit | str], **about: Any) -> Pl
             for (name, axis), indices in sorted(removed_indices(chosen).items())
         ),
         attributes=tuple(
-            AttributeChange(module=m, attribute=a, value=v) for m, a, v in attribute_values(network, chosen)
+            AttributeChange(module=m, attribute=a, place=p, value=v) for m, a, p, v in attribute_values(network, chosen)
         ),
         macs=cost.macs,
         params=cost.params,
@@ -141,13 +149,15 @@ def _checked_indices(
     return removed
 
 
-def _checked_attributes(model: nn.Module, changes: Sequence[AttributeChange]) -> list[tuple[str, str, int]]:
+def _checked_attributes(model: nn.Module, changes: Sequence[AttributeChange]) -> list[AttributeValue]:
     modules = dict(model.named_modules())
     for change in changes:
         held = vars(modules[change.module]).get(change.attribute) if change.module in modules else None
-        if type(held) is not int or change.attribute.startswith("_") or change.value > held:
+        numbers = list(held) if isinstance(held, tuple | list) else [held]
+        number = numbers[change.place] if change.place < len(numbers) else None
+        if type(number) is not int or change.attribute.startswith("_") or change.value > number:
             raise FormatError(
                 f"the plan sets {change.module}.{change.attribute} to {change.value}, which is no integer "
                 "of the model that could shrink to it: the file is corrupt or for another model"
             )
-    return [(c.module, c.attribute, c.value) for c in changes]
+    return [(c.module, c.attribute, c.place, c.value) for c in changes]

@@ -2,18 +2,25 @@
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from whyprune.data.batches import Batch
 from whyprune.structure.attributes import update_widths
 from whyprune.structure.network import Network
+from whyprune.structure.parametrized import touched
+from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit, removed_indices
 
-Removed = Mapping[tuple[str, int], NDArray[np.int64]]
-AttributeValue = tuple[str, str, int]
+Indices = NDArray[np.int64]
+Removed = Mapping[tuple[str, int], Indices]
+AttributeValue = tuple[str, str, int, int]
+"""Module, attribute, place in it, new value."""
+Change = Callable[[Tensor, Mapping[int, Indices]], Tensor]
 
 
 def remove(network: Network, units: Iterable[Unit | str]) -> nn.Module:
@@ -31,22 +38,27 @@ def remove(network: Network, units: Iterable[Unit | str]) -> nn.Module:
 
 
 def attribute_values(network: Network, units: Sequence[Unit]) -> list[AttributeValue]:
-    """(module, attribute, new value) of every integer in user modules that counts removed channels."""
+    """(module, attribute, place, new value) of every integer in user modules that counts removed channels."""
     gone = {unit.label for unit in units}
-    return [(r.module, r.attribute, r.value - len(r.labels & gone)) for r in network.attributes if r.labels & gone]
+    lost = [(r, sum(label in gone for label in r.labels)) for r in network.attributes]
+    return [(r.module, r.attribute, r.place, r.value - count) for r, count in lost if count]
 
 
 def cut(model: nn.Module, removed: Removed, attributes: Iterable[AttributeValue]) -> nn.Module:
     """A copy of `model` without the indices in `removed` (parameter, axis) -> indices."""
-    smaller = copy.deepcopy(model)
-    by_name: dict[str, dict[int, NDArray[np.int64]]] = {}
-    for (name, axis), indices in removed.items():
-        by_name.setdefault(name, {})[axis] = indices
-    _replace(smaller, {name: _without(axes) for name, axes in by_name.items()})
+    smaller = _changed(model, removed, _without)
+    for path, attribute, place, value in attributes:
+        module = smaller.get_submodule(path)
+        setattr(module, attribute, placed(getattr(module, attribute), place, value))
     update_widths(smaller)
-    for path, attribute, value in attributes:
-        setattr(smaller.get_submodule(path), attribute, value)
     return smaller
+
+
+def placed(held: Any, place: int, value: int) -> Any:
+    """An attribute with one of its integers changed."""
+    if not isinstance(held, tuple | list):
+        return value
+    return type(held)([value if i == place else old for i, old in enumerate(held)])
 
 
 def masked(network: Network, units: Iterable[Unit | str]) -> nn.Module:
@@ -54,49 +66,72 @@ def masked(network: Network, units: Iterable[Unit | str]) -> nn.Module:
 
     Zero on the writing side makes the channel zero before its activation, zero on the reading side makes
     every reader see zero, whatever the activation does with it. Variances stay, so that normalisation stays
-    finite.
+    finite. Operations that mix channels without a weight per channel (layer norm, softmax, a mean, a product of
+    two tensors) leave the channels out: their statistics run over those that are kept.
     """
     chosen = network.select(units)
-    original = copy.deepcopy(network.model)
-    by_name: dict[str, dict[int, NDArray[np.int64]]] = {}
-    for (name, axis), indices in removed_indices(chosen).items():
-        if not name.endswith("running_var"):
-            by_name.setdefault(name, {})[axis] = indices
-    _replace(original, {name: _zeroed(axes) for name, axes in by_name.items()})
-    return original
+    model = zeroed(network, chosen)
+    replay = Replay(network, model, excluded=chosen)
+    return Excluding(model, replay) if replay.excludes else model
 
 
-def _without(axes: Mapping[int, NDArray[np.int64]]) -> Callable[[Tensor], Tensor]:
-    def change(tensor: Tensor) -> Tensor:
-        for axis, indices in axes.items():
-            keep = np.setdiff1d(np.arange(tensor.shape[axis]), indices)
-            tensor = tensor.index_select(axis, torch.as_tensor(keep, device=tensor.device))
-        return tensor.clone()
+def zeroed(network: Network, units: Iterable[Unit | str]) -> nn.Module:
+    """A copy of the original with every coupled slice at zero: statistics over channels count the zeros.
 
-    return change
-
-
-def _zeroed(axes: Mapping[int, NDArray[np.int64]]) -> Callable[[Tensor], Tensor]:
-    def change(tensor: Tensor) -> Tensor:
-        tensor = tensor.clone()
-        for axis, indices in axes.items():
-            tensor.index_fill_(axis, torch.as_tensor(indices, device=tensor.device), 0)
-        return tensor
-
-    return change
+    This is `masked`, but where statistics run over the channels (`Unit.marks`): there setting a channel to zero and
+    removing it are two things.
+    """
+    gone = removed_indices(network.select(units))
+    kept = {key: indices for key, indices in gone.items() if not key[0].endswith("running_var")}
+    return _changed(network.model, kept, _zeros)
 
 
-def _replace(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
-    """Changes parameters and buffers in place of the old ones; shared ones stay shared."""
-    old = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+class Excluding(nn.Module):
+    """The original with channels at zero, which operations without a weight per channel leave out as well."""
+
+    def __init__(self, zeroed: nn.Module, replay: Replay) -> None:
+        super().__init__()
+        self.zeroed = zeroed
+        self.replay = replay
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the model returns."""
+        return self.replay.output(self.replay.run(Batch(args, kwargs), keep=()))
+
+
+def _without(tensor: Tensor, axes: Mapping[int, Indices]) -> Tensor:
+    for axis, indices in axes.items():
+        keep = np.setdiff1d(np.arange(tensor.shape[axis]), indices)
+        tensor = tensor.index_select(axis, torch.as_tensor(keep, device=tensor.device))
+    return tensor.clone()
+
+
+def _zeros(tensor: Tensor, axes: Mapping[int, Indices]) -> Tensor:
+    tensor = tensor.clone()
+    for axis, indices in axes.items():
+        tensor.index_fill_(axis, torch.as_tensor(indices, device=tensor.device), 0)
+    return tensor
+
+
+def _changed(model: nn.Module, removed: Removed, change: Change) -> nn.Module:
+    """A copy of a model with parameters and buffers changed; shared ones stay shared."""
+    axes: dict[str, dict[int, Indices]] = {}
+    for (name, axis), indices in removed.items():
+        axes.setdefault(name, {})[axis] = indices
+    copied = copy.deepcopy(model)
+    computed = [(tensor, change(before, lost)) for tensor, lost, before in touched(copied, axes)]
+    old = {**dict(copied.named_parameters()), **dict(copied.named_buffers())}
     new: dict[int, Tensor] = {}
-    for name, change in changes.items():
-        tensor = change(old[name].detach())
+    for name, lost in axes.items():
+        value = change(old[name].detach(), lost)
         if isinstance(old[name], nn.Parameter):
-            tensor = nn.Parameter(tensor, requires_grad=old[name].requires_grad)
-        new[id(old[name])] = tensor
-    for module in model.modules():
+            value = nn.Parameter(value, requires_grad=old[name].requires_grad)
+        new[id(old[name])] = value
+    for module in copied.modules():
         for table in (module._parameters, module._buffers):
-            for key, value in table.items():
-                if value is not None and id(value) in new:
-                    table[key] = new[id(value)]  # type: ignore[assignment]
+            for key, held in table.items():
+                if held is not None and id(held) in new:
+                    table[key] = new[id(held)]  # type: ignore[assignment]
+    for tensor, value in computed:
+        tensor.set(value)
+    return copied

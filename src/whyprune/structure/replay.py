@@ -17,11 +17,12 @@ from torch.utils import _pytree as pytree
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
+from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
-from whyprune.structure.network import Network
+from whyprune.structure.network import Network, Reader
+from whyprune.structure.operations import bind, functional
 from whyprune.structure.reuse import in_place, is_spent
-from whyprune.structure.rules.base import Reader, bind
-from whyprune.structure.schedule import adjusted, functional, last_use, state_only
+from whyprune.structure.schedule import Scaled, adjusted, last_use, state_only
 from whyprune.structure.units import Unit
 
 Values = dict[fx.Node, Any]
@@ -35,8 +36,22 @@ class Replay:
     normalised value, and the normalisation's node repeats it.
     """
 
-    def __init__(self, network: Network, model: nn.Module | None = None, removed: Iterable[Unit] = ()) -> None:
-        """Binds `network`'s operations to `model` (default: the network's own), which lacks `removed`."""
+    def __init__(
+        self,
+        network: Network,
+        model: nn.Module | None = None,
+        removed: Iterable[Unit] = (),
+        *,
+        excluded: Iterable[Unit] = (),
+    ) -> None:
+        """Binds `network`'s operations to a model of its architecture.
+
+        Args:
+            network: the traced network.
+            model: whose parameters to use; default: the network's own.
+            removed: units that the model lacks.
+            excluded: units that the model has, and that operations without a weight per channel leave out.
+        """
         self.network = network
         self.model = network.model if model is None else model
         self.gone = frozenset(unit.label for unit in removed)
@@ -49,7 +64,8 @@ class Replay:
             elif node.op == "placeholder" and node.name in graph.constants:
                 self._bound[node] = graph.constants[node.name]
         self._in_place = {n: f for n in graph.operations if (f := in_place(n)) is not None}
-        self._arguments = {node: adjusted(node, network.sites, self.gone) for node in graph.operations}
+        self._arguments = {node: adjusted(node, network.sites_of.get(node, ()), self.gone) for node in graph.operations}
+        self._exclusion = Exclusion(network, frozenset(unit.label for unit in excluded))
         self._functions = {node: functional(node.target) for node in graph.operations}
         self.folded = foldable(graph.operations, self._bound)
         self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
@@ -133,11 +149,18 @@ class Replay:
         reads = {a for n in steps for a in n.all_input_nodes} | set(self.network.graph.output.all_input_nodes)
         return reads - inside - self._fixed
 
+    @property
+    def excludes(self) -> bool:
+        """Whether any operation leaves channels out."""
+        return bool(self._exclusion.nodes)
+
     def step(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         """The value of one operation."""
         norm_of = self.folded.get(node)
         if norm_of is not None:
             return values[norm_of]
+        if node in self._exclusion:
+            return self._exclusion.step(node, lambda value: self._get(value, values))
         args, kwargs = self._arguments[node]
         if node in self._weights:
             weight, bias = self._weights[node]
@@ -211,6 +234,8 @@ class Replay:
     def _get(self, value: Any, values: Mapping[fx.Node, Any]) -> Any:
         if isinstance(value, fx.Node):
             return values[value] if value in values else self._bound_or_run(value, values)
+        if isinstance(value, Scaled):
+            return self._get(value.node, values) * value.kept // value.total
         if isinstance(value, list | tuple):
             return type(value)(self._get(v, values) for v in value)
         return value

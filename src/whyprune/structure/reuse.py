@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from whyprune.structure.rules.base import name_of
+from whyprune.structure.operations import name_of
 
 _FRESH = frozenset({"conv1d", "conv2d", "conv3d", "linear", "batch_norm", "add"})
 

@@ -1,24 +1,23 @@
 """What a replay needs to know of a graph before it runs: which function, which arguments, in which order."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 
-from whyprune.structure.rules.base import WidthSite
+from whyprune.structure.operations import name_at
+from whyprune.structure.sites import WidthSite
 
 
-def functional(target: Any) -> Any:
-    """The operation that returns what an in-place one would have written; kept values stay as they are."""
-    if target is torch.ops.aten.view.default:  # a view asks for one memory layout; the value is the same
-        return torch.ops.aten.reshape.default
-    schema = getattr(target, "_schema", None)
-    if schema is None or not schema.name.endswith("_") or schema.name.endswith("__"):
-        return target
-    packet = getattr(torch.ops.aten, schema.name.split("::")[-1].rstrip("_"), None)
-    return target if packet is None else getattr(packet, target._overloadname)
+@dataclass(frozen=True)
+class Scaled:
+    """A number that is a multiple of the batch size, of whose factor `kept` of `total` are left."""
+
+    node: fx.Node
+    kept: int
+    total: int
 
 
 def adjusted(
@@ -28,29 +27,34 @@ def adjusted(
 
     Args:
         node: the operation.
-        sites: numbers in the graph's arguments that count channels.
+        sites: the numbers of this operation that count channels.
         gone: labels of the removed channels.
     """
-    args = list(node.args)
-    for site in sites:
-        if site.node is node and gone:
-            left = [int((~np.isin(side, list(gone))).sum()) for side in site.sides]
-            args[site.argument] = _with_numbers(args[site.argument], dict(zip(site.places, left, strict=True)))
-    return tuple(args), dict(node.kwargs)
+    args, kwargs = list(node.args), dict(node.kwargs)
+    for site in sites if gone else ():
+        kept = int((~np.isin(site.labels, list(gone))).sum())
+        name = name_at(node, site.argument)
+        if site.argument < len(args):
+            args[site.argument] = _with_number(args[site.argument], site, kept)
+        elif name in kwargs:
+            kwargs[name] = _with_number(kwargs[name], site, kept)
+    return tuple(args), kwargs
 
 
-def _with_numbers(argument: Any, numbers: Mapping[int, int]) -> Any:
-    """A list with some of its entries replaced; a lone number is replaced by the only one given."""
-    if isinstance(argument, int):
-        return numbers[0]
-    return [numbers.get(place, old) for place, old in enumerate(argument)]
+def _with_number(argument: Any, site: WidthSite, kept: int) -> Any:
+    """A number, or a list with one of its numbers, brought down to `kept`."""
+    if isinstance(argument, list | tuple):
+        return [_with_number(old, site, kept) if place == site.place else old for place, old in enumerate(argument)]
+    if isinstance(argument, fx.Node):
+        return Scaled(argument, kept, len(site.labels))
+    return -kept if site.value < 0 else kept
 
 
 def state_only(operations: Iterable[fx.Node], bound: Collection[fx.Node]) -> frozenset[fx.Node]:
     """Parameters, buffers, constants (`bound`), and the operations that depend on nothing else."""
     fixed = set(bound)
     for node in operations:
-        if node.all_input_nodes and fixed.issuperset(node.all_input_nodes):
+        if fixed.issuperset(node.all_input_nodes):  # what takes no tensor at all (arange) included
             fixed.add(node)
     return frozenset(fixed)
 

@@ -1,12 +1,16 @@
 """Units, groups and refusals: what may be removed, what hangs together, and what is kept whole and why."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
-from whyprune.structure.labels import Axes, LabelSpace
+from whyprune.structure.labels import LabelSpace, distinct
+
+State = Mapping[str, Mapping[int, Tensor]]
+"""Parameter or buffer name -> axis -> the atom of every index."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Unit:
         index: the channel in the group's first axis.
         label: the representative atom of the unit's class.
         slices: every slice of every parameter that goes with it.
+        marks: operations whose statistics run over this channel: without it they change by nature, so that removing
+            it is not the same as setting it to zero.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Unit:
     index: int
     label: int
     slices: tuple[Slice, ...]
+    marks: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Unit({self.name})"
@@ -49,17 +56,18 @@ class Group:
         axes: (parameter, axis, indices per unit) of every coupled axis.
         units: the removable units, in the order of the first axis.
         width: how many channels the group's first axis has, kept ones of other groups included.
+        writers: the modules that write these channels.
     """
 
     name: str
     axes: tuple[tuple[str, int, int], ...]
     units: tuple[Unit, ...]
     width: int
+    writers: tuple[str, ...] = ()
 
     def written_by(self, name: str) -> bool:
         """Whether `name` is this group's name, or a module that writes its channels or contains one that does."""
-        writers = {parameter.rpartition(".")[0] for parameter, axis, _ in self.axes if axis == 0}
-        return name == self.name or any(w == name or w.startswith(f"{name}.") for w in writers)
+        return name == self.name or any(w == name or w.startswith(f"{name}.") for w in self.writers)
 
     def __repr__(self) -> str:
         return f"Group({self.name}: {len(self.units)} of {self.width} channels)"
@@ -79,63 +87,70 @@ class Refusal:
 
 
 def derive(
-    space: LabelSpace, state: Mapping[str, Axes], first_writer: Mapping[int, str]
+    space: LabelSpace,
+    state: State,
+    writers: Mapping[int, Sequence[str]],
+    marks: Mapping[int, Sequence[str]],
 ) -> tuple[tuple[Group, ...], tuple[Refusal, ...]]:
     """Reads units, groups and refusals off the united labels.
 
     Args:
         space: atoms after propagation.
-        state: parameter or buffer name -> labels of its axes.
-        first_writer: class representative -> parameter of the first layer that writes the channel.
+        state: parameter or buffer name -> axis -> atoms.
+        writers: class representative -> parameters of the layers that write the channel, in execution order.
+        marks: class representative -> operations whose statistics run over the channel.
     """
     members = _members(space, state)
-    refusals, pinned = _refusals(space, members)
+    refusals, pinned = _refusals(space, members, writers)
     by_axes: dict[tuple[tuple[str, int, int], ...], list[Unit]] = defaultdict(list)
     for root in sorted(members):
-        if root in pinned or root not in first_writer:
+        if root in pinned or root not in writers:
             continue
         slices = tuple(Slice(p, a, tuple(i)) for (p, a), i in members[root].items())
-        if whole := [s for s in slices if _is_whole(s, state)]:
+        if whole := [s for s in slices if len(s.indices) == len(state[s.parameter][s.axis])]:
             where, reason = whole[0].parameter, "these channels only go together, and nothing would be left"
             refusals.append(Refusal(where, reason, 1, tuple((s.parameter, s.axis) for s in slices)))
             continue
-        home = next(s for s in slices if s.parameter == first_writer[root] and s.axis == 0)
+        home = _home(slices, writers[root])
         signature = tuple((s.parameter, s.axis, len(s.indices)) for s in slices)
-        by_axes[signature].append(Unit("", home.parameter, home.indices[0], root, slices))
-    return _groups(by_axes, state), tuple(refusals)
+        unit = Unit("", home.parameter, home.indices[0], root, slices, tuple(dict.fromkeys(marks.get(root, ()))))
+        by_axes[signature].append(unit)
+    return _groups(by_axes, state, writers), tuple(refusals)
 
 
-def _is_whole(piece: Slice, state: Mapping[str, Axes]) -> bool:
-    labels = state[piece.parameter][piece.axis]
-    return labels is not None and len(piece.indices) == len(labels)
+def _home(slices: Sequence[Slice], writers: Sequence[str]) -> Slice:
+    """The slice that names a unit: of the first layer that writes it."""
+    written = [s for name in writers for s in slices if s.parameter == name]
+    return (written or list(slices))[0]
 
 
-def _members(space: LabelSpace, state: Mapping[str, Axes]) -> dict[int, dict[tuple[str, int], list[int]]]:
+def _members(space: LabelSpace, state: State) -> dict[int, dict[tuple[str, int], list[int]]]:
     members: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
     for name, axes in state.items():
-        for axis, labels in enumerate(axes):
-            if labels is not None:
-                for index, root in enumerate(space.roots(labels).tolist()):
-                    members[root][name, axis].append(index)
+        for axis, labels in axes.items():
+            for index, root in enumerate(space.roots(labels).tolist()):
+                members[root][name, axis].append(index)
     return members
 
 
 def _refusals(
-    space: LabelSpace, members: Mapping[int, Mapping[tuple[str, int], list[int]]]
+    space: LabelSpace, members: Mapping[int, Mapping[tuple[str, int], list[int]]], writers: Mapping[int, object]
 ) -> tuple[list[Refusal], set[int]]:
+    """What is pinned. Classes that nothing writes (positions, words, kernels' places) are no channels to refuse."""
     pinned: set[int] = set()
     refusals = []
     for pin in space.pins:
-        roots = [r for r in dict.fromkeys(space.roots(pin.labels).tolist()) if r in members]
-        axes = dict.fromkeys(key for root in roots for key in members[root])
+        roots = [r for r in distinct(space.roots(pin.labels)) if r in members]
         pinned.update(roots)
-        if roots:
-            refusals.append(Refusal(pin.where, pin.reason, len(roots), tuple(axes)))
+        known = [r for r in roots if r in writers or pin.named]
+        axes = dict.fromkeys(key for root in known for key in members[root])
+        if known:
+            refusals.append(Refusal(pin.where, pin.reason, len(known), tuple(axes)))
     return list(dict.fromkeys(refusals)), pinned
 
 
 def _groups(
-    by_axes: Mapping[tuple[tuple[str, int, int], ...], list[Unit]], state: Mapping[str, Axes]
+    by_axes: Mapping[tuple[tuple[str, int, int], ...], list[Unit]], state: State, writers: Mapping[int, Sequence[str]]
 ) -> tuple[Group, ...]:
     layers = [units[0].group.rpartition(".")[0] or units[0].group for units in by_axes.values()]
     repeated = Counter(layers)
@@ -144,13 +159,10 @@ def _groups(
     for layer, (axes, units) in zip(layers, by_axes.items(), strict=True):
         seen[layer] += 1
         name = layer if repeated[layer] == 1 else f"{layer}/{seen[layer]}"
-        first = units[0].group
-        named = sorted(
-            (Unit(f"{name}:{u.index}", name, u.index, u.label, u.slices) for u in units),
-            key=lambda u: u.index,
-        )
-        first_axis = state[first][0]
-        groups.append(Group(name, axes, tuple(named), 0 if first_axis is None else len(first_axis)))
+        home = next((s.parameter, s.axis) for s in units[0].slices if s.parameter == units[0].group)
+        named = sorted((replace(u, name=f"{name}:{u.index}", group=name) for u in units), key=lambda u: u.index)
+        modules = dict.fromkeys(p.rpartition(".")[0] for u in units for p in writers[u.label])
+        groups.append(Group(name, axes, tuple(named), len(state[home[0]][home[1]]), tuple(modules)))
     return tuple(groups)
 
 

@@ -15,9 +15,9 @@ from whyprune.errors import InputError, VerificationError
 from whyprune.results import Verification
 from whyprune.structure.capture import first_line
 from whyprune.structure.network import Network
+from whyprune.structure.operations import where
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.replay import Replay
-from whyprune.structure.rules.base import where
 from whyprune.structure.units import Unit
 
 TOLERANCE = 1e-4

@@ -1,59 +1,78 @@
-"""The registry of rules and the pass that runs them over a captured graph."""
+"""The registry of rules, and what a rule reads and writes while labels travel through the graph."""
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor, fx
 
-from whyprune.structure.capture import Graph, module_path, user_frame
-from whyprune.structure.labels import Axes, Labels, LabelSpace
+from whyprune.structure.labels import NONE, LabelSpace, Layers, along, compressed, distinct, support, together, vector
+from whyprune.structure.operations import arguments, at_batch_one, functional, sizes, where
 
 Arguments = Mapping[str, Any]
-Value = Axes | tuple[Axes | None, ...] | None
+Value = Layers | list[Layers] | None
+"""Layers of one tensor, or a list of them for an operation that gives several tensors."""
 Rule = Callable[["Context", fx.Node, Arguments], Value]
 
-_RULES: dict[str, Rule] = {}
+RULES: dict[str, Rule] = {}
 
 
-@dataclass(frozen=True)
-class Reader:
-    """An operation with parameters that reads channels: where an intervention do(unit := v) acts.
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """An operation that mixes channels of a tensor: where an intervention do(unit := v) acts.
 
     Attributes:
         node: the operation.
         data: the tensor it reads.
-        dim: the dimension of `data` along which the channels lie.
-        labels: the atom of every index of that dimension.
+        layer: labels of that tensor.
+        dims: its dimensions that are mixed. Where the labels turn out not to depend on them, nothing is read.
+        affine: True for an operation whose weight has an index per channel: its slices go with the channel.
+        statistics: True where removing a channel is not the same as setting it to zero (a mean, a norm, a maximum).
+        inside: (groups, channels) where the channels are mixed within groups only, and whole groups are not read.
     """
 
     node: fx.Node
     data: fx.Node
-    dim: int
-    labels: Labels
+    layer: Tensor
+    dims: frozenset[int]
+    affine: bool
+    statistics: bool
+    inside: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class WidthSite:
-    """A number in user code that names a width; it must equal how many of `labels` remain.
-
-    Attributes:
-        node: the operation that takes the number.
-        argument: position of the number, or of the list of numbers, among the operation's arguments.
-        places: per number, its place in that list.
-        sides: per number, the atoms that it counts.
-        values: the numbers today.
-        adjustable: True where the number may come from an integer attribute of the module that runs it.
-    """
+@dataclass(frozen=True, eq=False)
+class Count:
+    """A number among an operation's arguments that counts the channels along `dim` of `layer`."""
 
     node: fx.Node
     argument: int
-    places: tuple[int, ...]
-    sides: tuple[Labels, ...]
-    values: tuple[int, ...]
-    adjustable: bool
+    place: int
+    layer: Tensor
+    dim: int
+    value: int
+
+
+@dataclass(frozen=True, eq=False)
+class Rectangle:
+    """A tensor that must keep its shape rectangular: a layer over several dimensions goes along one of `dims`."""
+
+    layer: Tensor
+    dims: frozenset[int]
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """Channels spread over several dimensions that meet a vector over fewer of them.
+
+    Where they end up going along the vector's dimensions, both go together; else the vector stays whole.
+    """
+
+    spread: Tensor
+    narrow: Tensor
+    where: str
 
 
 @dataclass
@@ -61,63 +80,130 @@ class Context:
     """What rules read and write while labels travel through the graph."""
 
     space: LabelSpace
+    known: Callable[[fx.Node], Tensor | None]
+    heads: str = "whole"
+    state: frozenset[fx.Node] = frozenset()
     values: dict[fx.Node, Value] = field(default_factory=dict)
-    readers: list[Reader] = field(default_factory=list)
-    writers: list[tuple[fx.Node, Labels]] = field(default_factory=list)
-    sites: list[WidthSite] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
+    writers: list[tuple[fx.Node, Tensor]] = field(default_factory=list)
+    counts: list[Count] = field(default_factory=list)
+    rectangles: list[Rectangle] = field(default_factory=list)
+    meetings: list[Meeting] = field(default_factory=list)
 
-    def axes(self, value: Any) -> Axes | None:
-        """The labels of an argument; None for what is no tensor."""
+    def layers(self, value: Any) -> Layers:
+        """The layers of an argument; none for what is no tensor."""
+        found = self.values.get(value) if isinstance(value, fx.Node) else None
+        return found if isinstance(found, tuple) else ()
+
+    def is_state(self, node: fx.Node) -> bool:
+        """Whether a value is a parameter or buffer, or computed from such alone."""
+        if node.op == "placeholder":
+            return node in self.state
+        return bool(node.all_input_nodes) and all(map(self.is_state, node.all_input_nodes))
+
+    def over(self, value: Any, dims: Collection[int]) -> Layers:
+        """The layers of an argument that depend on any of `dims`."""
+        return tuple(layer for layer in self.layers(value) if not support(layer).isdisjoint(dims))
+
+    def besides(self, value: Any, dims: Collection[int]) -> Layers:
+        """The layers of an argument that depend on none of `dims`."""
+        return tuple(layer for layer in self.layers(value) if support(layer).isdisjoint(dims))
+
+    def channels(self, value: fx.Node, dim: int, node: fx.Node) -> Tensor | None:
+        """The labels along one dimension that `node` treats as the channels: one vector, or None."""
+        rank = len(sizes(value))
+        dim %= rank
+        found = self.single(self.over(value, {dim}), node)
+        if found is None:
+            return None
+        return vector(self.space.tie(found, support(found) - {dim}, where(node)), dim)
+
+    def single(self, found: Layers, node: fx.Node) -> Tensor | None:
+        """The one of several layers over a dimension that may lose channels: the widest; the others are kept whole.
+
+        Layers of uniform values give way to any other.
+        """
+        if not found:
+            return None
+        best = max(found, key=lambda layer: (not self.space.is_uniform(layer), len(distinct(layer))))
+        for layer in found:
+            if layer is not best:
+                self.space.pin(layer, where(node), "two kinds of channels are folded into one dimension")
+        return best
+
+    def pin(self, value: Any, node: fx.Node, reason: str, dims: Collection[int] | None = None) -> None:
+        """Keeps channels of a tensor whole because of what `node` does with them."""
+        for layer in self.layers(value):
+            if dims is None or not support(layer).isdisjoint(dims):
+                self.space.pin(layer, where(node), reason)
+
+    def rigid(self, value: Any, dims: Iterable[int], node: fx.Node, reason: str) -> None:
+        """Dimensions of a tensor that must keep their size."""
+        rank = len(sizes(value))
+        fixed = frozenset(d % rank for d in dims)
+        for layer in self.layers(value):
+            self.rigid_layer(layer, fixed, node, reason)
+
+    def rigid_layer(self, layer: Tensor, fixed: frozenset[int], node: fx.Node, reason: str) -> None:
+        """Dimensions of one layer that must keep their size: its channels go along others, or stay."""
+        if support(layer) & fixed:
+            self.rectangles.append(Rectangle(layer, support(layer) - fixed, where(node), reason))
+
+    def meet(self, left: Tensor, right: Tensor, node: fx.Node) -> None:
+        """Two layers of one tensor's rank whose elements meet one by one."""
+        if left is right:
+            return
+        wide, narrow = (left, right) if support(left) > support(right) else (right, left)
+        if support(wide) > support(narrow) and len(support(wide)) > 1:
+            self.meetings.append(Meeting(wide, narrow, where(node)))
+            return
+        self.space.unite(left, right)
+        a, b = together(left, right)
+        stranger = "they meet values that are no known channels"
+        self.space.pin(a[(b == NONE) & (a >= 0)], where(node), stranger)
+        self.space.pin(b[(a == NONE) & (b >= 0)], where(node), stranger)
+
+    def reads(
+        self,
+        node: fx.Node,
+        data: fx.Node,
+        layer: Tensor,
+        dims: Iterable[int],
+        *,
+        affine: bool,
+        statistics: bool = False,
+        inside: Tensor | None = None,
+    ) -> None:
+        """Notes that `node` mixes the channels of `layer` along `dims`."""
+        self.readings.append(Reading(node, data, layer, frozenset(dims), affine, statistics, inside))
+
+    def counted(self, node: fx.Node, argument: int, place: int, layer: Tensor, dim: int, value: Any) -> None:
+        """Notes that a number in an argument counts the channels along a dimension of a layer.
+
+        The number may be a multiple of the batch size: what counts is its value for one sample.
+        """
+        if layer.shape[dim] > 1 and isinstance(value, int | fx.Node):
+            number = value if isinstance(value, int) else at_batch_one(value.meta["val"])
+            self.counts.append(Count(node, argument, place, layer, dim, number))
+
+    def concrete(self, value: Any) -> Any:
+        """An argument as the operation gets it for one sample: numbers, and tensors as far as they are known."""
         if not isinstance(value, fx.Node):
-            return None
-        found = self.values.get(value)
-        return None if found is None or (found and isinstance(found[0], tuple)) else found  # type: ignore[return-value]
+            return value
+        meta = value.meta.get("val")
+        if not isinstance(meta, Tensor):
+            return at_batch_one(meta) if meta is not None else None
+        known = self.known(value)
+        return torch.zeros(sizes(value), dtype=torch.int64) if known is None else known
 
-    def pin(self, axes: Axes | None, node: fx.Node, reason: str) -> None:
-        """Keeps a tensor's channels whole because of what `node` does with them."""
-        self.space.pin_all(axes, where(node), reason)
+    def moved(self, node: fx.Node, source: fx.Node, layer: Tensor) -> Any:
+        """A layer of `source`, moved as `node` moves the values: by running the operation on the labels."""
 
-    def join(self, left: Labels | None, right: Labels | None, node: fx.Node) -> Labels | None:
-        """One dimension of two tensors that meet index by index."""
-        if left is None or right is None:
-            labels = left if right is None else right
-            self.space.pin(labels, where(node), f"{name_of(node)} meets them with values that are no known channels")
-            return None
-        return self.space.unite(left, right)
+        def argument(value: fx.Node) -> Any:
+            return layer.expand(sizes(source)) if value is source else self.concrete(value)
 
-
-def where(node: fx.Node) -> str:
-    """A node's place for a person: module path and line of user code."""
-    path = module_path(node)
-    return f"{path} ({user_frame(node)})" if path else user_frame(node)
-
-
-def shape_of(node: fx.Node) -> tuple[Any, ...]:
-    """The shape of a node's tensor; free dimensions are symbolic."""
-    return tuple(node.meta["val"].shape)
-
-
-def name_of(node: fx.Node) -> str:
-    """The operation's name: `conv2d` for `aten.conv2d.default`, `relu` for `aten.relu_.default`."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return str(getattr(node.target, "__name__", node.target))
-    name = str(schema.name).split("::")[-1]
-    return name if name.startswith("__") else name.rstrip("_")
-
-
-def bind(node: fx.Node) -> dict[str, Any]:
-    """An operation's arguments by name, with defaults filled in."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {str(i): a for i, a in enumerate(node.args)}
-    bound: dict[str, Any] = {}
-    for position, argument in enumerate(schema.arguments):
-        if position < len(node.args):
-            bound[argument.name] = node.args[position]
-        else:
-            bound[argument.name] = node.kwargs.get(argument.name, argument.default_value)
-    return bound
+        args, kwargs = arguments(node, argument)
+        return functional(node.target)(*args, **kwargs)
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -125,9 +211,9 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
     def register(function: Rule) -> Rule:
         for name in names:
-            if name in _RULES:
+            if name in RULES:
                 raise ValueError(f"two rules for aten.{name}")
-            _RULES[name] = function
+            RULES[name] = function
         return function
 
     return register
@@ -135,87 +221,15 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def known_operations() -> list[str]:
     """The names of all operations with a rule."""
-    return sorted(_RULES)
+    return sorted(RULES)
 
 
-def propagate(graph: Graph, space: LabelSpace, state: Mapping[str, Axes]) -> Context:
-    """Runs every node's rule in execution order; network inputs and outputs are pinned.
-
-    Args:
-        graph: the captured network.
-        space: where atoms live.
-        state: parameter or buffer name -> its labels.
-    """
-    ctx = Context(space)
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            ctx.values[node] = _placeholder(ctx, node, graph, state)
-        elif node.op == "call_function":
-            ctx.values[node] = _operation(ctx, node)
-        elif node.op == "output":
-            for argument in node.all_input_nodes:
-                ctx.space.pin_all(ctx.axes(argument), "output", "the network's output is kept as it is")
-    return ctx
+def vector_layers(labels: Tensor | None, dim: int, rank: int) -> Layers:
+    """Channels along one dimension as the layers of a tensor."""
+    return () if labels is None or len(labels) == 1 else (along(labels, dim, rank),)
 
 
-def _placeholder(ctx: Context, node: fx.Node, graph: Graph, state: Mapping[str, Axes]) -> Axes | None:
-    if node.name in graph.state_names:
-        return state.get(graph.state_names[node.name])
-    value = node.meta.get("val")
-    if not isinstance(value, Tensor):
-        return None
-    axes: list[Labels | None] = [None] * value.dim()
-    if node.name in graph.inputs and value.dim() > 1:
-        axes[1] = ctx.space.fresh(int(value.shape[1])) if isinstance(value.shape[1], int) else None
-        ctx.space.pin(axes[1], "input", "the network's input is kept as it is")
-    return tuple(axes)
-
-
-def _operation(ctx: Context, node: fx.Node) -> Value:
-    if not _tensors(node.meta.get("val")):
-        return None
-    if node.target is operator.getitem:
-        parts, index = ctx.values.get(node.args[0]), node.args[1]  # type: ignore[arg-type]
-        return parts[index] if isinstance(parts, tuple) and isinstance(index, int) else None  # type: ignore[return-value]
-    known = _RULES.get(name_of(node))
-    if known is None:
-        return unknown(ctx, node, f"no rule for aten.{name_of(node)}: it may mix channels")
-    value = known(ctx, node, bind(node))
-    if not _fits(value, node.meta["val"]):
-        return unknown(ctx, node, f"the rule for aten.{name_of(node)} cannot follow this use of it")
-    return value
-
-
-def _fits(value: Any, tensor: Any) -> bool:
-    """Whether a rule's answer has a label, or None, for every index of every dimension."""
-    if not isinstance(tensor, Tensor):
-        return isinstance(value, tuple) and all(map(_fits, value, tensor))
-    return (
-        isinstance(value, tuple)
-        and len(value) == tensor.dim()
-        and all(own is None or len(own) == size for own, size in zip(value, tensor.shape, strict=True))
-    )
-
-
-def unknown(ctx: Context, node: fx.Node, reason: str) -> Value:
-    """Pins all that flows into a node and gives its output no labels."""
-    for argument in node.all_input_nodes:
-        value = ctx.values.get(argument)
-        nested = value if value and isinstance(value[0], tuple) else (value,)
-        for axes in nested:
-            ctx.pin(axes, node, reason)  # type: ignore[arg-type]
-    value = node.meta.get("val")
-    if isinstance(value, Tensor):
-        return (None,) * value.dim()
-    return tuple((None,) * t.dim() for t in _tensors(value))
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    return [v for v in value if isinstance(v, Tensor)] if isinstance(value, tuple | list) else []
-
-
-def blocks(labels: Labels, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Labels cut into rows of `size` consecutive indices."""
-    return labels.reshape(-1, size)
+def compact(layers: Iterable[Tensor]) -> Layers:
+    """Layers without needless size, and without those that say nothing."""
+    small = (compressed(layer) for layer in layers)
+    return tuple(layer for layer in small if support(layer))

@@ -1,61 +1,82 @@
-"""Operations that treat every value by itself, and those that combine two tensors value by value."""
+"""Operations that treat every value by itself, and those that combine tensors value by value."""
 
-from typing import Any
+from torch import Tensor, fx
 
-from torch import fx
+from whyprune.structure.labels import Layers, support
+from whyprune.structure.operations import sizes, where
+from whyprune.structure.rules.base import Arguments, Context, Value, rule
 
-from whyprune.structure.labels import Axes, Labels
-from whyprune.structure.rules.base import Arguments, Context, Value, rule, shape_of, unknown, where
-
-_UNARY = (
-    "relu relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh leaky_relu elu selu celu softplus mish "
-    "log_sigmoid abs neg exp sqrt rsqrt square dropout feature_dropout alpha_dropout feature_alpha_dropout "
-    "clone contiguous detach alias to _to_copy type_as identity lift_fresh_copy"
+_UNTAGGED = (
+    "hardswish log_sigmoid dropout feature_dropout alpha_dropout feature_alpha_dropout contiguous detach alias to "
+    "_to_copy type_as lift_fresh_copy rsub fill masked_fill __and__ __or__ __xor__ zeros_like ones_like full_like "
+    "empty_like rand_like randn_like clone identity _conj conj real imag"
 )
 
 
-@rule(*_UNARY.split())
-def unary(ctx: Context, _node: fx.Node, args: Arguments) -> Value:
-    """Labels pass through."""
-    return ctx.axes(next(iter(args.values())))
+@rule("pointwise", *_UNTAGGED.split())
+def pointwise(ctx: Context, node: fx.Node, _args: Arguments) -> Value:
+    """Channels of all tensors among the arguments are united where they meet; size 1 is broadcast."""
+    rank = len(sizes(node))
+    layers: Layers = ()
+    shape: tuple[int, ...] = (1,) * rank
+    for operand in (n for n in node.all_input_nodes if isinstance(n.meta.get("val"), Tensor)):
+        own = aligned(ctx, operand, rank)
+        layers = meet(ctx, node, (layers, shape), own)
+        shape = tuple(max(a, b) for a, b in zip(shape, own[1], strict=True))
+    return layers
 
 
-@rule("clamp", "clamp_min", "clamp_max")
-def clamp(ctx: Context, node: fx.Node, args: Arguments) -> Value:
-    """Labels pass through where the bounds are numbers."""
-    if len(node.all_input_nodes) > 1:
-        return unknown(ctx, node, "the bounds are tensors: they may differ from channel to channel")
-    return ctx.axes(args["self"])
+def aligned(ctx: Context, operand: fx.Node, rank: int) -> tuple[Layers, tuple[int, ...]]:
+    """A tensor's layers and shape, with dimensions of size 1 in front up to `rank`."""
+    own = sizes(operand)
+    lead = (1,) * (rank - len(own))
+    return tuple(layer.reshape(lead + tuple(layer.shape)) for layer in ctx.layers(operand)), lead + own
 
 
-@rule("add", "sub", "mul", "div", "maximum", "minimum")
-def binary(ctx: Context, node: fx.Node, args: Arguments) -> Value:
-    """Labels of both sides are united where they meet; dimensions of size 1 are broadcast."""
-    left, right = args["self"], args["other"]
-    left_axes, right_axes = ctx.axes(left), ctx.axes(right)
-    if left_axes is None or right_axes is None:
-        return left_axes if right_axes is None else right_axes
-    rank = len(shape_of(node))
-    sides = [_aligned(left, left_axes, rank), _aligned(right, right_axes, rank)]
-    out: list[Labels | None] = []
-    for (size_l, labels_l), (size_r, labels_r) in zip(*sides, strict=True):
-        if _is_one(size_l) and not _is_one(size_r):
-            ctx.space.pin(labels_l, where(node), "one channel is broadcast over many")
-            out.append(labels_r)
-        elif _is_one(size_r) and not _is_one(size_l):
-            ctx.space.pin(labels_r, where(node), "one channel is broadcast over many")
-            out.append(labels_l)
-        elif labels_l is None and labels_r is None:
-            out.append(None)
+def meet(
+    ctx: Context, node: fx.Node, left: tuple[Layers, tuple[int, ...]], right: tuple[Layers, tuple[int, ...]]
+) -> Layers:
+    """The layers of two tensors, each with its shape, that are combined value by value."""
+    out, rest = [], list(right[0])
+    for layer in left[0]:
+        partners = [other for other in rest if support(layer) & support(other)]
+        if not partners:
+            _alone(ctx, node, layer, right[1])
+            out.append(layer)
+            continue
+        partner = _partner(ctx, layer, partners)
+        rest = [other for other in rest if other is not partner]
+        ctx.meet(layer, partner, node)
+        out.append(layer if support(layer) >= support(partner) else partner)
+    for other in rest:
+        _alone(ctx, node, other, left[1])
+        out.append(other)
+    return tuple(_distinct(out))
+
+
+def _partner(ctx: Context, layer: Tensor, partners: list[Tensor]) -> Tensor:
+    """The layer that another one meets, if there are several: of the same dimensions, and of real channels."""
+    return min(partners, key=lambda p: (ctx.space.is_uniform(p), support(p) != support(layer)))
+
+
+def _alone(ctx: Context, node: fx.Node, layer: Tensor, shape: tuple[int, ...]) -> None:
+    """A layer without a partner: where the other tensor has more than one index, it says nothing of channels."""
+    if any(shape[d] > 1 for d in support(layer)):
+        ctx.space.pin(layer, where(node), "they meet values that are no known channels")
+
+
+def _distinct(layers: list[Tensor]) -> list[Tensor]:
+    return [layer for i, layer in enumerate(layers) if all(layer is not other for other in layers[:i])]
+
+
+@rule("prelu", "_prelu_kernel")
+def prelu(ctx: Context, node: fx.Node, args: Arguments) -> Value:
+    """One slope for all values, or one per channel, dimension 1."""
+    data, slope = args["self"], args["weight"]
+    labels, own = ctx.channels(data, 1, node), ctx.layers(slope)
+    if own and sizes(slope)[0] > 1:
+        if labels is None:
+            ctx.pin(slope, node, "its slopes belong to values that are no known channels")
         else:
-            out.append(ctx.join(labels_l, labels_r, node))
-    return tuple(out)
-
-
-def _aligned(tensor: Any, axes: Axes, rank: int) -> list[tuple[Any, Labels | None]]:
-    missing = rank - len(axes)
-    return [(1, None)] * missing + list(zip(shape_of(tensor), axes, strict=True))
-
-
-def _is_one(size: Any) -> bool:
-    return isinstance(size, int) and size == 1
+            ctx.meet(own[0].reshape(-1), labels, node)
+    return ctx.layers(data)

@@ -1,98 +1,137 @@
-"""Convolutions and linear layers: they read channels on one side and write new ones on the other."""
+"""Convolutions, linear layers and embeddings: they read channels on one side and write new ones on the other."""
 
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
-from whyprune.structure.labels import Labels
-from whyprune.structure.rules.base import (
-    Arguments,
-    Context,
-    Reader,
-    Value,
-    WidthSite,
-    bind,
-    blocks,
-    rule,
-    shape_of,
-    unknown,
-    where,
-)
+from whyprune.structure.labels import along
+from whyprune.structure.operations import position_of, sizes, where
+from whyprune.structure.rules.base import Arguments, Context, Count, Value, rule, vector_layers
 
-_GROUPS = 6  # position of `groups` among the arguments of a convolution
-
-
-def _weight(ctx: Context, args: Arguments) -> tuple[Labels, Labels] | None:
-    """Labels of a weight's output and input axis; None for a weight that is computed or no parameter."""
-    axes = ctx.axes(args["weight"])
-    if axes is None or args["weight"].op != "placeholder" or axes[0] is None or axes[1] is None:
-        return None
-    return axes[0], axes[1]
-
-
-def _read(ctx: Context, node: fx.Node, dim: int, weight: Labels) -> None:
-    """Unites what arrives with the weight's input axis."""
-    data = bind(node)["input"]
-    labels = (ctx.axes(data) or ())[dim]
-    if labels is None:
-        ctx.space.pin(weight, where(node), "its input features are no channels of an earlier layer")
-        return
-    ctx.space.unite(weight, labels)
-    ctx.readers.append(Reader(node, data, dim, labels))
-
-
-def _write(ctx: Context, node: fx.Node, weight: Labels, bias: Any) -> Labels:
-    """New channels: the weight's output axis and the bias live and die together."""
-    bias_axes = ctx.axes(bias)
-    if bias_axes is not None and bias_axes[0] is not None:
-        ctx.space.unite(weight, bias_axes[0])
-    ctx.writers.append((node, weight))
-    return weight
+STRANGERS = "its input features are no channels of an earlier layer"
 
 
 @rule("conv1d", "conv2d", "conv3d")
 def convolution(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """`weight` is (out, in / groups, *kernel); the channels lie before the kernel's dimensions."""
-    weight, data = _weight(ctx, args), ctx.axes(args["input"])
-    if weight is None or data is None:
-        return unknown(ctx, node, "a convolution whose weight is computed, not a parameter")
-    out, inner = weight
-    channel = len(data) - len(shape_of(args["weight"])) + 1
-    ctx.pin(data[channel + 1 :], node, "a convolution slides over these channels")
-    if args["groups"] == 1:
-        _read(ctx, node, channel, inner)
+    return _convolve(ctx, node, args, write=0, read=1)
+
+
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def transposed(ctx: Context, node: fx.Node, args: Arguments) -> Value:
+    """`weight` is (in, out / groups, *kernel)."""
+    return _convolve(ctx, node, args, write=1, read=0)
+
+
+def _convolve(ctx: Context, node: fx.Node, args: Arguments, write: int, read: int) -> Value:
+    weight, data, groups = args["weight"], args["input"], args["groups"]
+    if not isinstance(groups, int):
+        return None
+    rank, kernel = len(sizes(data)), len(sizes(weight)) - 2
+    channel = rank - kernel - 1
+    ctx.rigid(data, range(channel + 1, rank), node, "a convolution slides over these channels")
+    ctx.rigid(weight, range(2, kernel + 2), node, "they are places of a kernel")
+    labels = _channels(ctx, data, channel, node)
+    own = [_channels(ctx, weight, axis, node) for axis in (0, 1)]
+    count = sizes(node)[channel]
+    if groups == 1:
+        _unite(ctx, node, own[read], labels)
+        out = own[write]
     else:
-        _grouped(ctx, node, channel, out, inner)
-    written: list[Labels | None] = [None] * len(data)
-    written[channel] = _write(ctx, node, out, args["bias"])
-    return tuple(written)
+        out = _grouped(ctx, node, args, (own[0], own[1]), labels, transposed=write == 1)
+    if labels is not None and len(labels) > 1:
+        ctx.reads(node, data, along(labels, channel, rank), {channel}, affine=True)
+    out = _with_bias(ctx, node, out if out is not None and len(out) == count else None, args["bias"])
+    passing = ctx.besides(data, range(channel, rank))
+    return (*passing, *vector_layers(out, channel, rank))
 
 
-def _grouped(ctx: Context, node: fx.Node, channel: int, out: Labels, inner: Labels) -> None:
-    """Depthwise: a filter is its channel. Otherwise the same place in every group goes together."""
-    args = bind(node)
-    groups, labels = int(args["groups"]), (ctx.axes(args["input"]) or ())[channel]
-    if labels is None:
-        ctx.pin((out, inner), node, "its input features are no channels of an earlier layer")
+def _channels(ctx: Context, value: fx.Node, dim: int, node: fx.Node) -> Tensor | None:
+    return ctx.channels(value, dim, node) if sizes(value)[dim] > 1 else None
+
+
+def _unite(ctx: Context, node: fx.Node, weight: Tensor | None, labels: Tensor | None) -> None:
+    """What arrives goes with the weight's input axis."""
+    if weight is not None and labels is not None and len(weight) == len(labels):
+        ctx.meet(weight, labels, node)
         return
-    ctx.readers.append(Reader(node, args["input"], channel, labels))
-    if len(out) == len(labels) == groups:
-        ctx.space.unite(out, labels)
-        ctx.sites.append(WidthSite(node, _GROUPS, (0,), (labels,), (groups,), adjustable=False))
-        return
-    for row in blocks(labels, len(inner)):
-        ctx.space.unite(inner, row)
-    filters = blocks(out, len(out) // groups)
-    for row in filters[1:]:
-        ctx.space.unite(filters[0], row)
+    ctx.space.pin(weight, where(node), STRANGERS)
+    ctx.space.pin(labels, where(node), "a weight without channels reads them")
+
+
+def _with_bias(ctx: Context, node: fx.Node, out: Tensor | None, bias: Any) -> Tensor | None:
+    """New channels: the weight's output axis and the bias live and die together."""
+    if isinstance(bias, fx.Node) and sizes(bias)[0] > 1:
+        own = ctx.channels(bias, 0, node)
+        if own is not None and out is not None:
+            ctx.meet(out, own, node)
+        ctx.space.pin(out if own is None else None, where(node), "its bias is no parameter")
+    if out is not None:
+        ctx.writers.append((node, out))
+    return out
+
+
+def _grouped(
+    ctx: Context,
+    node: fx.Node,
+    args: Arguments,
+    own: tuple[Tensor | None, Tensor | None],
+    labels: Tensor | None,
+    *,
+    transposed: bool,
+) -> Tensor | None:
+    """Whole groups go, or the same place in every group: whichever gives the finer units."""
+    weight, groups = args["weight"], int(args["groups"])
+    count = 0 if labels is None else len(labels)
+    inside = sizes(weight)[0] // groups if transposed else sizes(weight)[1]
+    first, second = own
+    if labels is None or first is None:
+        for axis in own:
+            ctx.space.pin(axis, where(node), STRANGERS)
+        return None if transposed else first
+    written = None if transposed else first
+    if groups >= inside:
+        heads = ctx.space.tie(labels.reshape(groups, count // groups), (1,), where(node)).flatten()
+        ctx.space.unite(first.reshape(groups, -1), heads[:, None])
+        ctx.space.pin(second, where(node), "whole groups of a grouped convolution go")
+        atoms = heads if transposed else None
+        ctx.counts.append(Count(node, position_of(node, "groups"), 0, heads, 0, groups))
+        per_group = sizes(weight)[1]
+        return atoms.repeat_interleave(per_group) if atoms is not None else written
+    rows = labels.reshape(groups, inside)
+    ctx.space.tie(rows, (0,), where(node))
+    if transposed:
+        ctx.meet(first, labels, node)
+        return None if second is None else second.repeat(groups)
+    if second is not None:
+        ctx.meet(second, rows[0], node)
+    ctx.space.tie(first.reshape(groups, -1), (0,), where(node))
+    return written
 
 
 @rule("linear")
 def linear(ctx: Context, node: fx.Node, args: Arguments) -> Value:
-    """`weight` is (out, in); channels lie on the last dimension."""
-    weight, data = _weight(ctx, args), ctx.axes(args["input"])
-    if weight is None or data is None:
-        return unknown(ctx, node, "a linear map whose weight is computed, not a parameter")
-    ctx.pin(data[:-1], node, "a linear layer runs once for each of these channels")
-    _read(ctx, node, len(data) - 1, weight[1])
-    return (*[None] * (len(data) - 1), _write(ctx, node, weight[0], args["bias"]))
+    """`weight` is (out, in); channels lie on the last dimension. Other dimensions pass through."""
+    data, weight = args["input"], args["weight"]
+    rank = len(sizes(data))
+    labels = _channels(ctx, data, rank - 1, node)
+    if sizes(data)[-1] > 1:
+        _unite(ctx, node, ctx.channels(weight, 1, node), labels)
+    if labels is not None:
+        ctx.reads(node, data, along(labels, rank - 1, rank), {rank - 1}, affine=True)
+    out = _with_bias(ctx, node, _channels(ctx, weight, 0, node), args["bias"])
+    return (*ctx.besides(data, {rank - 1}), *vector_layers(out, rank - 1, rank))
+
+
+@rule("embedding")
+def embedding(ctx: Context, node: fx.Node, args: Arguments) -> Value:
+    """`weight` is (words, features): a word's features are channels, the words stay."""
+    weight = args["weight"]
+    ctx.rigid(weight, {0}, node, "all words of an embedding stay")
+    for layer in ctx.layers(args["indices"]):
+        ctx.space.pin(layer, where(node), "they are used as indices")
+    out = _channels(ctx, weight, 1, node)
+    if out is not None:
+        ctx.writers.append((node, out))
+    rank = len(sizes(node))
+    return vector_layers(out, rank - 1, rank)

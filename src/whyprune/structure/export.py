@@ -1,0 +1,85 @@
+"""Run `torch.export` with a free batch size where the model allows it."""
+
+import contextlib
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from whyprune.data.batches import Batch
+
+ANY_SIZE = 2**31
+
+
+def export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
+    """The exported program, and whether it runs on any batch size.
+
+    A free batch size is tried first: the exporter then proves for every operation that it holds for any size. Where
+    it cannot, the program holds for the example's size.
+
+    Raises:
+        Exception: of many kinds, from the exporter, where it cannot follow the model's code.
+    """
+
+    def free(value: Any) -> Any:
+        return {0: Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
+
+    dynamic = {"args": pytree.tree_map(free, example.args), "kwargs": pytree.tree_map(free, example.kwargs)}
+    shapes = (*dynamic["args"], *dynamic["kwargs"].values())
+    with quiet():
+        try:
+            program = torch.export.export(
+                model,
+                example.args,
+                example.kwargs,
+                dynamic_shapes=_by_name(model, example, shapes),
+                strict=False,
+            )
+            return program, _batch_is_free(program)
+        except Exception:  # noqa: BLE001 - the exporter raises many kinds; the next line raises its own
+            return torch.export.export(model, example.args, example.kwargs, strict=False), False
+
+
+def _by_name(model: nn.Module, example: Batch, shapes: tuple[Any, ...]) -> Any:
+    """`dynamic_shapes` in the order of the signature: positional first, then keywords as they were given."""
+    if not example.kwargs:
+        return shapes
+    names = list(inspect.signature(model.forward).bind(*example.args, **example.kwargs).arguments)
+    positional = names[: len(example.args)]
+    by_keyword = dict(zip(example.kwargs, shapes[len(example.args) :], strict=True))
+    return {**dict(zip(positional, shapes, strict=False)), **by_keyword}
+
+
+def _batch_is_free(program: ExportedProgram) -> bool:
+    names = set(program.graph_signature.user_inputs)
+    sizes = [n.meta["val"].shape[0] for n in program.graph.nodes if n.name in names and n.meta["val"].dim()]
+    return bool(sizes) and all(_is_free(s, program) for s in sizes)
+
+
+def _is_free(size: Any, program: ExportedProgram) -> bool:
+    """Whether a dimension may have any size: the exporter may have found one value, or a range, that it needs."""
+    if isinstance(size, int) or size.node.maybe_as_int() is not None:
+        return False
+    allowed = program.range_constraints.get(size.node.expr)
+    return allowed is None or bool(allowed.upper > ANY_SIZE)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hides the exporter's warnings, logs and prints: what matters to the user is raised as an error."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,159 @@
+"""A captured model whose channels have labels, and the network that they say at the moment."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from whyprune.data.batches import Batch
+from whyprune.structure.attributes import ties
+from whyprune.structure.capture import Graph
+from whyprune.structure.closure import close
+from whyprune.structure.cost import Axis, cost_model
+from whyprune.structure.labels import Labels, LabelSpace, Layers, along, distinct, support, varies, vector
+from whyprune.structure.network import Extent, Network, Reader
+from whyprune.structure.operations import bind, name_of
+from whyprune.structure.rules import Context, Count, Reading, propagate
+from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
+from whyprune.structure.units import derive
+
+AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
+
+
+@dataclass
+class Labelled:
+    """A captured model whose channels have labels; refusing some of them gives another network."""
+
+    model: nn.Module
+    example: Batch
+    graph: Graph
+    heads: str = "whole"
+    space: LabelSpace = field(default_factory=LabelSpace)
+    state: dict[str, dict[int, Tensor]] = field(init=False)
+    ctx: Context = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = _atoms(self.model, self.space)
+        for length, axes in ties(self.model):
+            (name, axis, start), *others = axes
+            for other, its_axis, its_start in others:
+                own = self.state[name][axis][start : start + length]
+                self.space.unite(own, self.state[other][its_axis][its_start : its_start + length])
+        held = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        layers = {name: _layers(axes, held[name].dim()) for name, axes in self.state.items()}
+        self.ctx = propagate(self.graph, self.space, layers, dict(self.model.named_buffers()), self.heads)
+
+    def network(self, rules: tuple[AttributeRule, ...] = ()) -> Network:
+        """The network that the labels and pins of this moment say."""
+        close(self.ctx)
+        readers = tuple(reader for reading in self.ctx.readings if (reader := self._reader(reading)) is not None)
+        marks: dict[int, list[str]] = defaultdict(list)
+        for reader in readers:
+            for root in set(reader.labels.tolist()) if reader.statistics else ():
+                marks[root].append(name_of(reader.node))
+        groups, refusals = derive(self.space, self.state, self._writers(), marks)
+        mixing = {r.node for r in readers if not r.affine}
+        return Network(
+            model=self.model,
+            example=self.example,
+            graph=self.graph,
+            groups=groups,
+            refusals=refusals,
+            readers=readers,
+            written={n: self._roots(labels) for n, labels in self.ctx.writers if _is_plain(n)},
+            cost=cost_model(self.model, self.graph, self.extent, self._axes()),
+            attributes=first_claims(rules),
+            sites=self.sites(),
+            extents={n: self.extent(n) for node in mixing for n in (node, *node.all_input_nodes)},
+        )
+
+    def sites(self) -> tuple[WidthSite, ...]:
+        """All numbers among the operations' arguments that change when channels go."""
+        return tuple(site for count in self.ctx.counts if (site := self._site(count)) is not None)
+
+    def refuse(self, labels: Labels, where: str, reason: str) -> None:
+        """Keeps channels whole."""
+        self.space.pin(torch.from_numpy(labels), where, reason)
+
+    def extent(self, node: fx.Node) -> Extent:
+        """Along which dimensions of a tensor channels lie, with their classes."""
+        value = self.ctx.values.get(node)
+        found = [self.space.roots(layer) for layer in value] if isinstance(value, tuple) else []
+        dims = [(roots, d) for roots in found for d in sorted(support(roots)) if varies(roots, {d})]
+        return tuple((d, vector(roots, d).numpy()) for roots, d in dims)
+
+    def _roots(self, labels: Tensor) -> Labels:
+        return self.space.roots(labels).numpy()
+
+    def _reader(self, reading: Reading) -> Reader | None:
+        roots = self.space.roots(reading.layer)
+        if reading.inside is not None and not varies(self.space.roots(reading.inside), {1}):
+            return None
+        dims = [d for d in sorted(reading.dims) if varies(roots, {d})]
+        if not dims:
+            return None
+        affine = reading.affine and _is_plain(reading.node)
+        labels = vector(roots, dims[0]).numpy()
+        return Reader(reading.node, reading.data, dims[0], labels, affine, reading.statistics)
+
+    def _site(self, count: Count) -> WidthSite | None:
+        roots = self.space.roots(count.layer)
+        if support(roots) - {count.dim} and not varies(roots, {count.dim}):
+            return None
+        return WidthSite(count.node, count.argument, count.place, vector(roots, count.dim).numpy(), count.value)
+
+    def _axes(self) -> Callable[[Labels], tuple[Axis, int, int] | None]:
+        """Finds the axis of a parameter that has the same channels as a vector, each equally often."""
+        known: dict[bytes, list[tuple[Axis, Labels]]] = defaultdict(list)
+        for name, axes in self.state.items():
+            for axis, atoms in axes.items():
+                classes, counts = np.unique(self._roots(atoms), return_counts=True)
+                known[classes.tobytes()].append(((name, axis), counts))
+
+        def find(labels: Labels) -> tuple[Axis, int, int] | None:
+            classes, counts = np.unique(labels, return_counts=True)
+            for axis, own in known.get(classes.tobytes(), ()):
+                if (counts * own[0] == own * counts[0]).all():
+                    return axis, int(counts[0]), int(own[0])
+            return None
+
+        return find
+
+    def _writers(self) -> dict[int, list[str]]:
+        writers: dict[int, list[str]] = defaultdict(list)
+        for node, labels in self.ctx.writers:
+            name = _weight_of(node, self.graph)
+            for root in distinct(self.space.roots(labels)):
+                if name is not None and root >= 0 and name not in writers[root]:
+                    writers[root].append(name)
+        return writers
+
+
+def _atoms(model: nn.Module, space: LabelSpace) -> dict[str, dict[int, Tensor]]:
+    """Every index of every axis of parameters and buffers gets an atom, where an axis has more than one."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    return {name: {d: space.fresh(n) for d, n in enumerate(t.shape) if n > 1} for name, t in named}
+
+
+def _layers(axes: dict[int, Tensor], rank: int) -> Layers:
+    return tuple(along(labels, axis, rank) for axis, labels in axes.items())
+
+
+def _is_plain(node: fx.Node) -> bool:
+    """Whether an operation is a convolution or linear layer with a parameter as its weight."""
+    return name_of(node) in AFFINE and bind(node)["weight"].op == "placeholder"
+
+
+def _weight_of(node: fx.Node, graph: Graph) -> str | None:
+    """The first parameter from which an operation's weight comes."""
+    start = bind(node).get("weight")
+    pending = [start] if isinstance(start, fx.Node) else list(node.all_input_nodes)
+    while pending:
+        found = pending.pop(0)
+        if found.name in graph.state_names:
+            return graph.state_names[found.name]
+        pending = [*found.all_input_nodes, *pending] if isinstance(start, fx.Node) else pending
+    return None

@@ -1,0 +1,180 @@
+"""Trying out whether a model's own code follows a removal."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from whyprune.data.batches import Batch
+from whyprune.structure.capture import first_line
+from whyprune.structure.labelled import Labelled
+from whyprune.structure.network import Network
+from whyprune.structure.operations import name_of, where
+from whyprune.structure.remove import masked, remove
+from whyprune.structure.sites import AttributeRule, Candidate, WidthSite, candidates, named, options
+from whyprune.structure.units import Group, Unit
+
+TOLERANCE = 1e-3
+_WITH_NUMBERS = frozenset(
+    [
+        "view",
+        "reshape",
+        "_unsafe_view",
+        "unflatten",
+        "expand",
+        "repeat",
+        "slice",
+        "narrow",
+        "split",
+        "split_with_sizes",
+        "pad",
+        "constant_pad_nd",
+        "select",
+        "index",
+        "zeros",
+        "ones",
+        "full",
+    ]
+)
+
+
+def settle(labelled: Labelled) -> Network:
+    """The network whose every removal the model's code can follow: attributes are found, the rest is refused."""
+    while True:
+        prober = _Prober(labelled)
+        if refused := prober.run():
+            for site in refused:
+                reason = f"{name_of(site.node)} there names a width as the constant {site.value}"
+                labelled.refuse(site.labels, where(site.node), reason)
+        elif broken := _broken(prober.network):
+            for group, error in broken:
+                labels = np.array([u.label for u in group.units])
+                labelled.refuse(labels, group.name, f"the model's code cannot follow a removal here: {error}")
+        else:
+            return prober.network
+
+
+def _broken(network: Network) -> list[tuple[Group, str]]:
+    """Groups whose removal the model's code does not follow, alone or beside others: half of all is removed."""
+    halves = {g.name: list(g.units[: max(1, len(g.units) // 2)]) for g in network.groups}
+    if not network.groups or not _has_numbers(network) or not failure(network, [u for h in halves.values() for u in h]):
+        return []
+    kept: list[Unit] = []
+    broken = []
+    for group in network.groups:
+        if error := failure(network, [*kept, *halves[group.name]]):
+            broken.append((group, error))
+        else:
+            kept += halves[group.name]
+    return broken
+
+
+def _has_numbers(network: Network) -> bool:
+    """Whether any operation takes numbers that may come from a width."""
+    return any(name_of(node) in _WITH_NUMBERS for node in network.graph.operations)
+
+
+def failure(network: Network, units: Sequence[Unit]) -> str:
+    """What is wrong with the model without units, beside the masked original; nothing if all is right."""
+    try:
+        pruned, reference = remove(network, units), masked(network, units)
+        with torch.no_grad():
+            found = distance(network.example, pruned, reference)
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
+        return first_line(error)
+    return "" if found <= tolerance(network.model) else f"its outputs differ by {found:.3g}"
+
+
+@dataclass
+class _Prober:
+    """One pass over all groups that a number in the code counts."""
+
+    labelled: Labelled
+    network: Network = field(init=False)
+    fixed: tuple[AttributeRule, ...] = field(init=False)
+    open: list[WidthSite] = field(init=False)
+    learned: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        model, sites = self.labelled.model, self.labelled.sites()
+        known = [(site, named(model, site)) for site in sites]
+        self.fixed = tuple(c.rule() for _, c in known if c is not None)
+        self.network = self.labelled.network(self.fixed)
+        removable = {u.label for u in self.network.units}
+        self.open = [s for s, c in known if c is None and not removable.isdisjoint(s.labels.tolist())]
+
+    def run(self) -> list[WidthSite]:
+        """Finds the attributes that follow; returns the sites that nothing makes right."""
+        units = self._units()
+        if not units or self._passes(units):
+            return []
+        refused: list[WidthSite] = []
+        for unit in units:
+            learned = len(self.learned)
+            if not self._follows(unit):
+                refused += self._sites_of(unit)
+            elif not refused and len(self.learned) > learned and self._passes(units):
+                return []
+        return refused or ([] if self._passes(units) else self.open)
+
+    def _follows(self, unit: Unit) -> bool:
+        """Whether a unit can go, as the attributes are or with further ones that follow."""
+        if self._passes([unit]):
+            return True
+        model, before = self.labelled.model, self.learned
+        for keys in options([c for site in self._sites_of(unit) for c in candidates(model, site, self.open)]):
+            self.learned = before | keys
+            self._apply()
+            if self._passes([unit]):
+                return True
+        self.learned = before
+        self._apply()
+        return False
+
+    def _apply(self) -> None:
+        """The network in which all learned attributes follow."""
+        found: list[Candidate] = [c for s in self.open for c in candidates(self.labelled.model, s, self.open)]
+        rules = (*self.fixed, *(c.rule() for c in found if c.key in self.learned))
+        self.network = self.labelled.network(rules)
+
+    def _sites_of(self, unit: Unit) -> list[WidthSite]:
+        return [s for s in self.open if unit.label in s.labels]
+
+    def _units(self) -> list[Unit]:
+        """For every number one unit that it counts, each once."""
+        found: dict[int, Unit] = {}
+        for site in self.open:
+            if not any(label in site.labels for label in found):
+                unit = next(u for u in self.network.units if u.label in site.labels)
+                found[unit.label] = unit
+        return list(found.values())
+
+    def _passes(self, units: Sequence[Unit]) -> bool:
+        return not failure(self.network, units)
+
+
+def tolerance(model: nn.Module) -> float:
+    """How far the outputs of two ways to compute the same may differ, relative to their size."""
+    kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
+    return max([TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds)])
+
+
+def distance(batch: Batch, left: nn.Module, right: nn.Module) -> float:
+    """The largest difference between two networks' outputs, relative to the outputs' size."""
+    pairs = zip(_tensors(batch.call(left)), _tensors(batch.call(right)), strict=True)
+    return max((_relative(a, b) for a, b in pairs), default=0.0)
+
+
+def _relative(left: Tensor, right: Tensor) -> float:
+    if left.shape != right.shape:
+        return float("inf")
+    if not right.numel():
+        return 0.0
+    return float((left.double() - right.double()).abs().max() / right.double().abs().max().clamp_min(1.0))
+
+
+def _tensors(value: object) -> Iterable[Tensor]:
+    return [t for t in pytree.tree_leaves(value) if isinstance(t, Tensor)]
