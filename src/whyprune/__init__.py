@@ -3,6 +3,7 @@
 from whyprune.allocation import Budget, allocate
 from whyprune.causal.effects import Effects, ResponseCurve
 from whyprune.causal.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, PredictionChange
+from whyprune.constraints import Constraints
 from whyprune.errors import WhypruneError
 from whyprune.estimate import estimate
 from whyprune.prune import Settings, prune
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Budget",
     "ClassLogit",
+    "Constraints",
     "CrossEntropy",
     "Effects",
     "Group",

@@ -15,6 +15,7 @@ from whyprune.calibration import Augment, Calibration, calibrate
 from whyprune.causal.effects import Effects
 from whyprune.causal.joint import joint_effect
 from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.constraints import Constraints
 from whyprune.data.batches import cut_images
 from whyprune.devices import Accuracy, accuracy
 from whyprune.errors import InputError
@@ -46,7 +47,7 @@ class Settings:
         repair: `refit` (closed form), `batch-norm` (statistics only) or `none`.
         views: augmented views of every calibration image in the final repair.
         effect_images: images on which single effects of all units are measured.
-        ignore: names of groups or modules whose channels are kept.
+        ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
         latency: measure latency on this machine.
     """
 
@@ -86,6 +87,7 @@ class _Run:
     network: Network
     calibration: Calibration
     outcome: Outcome
+    constraints: Constraints
     settings: Settings
     seed: int
     progress: bool
@@ -116,6 +118,7 @@ def prune(
     example_inputs: Any,
     method: str = CAUSAL,
     outcome: Outcome | str | None = None,
+    constraints: Constraints | None = None,
     recovery: Recovery | None = None,
     recovery_data: Any = None,
     test: Iterable[Any] | None = None,
@@ -137,6 +140,7 @@ def prune(
         method: `causal` (rounds of measured response curves), `exact`, `curves`, or a criterion to compare with:
             `random`, `magnitude-l1`, `magnitude-l2`, `taylor`.
         outcome: what harm is; default `logit-shift`, which needs no labels.
+        constraints: what pruning must leave alone: layers, multiples, least widths, largest shares, ties.
         recovery: fine-tune afterwards; needs labelled `recovery_data` (default: `data`).
         recovery_data: labelled training batches or a dataset.
         test: labelled batches for top-1 accuracy, never used for any decision.
@@ -149,7 +153,7 @@ def prune(
         progress: show progress bars.
 
     Raises:
-        InputError: data or settings that cannot be used; a model in training mode.
+        InputError: data, settings or constraints that cannot be used; a model in training mode.
         TraceError: the model cannot be captured.
         BudgetError: no plan meets the budget; the message has the smallest reachable value.
         VerificationError: the removal cannot be proven right.
@@ -157,12 +161,15 @@ def prune(
     settings = settings or Settings()
     settings.check_fits(method)
     start = time.perf_counter()
-    network = trace(model, example_inputs).ignoring(settings.ignore)
-    check_reachable(network, budget)
+    constraints = constraints or Constraints()
+    constraints = replace(constraints, ignore=(*settings.ignore, *constraints.ignore))
+    network = constraints.prepared(trace(model, example_inputs))
+    widths = replace(constraints, ignore=(), together=())  # these two are in the network by now
+    check_reachable(network, budget, widths)
     calibration = calibrate(data, network.positional, augment, seed)
-    run = _Run(network, calibration, as_outcome(outcome), settings, seed, progress, test)
+    run = _Run(network, calibration, as_outcome(outcome), widths, settings, seed, progress, test)
     run.timings["trace"] = time.perf_counter() - start
-    facts = _asked(model, budget, method, run, recovery, asked)
+    facts = _asked(model, budget, method, run, constraints, recovery, asked)
     folder = None if workspace is None else Path(workspace)
 
     stage = load_stage(model, folder, facts) if resume and folder is not None else None
@@ -234,12 +241,16 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
                 run.network, images, method=method, outcome=run.outcome, seed=run.seed, progress=run.progress
             )
         with run.step("allocate"):
-            return allocate(run.network, effects, budget, allocation=run.settings.allocation), effects, None
+            plan = allocate(
+                run.network, effects, budget, allocation=run.settings.allocation, constraints=run.constraints
+            )
+        return plan, effects, None
     rounds = prune_in_rounds(
         run.network,
         run.calibration,
         budget,
         outcome=run.outcome,
+        constraints=run.constraints,
         views=run.settings.views,
         repairing=run.settings.repair == "refit",
         seed=run.seed,
@@ -285,6 +296,7 @@ def _asked(
     budget: Budget,
     method: str,
     run: _Run,
+    constraints: Constraints,
     recovery: Recovery | None,
     more: dict[str, Any] | None,
 ) -> dict[str, Any]:
@@ -296,7 +308,8 @@ def _asked(
         "calibration_images": run.calibration.images,
         "repair": run.settings.repair,
         "allocation": run.settings.allocation,
-        "ignore": list(run.settings.ignore),
+        "ignore": list(constraints.ignore),
+        "constraints": replace(constraints, ignore=()).as_dict(),
         "recovery": None if recovery is None else recovery.model_dump(mode="json"),
         "seed": run.seed,
         **(more or {}),

@@ -20,6 +20,7 @@ from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.joint import Joint, joint_effect
 from whyprune.causal.outcomes import Outcome
 from whyprune.causal.response import response_curves
+from whyprune.constraints import Constraints
 from whyprune.data.batches import cut_images
 from whyprune.estimate import split_images
 from whyprune.repair import repair
@@ -54,6 +55,7 @@ def prune_in_rounds(
     budget: Budget,
     *,
     outcome: Outcome | str | None = None,
+    constraints: Constraints | None = None,
     views: int = 4,
     repairing: bool = True,
     seed: int = 0,
@@ -67,13 +69,14 @@ def prune_in_rounds(
         calibration: the images.
         budget: what the result may cost.
         outcome: what harm is (default `LogitShift`).
+        constraints: what must stay, relative to the dense network; they hold after every round.
         views: augmented views of every image in the last repair; the others see one.
         repairing: refit after every round.
         seed: of everything drawn.
         progress: show progress bars.
         clock: times the steps.
     """
-    state = _State(network, calibration, outcome, repairing, seed, progress)
+    state = _State(network, calibration, outcome, constraints, repairing, seed, progress)
     shares = _shares(network, budget)
     while shares:
         target = budget.between(network.cost(), network.cost(state.removed), shares[0])
@@ -113,12 +116,13 @@ class _State:
         network: Network,
         calibration: Calibration,
         outcome: Outcome | str | None,
+        constraints: Constraints | None,
         repairing: bool,
         seed: int,
         progress: bool,
     ) -> None:
         self.network, self.calibration = network, calibration
-        self.outcome, self.repairing = outcome, repairing
+        self.outcome, self.constraints, self.repairing = outcome, constraints, repairing
         self.seed, self.progress = seed, progress
         self.model: nn.Module = network.model
         self.removed: tuple[Unit, ...] = ()
@@ -144,7 +148,9 @@ class _State:
         )
         self.curves = self.curves or curves
         base = self.joint().mean if self.removed else 0.0
-        return allocate_curves(self.network, curves, target, removed=self.removed, base=base)
+        return allocate_curves(
+            self.network, curves, target, removed=self.removed, base=base, constraints=self.constraints
+        )
 
     def apply(self, plan: Plan, views: int) -> None:
         """Removes what is new in the plan and repairs on `views` views of the images."""

@@ -11,50 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from allocation.made_up import COSTS, some_effects
 from structure.networks import traced
 from whyprune.allocation import Budget, allocate, allocate_curves, check_reachable
 from whyprune.allocation.curves import lower_hull
 from whyprune.allocation.room import Room
-from whyprune.causal.effects import Effects, ResponseCurve
+from whyprune.causal.effects import ResponseCurve
 from whyprune.criteria import random_scores
 from whyprune.errors import BudgetError, InputError
 from whyprune.structure.trace import trace
 
 NAMES = ["residual", "projection", "concat", "separable", "flatten", "squeeze excite"]
-COSTS = ("macs", "params", "bytes")
-
-
-def some_effects(network, seed=0, curves=True, estimand="single") -> Effects:
-    """Made-up effects, and convex or crooked curves over all units but one of every group."""
-    rng = np.random.default_rng(seed)
-    mean = rng.gamma(1.0, size=len(network.units))
-    return Effects(
-        units=tuple(u.name for u in network.units),
-        groups=tuple(u.group for u in network.units),
-        mean=mean,
-        standard_error=0 * mean,
-        samples=9,
-        outcome="logit-shift",
-        intervention="zero",
-        estimand=estimand,
-        method="made up",
-        curves={g.name: a_curve(g, rng) for g in network.groups} if curves else {},
-    )
-
-
-def a_curve(group, rng) -> ResponseCurve:
-    order = [u.name for u in group.units]
-    rng.shuffle(order)
-    removed = np.arange(len(order))
-    effect = np.r_[0.0, np.cumsum(rng.gamma(0.5, size=len(order) - 1))]
-    return ResponseCurve(group.name, tuple(order[:-1]), removed, effect, 0 * effect)
 
 
 def smallest(network):
     room = Room(network)
     for group in network.groups:
-        room.counts[group] += room.left(group)
-    return network.cost.of_groups(room.counts)
+        room.counts[group.name] += room.left(group)
+    return room.cost()
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global", "curves"])

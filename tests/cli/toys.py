@@ -27,18 +27,15 @@ class Interrupted(DigitsCNN):
 
 
 class Branching(nn.Module):
-    """Decides by the values of its input: cannot be captured."""
+    """Computes with a Python number that it reads off its input: cannot be captured."""
 
     def __init__(self):
         super().__init__()
-        self.small = nn.Linear(64, 10)
         self.large = nn.Linear(64, 10)
 
     def forward(self, x):
         x = x.flatten(1)
-        if x.sum() > 0:  # the line that must be named
-            return self.large(x)
-        return self.small(x)
+        return self.large(x) * x.sum().item()  # the line that must be named
 
 
 def interrupted():

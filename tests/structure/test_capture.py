@@ -225,6 +225,23 @@ def test_both_captures_see_the_same_operations(name, monkeypatch):
     assert [user_frame(n) for n in decided.operations] == [user_frame(n) for n in plain.operations]
 
 
+def written(x):
+    x, counter = by_mean(x) + 0, torch.zeros(())
+    x[:, :2].mul_(3)  # the line that writes to a part
+    while counter < 2:
+        counter += 1
+    return x
+
+
+def test_writes_are_kept_where_they_count():
+    names = [str(n.target) for n in capture(randomised(Middle(written)), as_example(vector(5))).operations]
+    assert names.count("aten.mul_.Tensor") == 1
+    assert not [n for n in names if "add_." in n or "zeros" in n or "item" in n]
+    line = line_with("# the line that writes to a part")
+    with pytest.raises(TraceError, match=rf"test_capture\.py:{line}\b.* writes to a part of a tensor"):
+        trace(randomised(Middle(written)), vector(5))
+
+
 def test_state_and_constants_are_told_apart():
     model, graph = fixed("constants").model, fixed("constants").graph
     assert set(graph.state_names.values()) == {name for name, _ in model.named_parameters()}

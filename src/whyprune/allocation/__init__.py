@@ -1,29 +1,48 @@
 """Allocation: which units go, and how many where, so that a budget holds."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.curves import allocate_curves
 from whyprune.allocation.ranking import allocate_global, allocate_uniform
-from whyprune.allocation.room import Room, check_reachable
+from whyprune.allocation.reach import check_reachable
+from whyprune.allocation.room import Room
 from whyprune.causal.effects import Effects
+from whyprune.constraints import Constraints
 from whyprune.errors import InputError
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 
 
-def _curves(network: Network, effects: Effects, budget: Budget) -> Plan:
-    return allocate_curves(network, effects.curves, budget, method=effects.method)
+def _curves(network: Network, effects: Effects, budget: Budget, *, constraints: Constraints | None = None) -> Plan:
+    return allocate_curves(network, effects.curves, budget, method=effects.method, constraints=constraints)
 
 
-ALLOCATORS: dict[str, Callable[[Network, Effects, Budget], Plan]] = {
+class Allocator(Protocol):
+    """Picks units within the constraints so that the budget holds, or raises a `BudgetError`."""
+
+    def __call__(
+        self, network: Network, effects: Effects, budget: Budget, *, constraints: Constraints | None = None
+    ) -> Plan:
+        """The plan."""
+        ...
+
+
+ALLOCATORS: dict[str, Allocator] = {
     "uniform": allocate_uniform,
     "global": allocate_global,
     "curves": _curves,
 }
 
 
-def allocate(network: Network, effects: Effects, budget: Budget, *, allocation: str | None = None) -> Plan:
+def allocate(
+    network: Network,
+    effects: Effects,
+    budget: Budget,
+    *,
+    allocation: str | None = None,
+    constraints: Constraints | None = None,
+) -> Plan:
     """The units to remove so that the budget holds.
 
     Args:
@@ -32,9 +51,12 @@ def allocate(network: Network, effects: Effects, budget: Budget, *, allocation: 
         budget: what the pruned network may cost.
         allocation: `uniform`, `global` or `curves`; default: `curves` where response curves were measured,
             `global` for measured effects, `uniform` for scores of a criterion.
+        constraints: what must stay. Groups that go together have to be tied already, in the network that was estimated
+            on.
 
     Raises:
-        InputError: an unknown allocation, or `curves` without response curves.
+        InputError: an unknown allocation, or `curves` without response curves; constraints that name an unknown
+            group, or groups that are not tied yet.
         BudgetError: no plan meets the budget; says the smallest reachable value.
     """
     if allocation is None:
@@ -43,11 +65,14 @@ def allocate(network: Network, effects: Effects, budget: Budget, *, allocation: 
         raise InputError(f"no allocation named {allocation!r}: choose from {', '.join(ALLOCATORS)}")
     if allocation == "curves" and not effects.curves:
         raise InputError("allocation 'curves' needs response curves: estimate with method='curves'")
-    return ALLOCATORS[allocation](network, effects, budget)
+    if constraints is not None:
+        network = constraints.confirmed(network)
+    return ALLOCATORS[allocation](network, effects, budget, constraints=constraints)
 
 
 __all__ = [
     "ALLOCATORS",
+    "Allocator",
     "Budget",
     "Room",
     "allocate",

@@ -4,18 +4,20 @@ Greedy on the lower convex hulls of the curves: optimal for costs that add up ov
 (the fractional knapsack); where widths multiply, savings are recomputed exactly after every step.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from whyprune.allocation.budget import Budget
-from whyprune.allocation.room import Room, check_reachable
+from whyprune.allocation.reach import steered
+from whyprune.allocation.room import Counts, Room
 from whyprune.causal.effects import ResponseCurve
+from whyprune.constraints import Constraints
 from whyprune.errors import BudgetError
-from whyprune.structure.cost import Cost
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan, make_plan
-from whyprune.structure.units import Group, Unit
+from whyprune.structure.units import Unit
 
 Point = tuple[float, float]
 
@@ -28,6 +30,7 @@ def allocate_curves(
     removed: Sequence[Unit] = (),
     base: float = 0.0,
     method: str = "causal",
+    constraints: Constraints | None = None,
 ) -> Plan:
     """The plan that meets the budget at the least summed effect along the curves.
 
@@ -38,90 +41,104 @@ def allocate_curves(
         removed: units that are gone already; they stay in the plan.
         base: the effect that their removal has.
         method: recorded in the plan.
+        constraints: what must stay; relative to the dense network, whatever is gone already.
 
     Raises:
         BudgetError: no plan along the curves meets the budget.
     """
-    check_reachable(network, budget)
-    before: dict[str, int] = {}
-    for unit in removed:
-        before[unit.group] = before.get(unit.group, 0) + 1
-    walk = _Walk(network, curves, budget, before)
-    while not walk.done:
-        walk.step()
-    names = [u.name for u in removed]
-    for name, curve in curves.items():
-        names += curve.order[: walk.taken.get(name, 0)]
-    return make_plan(network, names, method=method, budget=budget.as_dict(), predicted=base + walk.effect)
+    before = Counter(unit.group for unit in removed)
+    ends = {
+        g.name: before[g.name] + (int(curves[g.name].removed[-1]) if g.name in curves else 0) for g in network.groups
+    }
+
+    def walked(room: Room) -> _Walk:
+        walk = _Walk(room, curves, budget)
+        while not walk.done:
+            walk.step()
+        return walk
+
+    walk = steered(network, budget, constraints, walked, before=before, most=ends)
+    taken = walk.taken()
+    names = [u.name for u in removed] + [unit for name, count in taken.items() for unit in curves[name].order[:count]]
+    return make_plan(network, names, method=method, budget=budget.as_dict(), predicted=base + walk.effect(taken))
 
 
 class _Walk:
-    """The state of the greedy walk down the hulls."""
+    """The state of the greedy walk down the hulls.
 
-    def __init__(
-        self, network: Network, curves: Mapping[str, ResponseCurve], budget: Budget, before: Mapping[str, int]
-    ) -> None:
-        self.network = network
-        self.room = Room(network, before)
-        self.limits = budget.limits(network.cost())
-        self.groups = {g.name: g for g in network.groups if g.name in curves}
-        self.curves = {name: _points(curves[name]) for name in self.groups}
-        self.hulls = {name: lower_hull(points) for name, points in self.curves.items()}
-        self.taken = dict.fromkeys(self.groups, 0)
-        self.cost = network.cost.of_groups(self.room.counts)
+    It goes unit by unit where several groups share an axis; what is `settled` of it counts.
+    """
+
+    def __init__(self, room: Room, curves: Mapping[str, ResponseCurve], budget: Budget) -> None:
+        self.room = room
+        self.limits = budget.limits(room.network.cost())
+        self.curves = {name: _points(curves[name]) for name in room.groups if name in curves}
+        self.hulls = {name: lower_hull(self._stops(name)) for name in self.curves}
 
     @property
     def done(self) -> bool:
-        return not self._excess(self.cost)
+        return not self._excess(self.room.settled())
 
-    @property
-    def effect(self) -> float:
+    def taken(self) -> dict[str, int]:
+        """Units that go per group, beyond those that were gone before."""
+        settled = self.room.settled()
+        return {name: settled[name] - self.room.before[name] for name in self.curves}
+
+    def effect(self, taken: Counts) -> float:
         """The summed effect, on the curves as they were measured, not on their hulls."""
-        return sum(_height(self.curves[name], count) for name, count in self.taken.items())
+        return sum(_height(self.curves[name], count) for name, count in taken.items())
 
     def step(self) -> None:
         """Takes the cheapest move; of the last one only as much as is needed or does the least harm."""
-        moves = [m for name in self.groups if (m := self._move(name)) is not None]
+        excess = self._excess(self.room.settled())
+        moves = [m for name in self.curves if (m := self._move(name, excess)) is not None]
         if not moves:
-            kind, limit = next(iter(self._excess(self.cost).items()))
-            raise BudgetError(
-                f"no plan along the measured curves meets {kind} <= {limit:,.0f}: {getattr(self.cost, kind):,} are left"
-            )
+            kind, limit = next(iter(excess.items()))
+            left = getattr(self.room.cost(self.room.settled()), kind)
+            raise BudgetError(f"no plan along the measured curves meets {kind} <= {limit:,.0f}: {left:,} are left")
         _, name, units = min(moves)
-        units = self._enough(name, units)
-        self.room.counts[self.groups[name]] += units
-        self.taken[name] += units
-        self.cost = self.network.cost.of_groups(self.room.counts)
+        self.room.take(self.room.groups[name], self._enough(name, units))
 
-    def _move(self, name: str) -> tuple[float, str, int] | None:
+    def _stops(self, name: str) -> list[Point]:
+        """The points that a walk may stop at: those measured, or those at which the width is a multiple."""
+        points, stops = self.curves[name], self.room.stops(name)
+        if stops is None:
+            return points
+        return [(float(x), _height(points, x)) for x in (n - self.room.before[name] for n in stops)]
+
+    def _here(self, name: str) -> int:
+        return self.room.counts[name] - self.room.before[name]
+
+    def _move(self, name: str, excess: Mapping[str, float]) -> tuple[float, str, int] | None:
         """(effect per relative saving, group, units) of the group's next stretch of hull."""
-        group, here = self.groups[name], self.taken[name]
+        here = self._here(name)
         following = next(((x, y) for x, y in self.hulls[name] if x > here), None)
         if following is None:
             return None
-        units = min(int(following[0]) - here, self.room.left(group))
-        saving = self._saving(group, units) if units else 0.0
+        units = min(int(following[0]) - here, self.room.left(self.room.groups[name]))
+        saving = self._saving(name, units, excess) if units else 0.0
         if saving <= 0:
             return None
         slope = (following[1] - _height(self.hulls[name], here)) / (following[0] - here)
         return slope * units / saving, name, units
 
-    def _saving(self, group: Group, units: int) -> float:
+    def _saving(self, name: str, units: int, excess: Mapping[str, float]) -> float:
         """Savings relative to the bounds that are still exceeded."""
-        after = self._cost_with(group, units)
-        excess = self._excess(self.cost)
-        return float(sum((getattr(self.cost, k) - getattr(after, k)) / excess[k] for k in excess))
+        now, after = self.room.cost(), self.room.cost(self._with(name, units))
+        return float(sum((getattr(now, k) - getattr(after, k)) / limit for k, limit in excess.items()))
 
     def _enough(self, name: str, units: int) -> int:
         """Where the budget holds within a move: the count with the least measured effect, the smallest of equals."""
-        group, here = self.groups[name], self.taken[name]
-        enough = [n for n in range(1, units + 1) if not self._excess(self._cost_with(group, n))]
+        here = self._here(name)
+        enough = [n for n in range(1, units + 1) if not self._excess(self.room.settled(self._with(name, n)))]
         return min(enough, key=lambda n: _height(self.curves[name], here + n), default=units)
 
-    def _cost_with(self, group: Group, units: int) -> Cost:
-        return self.network.cost.of_groups({**self.room.counts, group: self.room.counts[group] + units})
+    def _with(self, name: str, units: int) -> dict[str, int]:
+        return {**self.room.counts, name: self.room.counts[name] + units}
 
-    def _excess(self, cost: Cost) -> dict[str, float]:
+    def _excess(self, counts: Counts) -> dict[str, float]:
+        """The bounds that these counts exceed."""
+        cost = self.room.cost(counts)
         return {kind: limit for kind, limit in self.limits.items() if getattr(cost, kind) > limit}
 
 

@@ -1,73 +1,93 @@
 """Widths from scores per unit: the same share of every group, or one ranking over all groups."""
 
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from whyprune.allocation.budget import Budget
-from whyprune.allocation.room import Room, check_reachable
+from whyprune.allocation.reach import steered
+from whyprune.allocation.room import Counts, Room
 from whyprune.causal.effects import Effects
+from whyprune.constraints import Constraints
 from whyprune.errors import BudgetError
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan, make_plan
-from whyprune.structure.units import Group, Unit
+from whyprune.structure.units import Unit
 
 STEPS = 4096
 
 
-def allocate_uniform(network: Network, effects: Effects, budget: Budget) -> Plan:
+def allocate_uniform(
+    network: Network, effects: Effects, budget: Budget, *, constraints: Constraints | None = None
+) -> Plan:
     """Removes the same share of every group, the lowest effects first; the smallest share that meets the budget.
+
+    Where constraints keep a group from its share, it loses the next smaller number of units that they allow.
 
     Raises:
         BudgetError: no share does.
     """
-    check_reachable(network, budget)
-    ranked = {g: _ascending(g.units, effects.by_unit()) for g in network.groups}
-    low, high = 0, STEPS
-    if not _meets(network, budget, _uniform(network, high)):
-        raise BudgetError(f"no uniform share of units meets the budget {budget}: allocate with 'global' or 'curves'")
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _meets(network, budget, _uniform(network, middle)) else (middle + 1, high)
-    counts = _uniform(network, high)
-    return _plan(network, effects, budget, [u for g, units in ranked.items() for u in units[: counts[g]]])
+    dense = network.cost()
+
+    def walk(room: Room) -> dict[str, int]:
+        def counts(share: int) -> dict[str, int]:
+            return room.fill({g.name: round(len(g.units) * share / STEPS) for g in network.groups})
+
+        shares = range(STEPS + 1)
+        share = bisect_left(shares, True, key=lambda s: budget.met_by(room.cost(counts(s)), dense))
+        if share > STEPS:
+            raise BudgetError(
+                f"no uniform share of units meets the budget {budget}: allocate with 'global' or 'curves'"
+            )
+        return counts(share)
+
+    counts = steered(network, budget, constraints, walk)
+    scores = effects.by_unit()
+    return _plan(
+        network, effects, budget, [u for g in network.groups for u in _ascending(g.units, scores)[: counts[g.name]]]
+    )
 
 
-def allocate_global(network: Network, effects: Effects, budget: Budget) -> Plan:
+def allocate_global(
+    network: Network, effects: Effects, budget: Budget, *, constraints: Constraints | None = None
+) -> Plan:
     """Removes the lowest effects wherever they are, until the budget holds.
 
     Scores of different groups have different scales; they are divided by their group's mean first, as DepGraph (Fang
-    et al., CVPR 2023) does. Measured effects share one scale and are ranked as they are.
+    et al., CVPR 2023) does. Measured effects share one scale and are ranked as they are. Where widths are multiples,
+    the units of a group go as soon as there are enough of them for the next multiple.
 
     Raises:
         BudgetError: the ranking runs out of units.
     """
-    check_reachable(network, budget)
-    scores = _comparable(network, effects)
-    room = Room(network)
-    groups = {g.name: g for g in network.groups}
-    dense, chosen = network.cost(), []
-    for unit in _ascending(network.units, scores):
-        if budget.met_by(network.cost.of_groups(room.counts), dense):
-            break
-        group = groups[unit.group]
-        if room.left(group):
-            room.counts[group] += 1
+    dense, order = network.cost(), _ascending(network.units, _comparable(network, effects))
+
+    def walk(room: Room) -> list[Unit]:
+        path = [unit for unit in order if room.take(room.groups[unit.group], 1)]
+
+        def counts(length: int) -> dict[str, int]:
+            return room.settled({**room.before, **Counter(u.group for u in path[:length])})
+
+        lengths = range(len(path) + 1)
+        length = bisect_left(lengths, True, key=lambda n: budget.met_by(room.cost(counts(n)), dense))
+        if length > len(path):
+            raise BudgetError(f"the budget {budget} cannot be met by removing units in order of their effect")
+        return _first(path, counts(length))
+
+    return _plan(network, effects, budget, steered(network, budget, constraints, walk))
+
+
+def _first(units: Sequence[Unit], counts: Counts) -> list[Unit]:
+    """Of each group the first `counts` units, in their order."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for unit in units:
+        if seen[unit.group] < counts[unit.group]:
+            seen[unit.group] += 1
             chosen.append(unit)
-    if not budget.met_by(network.cost.of_groups(room.counts), dense):
-        raise BudgetError(f"the budget {budget} cannot be met by removing units in order of their effect")
-    return _plan(network, effects, budget, chosen)
-
-
-def _uniform(network: Network, share: int) -> dict[Group, int]:
-    room = Room(network)
-    for group in network.groups:
-        room.counts[group] += min(room.left(group), round(len(group.units) * share / STEPS))
-    return room.counts
-
-
-def _meets(network: Network, budget: Budget, counts: Mapping[Group, int]) -> bool:
-    return budget.met_by(network.cost.of_groups(counts), network.cost())
+    return chosen
 
 
 def _ascending(units: Sequence[Unit], scores: Mapping[str, float]) -> list[Unit]:

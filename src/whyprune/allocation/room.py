@@ -1,54 +1,169 @@
-"""How many units every group may still lose, and what the smallest reachable network costs."""
+"""How many units every group may still lose."""
 
+import math
 from collections.abc import Mapping
 
-from whyprune.allocation.budget import Budget
-from whyprune.errors import BudgetError
+from whyprune.constraints import Constraints
+from whyprune.errors import InputError
+from whyprune.structure.cost import Cost
 from whyprune.structure.network import Network
 from whyprune.structure.units import Group
 
+Axis = tuple[str, int]
+Counts = Mapping[str, int]
+
 
 class Room:
-    """Counts of removed units per group; no axis may lose its last channel."""
+    """Counts of removed units per group, within the constraints; no axis may lose its last channel.
 
-    def __init__(self, network: Network, counts: Mapping[str, int] | None = None) -> None:
-        """Starts from `counts` units already gone per group."""
+    Bounds hold at every count. Multiples hold for `settled` counts only, so that a walk can go unit by unit.
+
+    Attributes:
+        counts: group name -> units gone.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        before: Counts | None = None,
+        *,
+        constraints: Constraints | None = None,
+        most: Counts | None = None,
+    ) -> None:
+        """Starts from `before` units already gone per group; of each group at most `most` go."""
         self.network = network
-        self.counts = {group: int((counts or {}).get(group.name, 0)) for group in network.groups}
-        self._sizes = {
-            (parameter, axis): network.cost.shapes[parameter][axis]
-            for group in network.groups
-            for parameter, axis, _ in group.axes
-        }
-        self._users: dict[tuple[str, int], list[tuple[Group, int]]] = {}
+        self.groups = {group.name: group for group in network.groups}
+        self.before = {name: int((before or {}).get(name, 0)) for name in self.groups}
+        self.counts = dict(self.before)
+        shapes = network.cost.shapes
+        self._users: dict[Axis, list[tuple[str, int]]] = {}
         for group in network.groups:
             for parameter, axis, per_unit in group.axes:
-                self._users.setdefault((parameter, axis), []).append((group, per_unit))
+                self._users.setdefault((parameter, axis), []).append((group.name, per_unit))
+        self._sizes = {(parameter, axis): shapes[parameter][axis] for parameter, axis in self._users}
+        self._first = {group.name: _first_axis(group, shapes) for group in network.groups}
+        self._multiples: dict[Axis, int] = {}
+        self._least = dict.fromkeys(self._users, 1)
+        self._most = dict.fromkeys(self.groups, 0)
+        self._bound(constraints or Constraints(), most or {})
+
+    def _bound(self, constraints: Constraints, most: Counts) -> None:
+        """Works out the least width of every axis and the most units that go of every group."""
+        widths: dict[Axis, int] = {}
+        for name, limit in constraints.limits(self.network).items():
+            group, axis = self.groups[name], self._first[name]
+            self._multiples[axis] = math.lcm(self._multiples.get(axis, 1), limit.multiple)
+            widths[axis] = max(widths.get(axis, 1), limit.width)
+            units = len(group.units)
+            self._most[name] = max(self.before[name], min(units, limit.most(units), most.get(name, units)))
+        self._multiples = {axis: multiple for axis, multiple in self._multiples.items() if multiple > 1}
+        changed = True
+        while changed:  # what one axis keeps bounds the groups on it, and with them the next axis
+            changed = False
+            for axis, width in widths.items():
+                least = self._narrowest(axis, width)
+                changed |= least > self._least[axis]
+                self._least[axis] = least
+                for name, per_unit in self._users[axis]:
+                    self._most[name] = max(
+                        self.before[name], min(self._most[name], (self._sizes[axis] - least) // per_unit)
+                    )
+
+    def _narrowest(self, axis: Axis, width: int) -> int:
+        """The least width an axis can get to: a multiple, or whole."""
+        size, users = self._sizes[axis], self._users[axis]
+        multiple, step = self._multiples.get(axis, 1), math.gcd(*(per_unit for _, per_unit in users))
+        low = max(1, min(width, size), size - sum(self._most[name] * per_unit for name, per_unit in users))
+        return next((w for w in range(low + -low % multiple, size, multiple) if (size - w) % step == 0), size)
 
     def left(self, group: Group) -> int:
         """How many more units of a group may go."""
-        free = len(group.units) - self.counts[group]
+        free = self._most[group.name] - self.counts[group.name]
         for parameter, axis, per_unit in group.axes:
-            gone = sum(self.counts[g] * n for g, n in self._users[parameter, axis])
-            free = min(free, (self._sizes[parameter, axis] - gone - 1) // per_unit)
+            kept = self._kept((parameter, axis), self.counts)
+            free = min(free, (kept - self._least[parameter, axis]) // per_unit)
         return max(free, 0)
 
+    def take(self, group: Group, units: int) -> int:
+        """Takes up to `units` of a group; says how many went."""
+        taken = min(units, self.left(group))
+        self.counts[group.name] += taken
+        return taken
 
-def check_reachable(network: Network, budget: Budget) -> None:
-    """Says so if even the smallest network is above the budget.
+    def fill(self, amounts: Counts) -> dict[str, int]:
+        """Starts again, takes up to so many units of each group, in this order, and settles."""
+        self.counts = dict(self.before)
+        for name, units in amounts.items():
+            self.take(self.groups[name], units)
+        return self.settled()
 
-    Raises:
-        BudgetError: with the smallest reachable value.
-    """
-    room = Room(network)
-    for group in network.groups:
-        room.counts[group] += room.left(group)
-    dense, smallest = network.cost(), network.cost.of_groups(room.counts)
-    for kind, limit in budget.limits(dense).items():
-        reachable, whole = getattr(smallest, kind), getattr(dense, kind)
-        if reachable > limit:
-            raise BudgetError(
-                f"the budget {kind}={budget.as_dict()[kind]:g} cannot be met: with one channel left everywhere the "
-                f"network still has {reachable:,} of {whole:,} {kind}; the smallest reachable ratio is "
-                f"{reachable / whole + 5e-5:.4f}"
+    def cost(self, counts: Counts | None = None) -> Cost:
+        """Cost of the network at these counts (default: its own)."""
+        now = self.counts if counts is None else counts
+        return self.network.cost.of_sizes({axis: size - self._kept(axis, now) for axis, size in self._sizes.items()})
+
+    def rivals(self) -> dict[str, int]:
+        """Counts of the groups that lose units while another group on the same first axis cannot."""
+        return {
+            name: count
+            for name, count in self.counts.items()
+            if count > self.before[name]
+            and any(self.counts[n] < self._most[n] for n, _ in self._users[self._first[name]] if n != name)
+        }
+
+    def stops(self, name: str) -> list[int] | None:
+        """The counts at which a group alone on its axis may stop; None where it may stop anywhere."""
+        axis = self._first[name]
+        if axis not in self._multiples or len(self._users[axis]) > 1:
+            return None
+        return [n for n in range(self.before[name], self._most[name] + 1) if not self._missing(axis, {name: n})]
+
+    def settled(self, counts: Counts | None = None) -> dict[str, int]:
+        """Counts at or little below `counts` (default: its own) at which every width is a multiple or whole.
+
+        Raises:
+            InputError: the units that were gone before break the multiples.
+        """
+        settled = dict(self.counts if counts is None else counts)
+        while (axis := next((a for a in self._multiples if self._missing(a, settled)), None)) is not None:
+            settled[self._giver(axis, settled)] -= 1
+        return settled
+
+    def _giver(self, axis: Axis, counts: Counts) -> str:
+        """The group that gives a unit back: one that fits, rather one of the axis's own, the one that lost most."""
+        missing = self._missing(axis, counts)
+        able = [
+            (per_unit <= missing, self._first[name] == axis, counts[name] / len(self.groups[name].units), name)
+            for name, per_unit in self._users[axis]
+            if counts[name] > self.before[name]
+        ]
+        if not able:
+            raise InputError(
+                f"{axis[0]} (axis {axis[1]}) has {self._kept(axis, counts)} channels left after what is removed "
+                f"already: no multiple of {self._multiples[axis]}"
             )
+        return max(able)[-1]
+
+    def _missing(self, axis: Axis, counts: Counts) -> int:
+        """How many channels would have to come back for the axis to be a multiple or whole."""
+        kept = self._kept(axis, counts)
+        return min(-kept % self._multiples[axis], self._sizes[axis] - kept)
+
+    def _kept(self, axis: Axis, counts: Counts) -> int:
+        return self._sizes[axis] - sum(counts.get(name, 0) * per_unit for name, per_unit in self._users[axis])
+
+
+def _first_axis(group: Group, shapes: Mapping[str, tuple[int, ...]]) -> Axis:
+    """The axis that a group's units are counted on: it has the group's width and holds their indices."""
+    numbers = {unit.index for unit in group.units}
+
+    def fits(parameter: str, axis: int) -> bool:
+        own = [s for unit in group.units for s in unit.slices if (s.parameter, s.axis) == (parameter, axis)]
+        return shapes[parameter][axis] == group.width and numbers <= {i for s in own for i in s.indices}
+
+    def elsewhere(parameter: str) -> bool:
+        layer = parameter.rpartition(".")[0] or parameter
+        return not (group.name == layer or group.name.startswith(f"{layer}/"))
+
+    axes = sorted(((p, a) for p, a, _ in group.axes), key=lambda key: elsewhere(key[0]))
+    return next((key for key in axes if fits(*key)), axes[0])

@@ -1,7 +1,7 @@
 """The TOML file of `--config`: the command's own options by name; flags win over it."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """
     if path is not None:
         switches = {p.name for p in ctx.command.params if getattr(p, "secondary_opts", None)}
+        lists = {p.name for p in ctx.command.params if getattr(p, "multiple", False)}
         names = [p.name for p in ctx.command.params if p.name and p.name not in (CONFIG, "help")]
         ctx.default_map = {
             name: value
             for key, entry in _read(path).items()
-            for name, value in [_option(path, key, entry, names, switches)]
+            for name, value in [_option(path, key, entry, names, switches, lists)]
         }
     return path
 
@@ -39,7 +40,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no TOML file: {error}") from error
 
 
-def _option(path: Path, key: str, entry: Any, names: Iterable[str], switches: Iterable[str | None]) -> tuple[str, Any]:
+def _option(
+    path: Path,
+    key: str,
+    entry: Any,
+    names: Iterable[str],
+    switches: Collection[str | None],
+    lists: Collection[str | None],
+) -> tuple[str, Any]:
     """(option, value) in the form the command line has it: `no-latency = true` is `latency = false`."""
     name = key.replace("-", "_")
     if name not in names and name.removeprefix("no_") in switches and isinstance(entry, bool):
@@ -50,6 +58,10 @@ def _option(path: Path, key: str, entry: Any, names: Iterable[str], switches: It
         raise InputError(f"{path}: there is no option {key!r}: {hint}")
     if isinstance(entry, dict):  # budget = {macs = 0.5, params = 0.4}
         return name, ",".join(f"{k}={v}" for k, v in entry.items())
-    if isinstance(entry, list):
-        return name, entry if name == "ignore" else ",".join(map(str, entry))
-    return name, [entry] if name == "ignore" else entry
+    if name in lists:  # together = [["a", "b"], ["c", "d"]]
+        return name, [_joined(one) for one in (entry if isinstance(entry, list) else [entry])]
+    return name, _joined(entry)
+
+
+def _joined(entry: Any) -> Any:
+    return ",".join(map(str, entry)) if isinstance(entry, list) else entry

@@ -8,6 +8,14 @@ import typer
 from whyprune.allocation import ALLOCATORS, Budget
 from whyprune.causal.outcomes import OUTCOMES
 from whyprune.cli.config import read_config
+from whyprune.cli.limits import (
+    IgnoreOption,
+    MaxShareOption,
+    MinWidthOption,
+    RoundToOption,
+    TogetherOption,
+    constraints_of,
+)
 from whyprune.cli.options import (
     DATA_HELP,
     ClassesOption,
@@ -118,15 +126,11 @@ def prune(
     repair: Annotated[
         str, _choice("repair", PRUNING, "What is done without gradient steps to the weights that stay.")
     ] = "refit",
-    ignore: Annotated[
-        list[str] | None,
-        _option(
-            PRUNING,
-            "Group or module whose channels are kept; repeat it for several.",
-            metavar="NAME",
-            show_default=False,
-        ),
-    ] = None,
+    ignore: IgnoreOption = None,
+    round_to: RoundToOption = None,
+    min_width: MinWidthOption = None,
+    max_share: MaxShareOption = None,
+    together: TogetherOption = None,
     seed: SeedOption = 0,
     finetune_epochs: Annotated[
         int, _option(TUNING, "Epochs on the training split; 0 for none.", metavar="N", min=0)
@@ -191,7 +195,8 @@ def prune(
     """
     screen = Screen(quiet, as_json)
     bounds = Budget.parse(budget)
-    settings = Settings(allocation=allocation, repair=repair, ignore=tuple(ignore or ()), latency=latency)
+    settings = Settings(allocation=allocation, repair=repair, latency=latency)
+    constraints = constraints_of(ignore, round_to, min_width, max_share, together)
     tuning: dict[str, Any] = {
         "learning_rate": learning_rate,
         "batch_size": batch_size,
@@ -230,6 +235,7 @@ def prune(
         budget=bounds,
         method=method,
         outcome=outcome,
+        constraints=constraints,
         recovery=recovery,
         settings=settings,
         onnx=onnx,

@@ -21,7 +21,7 @@ def command_of(ctx: typer.Context) -> str:
         elif isinstance(value, bool):
             words.append((parameter.opts if value else parameter.secondary_opts)[0])
         else:
-            for one in value if isinstance(value, list | tuple) and name == "ignore" else [value]:
+            for one in value if getattr(parameter, "multiple", False) else [value]:
                 text = ",".join(f"{v:g}" for v in one) if isinstance(one, list | tuple) else str(one)
                 words += [parameter.opts[0], text]
     return shlex.join(words)

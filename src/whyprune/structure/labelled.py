@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class Labelled:
     space: LabelSpace = field(default_factory=LabelSpace)
     state: dict[str, dict[int, Tensor]] = field(init=False)
     ctx: Context = field(init=False)
+    _found: tuple[tuple[int, int], Network] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.state = _atoms(self.model, self.space)
@@ -47,8 +48,13 @@ class Labelled:
         self.ctx = propagate(self.graph, self.space, layers, dict(self.model.named_buffers()), self.heads)
 
     def network(self, rules: tuple[AttributeRule, ...] = ()) -> Network:
-        """The network that the labels and pins of this moment say."""
+        """The network that the labels and pins of this moment say, in which attributes follow by `rules`."""
         close(self.ctx)
+        if self._found is None or self._found[0] != self.space.state:
+            self._found = self.space.state, self._derived()
+        return replace(self._found[1], attributes=first_claims(rules))
+
+    def _derived(self) -> Network:
         readers = tuple(reader for reading in self.ctx.readings if (reader := self._reader(reading)) is not None)
         marks: dict[int, list[str]] = defaultdict(list)
         for reader in readers:
@@ -65,7 +71,6 @@ class Labelled:
             readers=readers,
             written={n: self._roots(labels) for n, labels in self.ctx.writers if _is_plain(n)},
             cost=cost_model(self.model, self.graph, self.extent, self._axes()),
-            attributes=first_claims(rules),
             sites=self.sites(),
             extents={n: self.extent(n) for node in mixing for n in (node, *node.all_input_nodes)},
         )

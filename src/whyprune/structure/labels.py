@@ -44,6 +44,12 @@ class LabelSpace:
     _edges: list[Tensor] = field(default_factory=list)
     _uniform: list[Tensor] = field(default_factory=list)
     _roots: Tensor | None = None
+    _unions: int = 0
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """A pair of numbers that changes with every union and pin."""
+        return self._unions, len(self.pins)
 
     def fresh(self, count: int) -> Tensor:
         """`count` new atoms."""
@@ -68,6 +74,7 @@ class LabelSpace:
         pairs = pairs[:, (pairs >= 0).all(0) & (pairs[0] != pairs[1])]
         if pairs.shape[1]:
             self._edges.append(pairs)
+            self._unions += 1
             self._roots = None
 
     def tie(self, layer: Tensor, dims: Iterable[int], where: str) -> Tensor:

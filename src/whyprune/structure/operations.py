@@ -1,6 +1,7 @@
 """Reading ATen operations off a captured graph: names, arguments, sizes, places in the user's code."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,9 +28,11 @@ def sizes(node: fx.Node) -> tuple[int, ...]:
 
 def at_batch_one(size: Any) -> int:
     """A size that may depend on the batch, for a batch of 1."""
-    if isinstance(size, int):
-        return size
-    expression = size.node.expr
+    return size if isinstance(size, int) else _at_one(size.node.expr)
+
+
+@cache
+def _at_one(expression: Any) -> int:
     return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
 
 

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -13,8 +14,10 @@ State = Mapping[str, Mapping[int, Tensor]]
 """Parameter or buffer name -> axis -> the atom of every index."""
 
 
-@dataclass(frozen=True)
-class Slice:
+ONLY_TOGETHER = "these channels only go together, and nothing would be left"
+
+
+class Slice(NamedTuple):
     """Some indices of one axis of one parameter or buffer."""
 
     parameter: str
@@ -102,20 +105,19 @@ def derive(
     """
     members = _members(space, state)
     refusals, pinned = _refusals(space, members, writers)
+    sizes = {(name, axis): len(labels) for name, axes in state.items() for axis, labels in axes.items()}
     by_axes: dict[tuple[tuple[str, int, int], ...], list[Unit]] = defaultdict(list)
-    for root in sorted(members):
-        if root in pinned or root not in writers:
+    for root in sorted(r for r in members if r not in pinned and r in writers):
+        own = members[root]
+        if whole := next((key for key, indices in own.items() if len(indices) == sizes[key]), None):
+            refusals.append(Refusal(whole[0], ONLY_TOGETHER, 1, tuple(own)))
             continue
-        slices = tuple(Slice(p, a, tuple(i)) for (p, a), i in members[root].items())
-        if whole := [s for s in slices if len(s.indices) == len(state[s.parameter][s.axis])]:
-            where, reason = whole[0].parameter, "these channels only go together, and nothing would be left"
-            refusals.append(Refusal(where, reason, 1, tuple((s.parameter, s.axis) for s in slices)))
-            continue
+        slices = tuple(Slice(name, axis, tuple(indices)) for (name, axis), indices in own.items())
         home = _home(slices, writers[root])
-        signature = tuple((s.parameter, s.axis, len(s.indices)) for s in slices)
+        signature = tuple((name, axis, len(indices)) for (name, axis), indices in own.items())
         unit = Unit("", home.parameter, home.indices[0], root, slices, tuple(dict.fromkeys(marks.get(root, ()))))
         by_axes[signature].append(unit)
-    return _groups(by_axes, state, writers), tuple(refusals)
+    return _groups(by_axes, sizes, writers), tuple(refusals)
 
 
 def _home(slices: Sequence[Slice], writers: Sequence[str]) -> Slice:
@@ -125,11 +127,12 @@ def _home(slices: Sequence[Slice], writers: Sequence[str]) -> Slice:
 
 
 def _members(space: LabelSpace, state: State) -> dict[int, dict[tuple[str, int], list[int]]]:
-    members: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
+    """Class -> the indices of every axis that belong to it."""
+    members: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(dict)
     for name, axes in state.items():
         for axis, labels in axes.items():
             for index, root in enumerate(space.roots(labels).tolist()):
-                members[root][name, axis].append(index)
+                members[root].setdefault((name, axis), []).append(index)
     return members
 
 
@@ -150,7 +153,9 @@ def _refusals(
 
 
 def _groups(
-    by_axes: Mapping[tuple[tuple[str, int, int], ...], list[Unit]], state: State, writers: Mapping[int, Sequence[str]]
+    by_axes: Mapping[tuple[tuple[str, int, int], ...], list[Unit]],
+    sizes: Mapping[tuple[str, int], int],
+    writers: Mapping[int, Sequence[str]],
 ) -> tuple[Group, ...]:
     layers = [units[0].group.rpartition(".")[0] or units[0].group for units in by_axes.values()]
     repeated = Counter(layers)
@@ -162,7 +167,7 @@ def _groups(
         home = next((s.parameter, s.axis) for s in units[0].slices if s.parameter == units[0].group)
         named = sorted((replace(u, name=f"{name}:{u.index}", group=name) for u in units), key=lambda u: u.index)
         modules = dict.fromkeys(p.rpartition(".")[0] for u in units for p in writers[u.label])
-        groups.append(Group(name, axes, tuple(named), len(state[home[0]][home[1]]), tuple(modules)))
+        groups.append(Group(name, axes, tuple(named), sizes[home], tuple(modules)))
     return tuple(groups)
 
 

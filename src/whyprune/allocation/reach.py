@@ -1,0 +1,78 @@
+"""What the smallest reachable network costs, and walks that end there if they must."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from whyprune.allocation.budget import Budget
+from whyprune.allocation.room import Counts, Room
+from whyprune.constraints import Constraints
+from whyprune.errors import BudgetError
+from whyprune.structure.network import Network
+
+Found = TypeVar("Found")
+
+
+def check_reachable(network: Network, budget: Budget, constraints: Constraints | None = None) -> None:
+    """Says so if even the smallest network is above the budget.
+
+    Raises:
+        BudgetError: with the smallest reachable value.
+        InputError: the constraints name an unknown group.
+    """
+    dense, room = network.cost(), Room(network, constraints=constraints)
+    bounded = str(constraints or "")
+    within = f"within the constraints ({bounded})" if bounded else "with one channel left everywhere"
+    for kind, limit in budget.limits(dense).items():
+        reachable, whole = getattr(room.cost(smallest(room, kind, limit)), kind), getattr(dense, kind)
+        if reachable > limit:
+            raise BudgetError(
+                f"the budget {kind}={budget.as_dict()[kind]:g} cannot be met: {within} the network still has "
+                f"{reachable:,} of {whole:,} {kind}; the smallest reachable ratio is {reachable / whole + 5e-5:.4f}"
+            )
+
+
+def smallest(room: Room, kind: str, limit: float) -> dict[str, int]:
+    """Units that go per group where as much `kind` goes as may, or enough for the limit.
+
+    What saves most goes first. That is the least wherever groups do not compete for an axis. Where they do, groups are
+    held back one at a time as long as that saves: the least for two groups on an axis, close to it for more.
+    """
+
+    def value(counts: Counts) -> int:
+        return int(getattr(room.cost(counts), kind))
+
+    order = sorted(room.groups, key=lambda name: value({**room.before, name: room.before[name] + 1}))
+    held = {name: len(room.groups[name].units) for name in order}
+    best = room.fill(held)
+    while value(best) > limit:
+        trials = [{**held, name: units} for name, most in room.rivals().items() for units in range(most)]
+        held = min(trials, key=lambda trial: value(room.fill(trial)), default=held)
+        found = room.fill(held)
+        if value(found) >= value(best):
+            break
+        best = found
+    return best
+
+
+def steered(
+    network: Network,
+    budget: Budget,
+    constraints: Constraints | None,
+    walk: Callable[[Room], Found],
+    *,
+    before: Counts | None = None,
+    most: Counts | None = None,
+) -> Found:
+    """The result of a walk; where its own order ends above the budget, of one held to the smallest network.
+
+    Raises:
+        BudgetError: neither meets the budget.
+    """
+    check_reachable(network, budget, constraints)
+    with suppress(BudgetError):
+        return walk(Room(network, before, constraints=constraints, most=most))
+    room, dense = Room(network, before, constraints=constraints, most=most), network.cost()
+    ends = [smallest(room, kind, limit) for kind, limit in budget.limits(dense).items()]
+    end = next((counts for counts in ends if budget.met_by(room.cost(counts), dense)), ends[0])
+    return walk(Room(network, before, constraints=constraints, most=end))

@@ -1,0 +1,33 @@
+"""Made-up effects and response curves."""
+
+import numpy as np
+
+from whyprune.causal.effects import Effects, ResponseCurve
+
+COSTS = ("macs", "params", "bytes")
+
+
+def some_effects(network, seed=0, curves=True, estimand="single") -> Effects:
+    """Made-up effects, and convex or crooked curves over all units but one of every group."""
+    rng = np.random.default_rng(seed)
+    mean = rng.gamma(1.0, size=len(network.units))
+    return Effects(
+        units=tuple(u.name for u in network.units),
+        groups=tuple(u.group for u in network.units),
+        mean=mean,
+        standard_error=0 * mean,
+        samples=9,
+        outcome="logit-shift",
+        intervention="zero",
+        estimand=estimand,
+        method="made up",
+        curves={g.name: a_curve(g, rng) for g in network.groups} if curves else {},
+    )
+
+
+def a_curve(group, rng) -> ResponseCurve:
+    order = [u.name for u in group.units]
+    rng.shuffle(order)
+    removed = np.arange(len(order))
+    effect = np.r_[0.0, np.cumsum(rng.gamma(0.5, size=len(order) - 1))]
+    return ResponseCurve(group.name, tuple(order[:-1]), removed, effect, 0 * effect)
