@@ -20,11 +20,13 @@ def describe(network: Network) -> dict[str, Any]:
                 "width": group.width,
                 "units": s.removable,
                 "axes": s.axes,
+                "marks": list(dict.fromkeys(mark for unit in group.units for mark in unit.marks)),
                 "macs": s.macs_before,
                 "macs_share": s.macs_before / cost.macs if cost.macs else 0.0,
             }
             for group, s in zip(network.groups, group_summaries(network), strict=True)
         ],
+        "fixed_branches": network.graph.fixed_branches,
         "refusals": [{"where": r.where, "reason": r.reason, "channels": r.channels} for r in network.refusals],
         "attributes": [{"module": a.module, "attribute": a.attribute, "value": a.value} for a in network.attributes],
     }

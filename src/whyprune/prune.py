@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -49,6 +49,7 @@ class Settings:
         effect_images: images on which single effects of all units are measured.
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
         latency: measure latency on this machine.
+        heads: whether attention goes by "whole" heads or by the "width" that all its heads share (see `trace`).
     """
 
     allocation: str | None = None
@@ -57,6 +58,7 @@ class Settings:
     effect_images: int = 128
     ignore: tuple[str, ...] = ()
     latency: bool = True
+    heads: Literal["whole", "width"] = "whole"
 
     def __post_init__(self) -> None:
         if self.repair not in REPAIRS:
@@ -163,7 +165,7 @@ def prune(
     start = time.perf_counter()
     constraints = constraints or Constraints()
     constraints = replace(constraints, ignore=(*settings.ignore, *constraints.ignore))
-    network = constraints.prepared(trace(model, example_inputs))
+    network = constraints.prepared(trace(model, example_inputs, heads=settings.heads))
     widths = replace(constraints, ignore=(), together=())  # these two are in the network by now
     check_reachable(network, budget, widths)
     calibration = calibrate(data, network.positional, augment, seed)

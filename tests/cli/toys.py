@@ -3,6 +3,7 @@
 import os
 import signal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +28,7 @@ class Interrupted(DigitsCNN):
 
 
 class Branching(nn.Module):
-    """Computes with a Python number that it reads off its input: cannot be captured."""
+    """Computes outside PyTorch: cannot be captured."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +36,7 @@ class Branching(nn.Module):
 
     def forward(self, x):
         x = x.flatten(1)
-        return self.large(x) * x.sum().item()  # the line that must be named
+        return self.large(torch.from_numpy(np.sin(x.detach().numpy())))  # the line that must be named
 
 
 def interrupted():

@@ -115,7 +115,7 @@ def token_block(draw: Draw, shape: Shape) -> Made:
         "convolution": lambda: (across(draw(st.sampled_from(convolutions(c)))), shape),
         "prepended": lambda: (Prepended(length, c), Shape(c, length + 1)),
         "pooled": lambda: (across(nn.AdaptiveAvgPool1d(2)), Shape(c, 2)),
-        "roll": lambda: (Op(lambda _, x: x.roll(1, 1)), shape),
+        "roll": lambda: (Op("roll", lambda x: x.roll(1, 1)), shape),
     }
     if c % 2 == 0:
         layer = {"d_model": c, "nhead": 2, "dim_feedforward": inner, "batch_first": True}
@@ -129,7 +129,7 @@ def token_block(draw: Draw, shape: Shape) -> Made:
 
 def across(inner: nn.Module) -> nn.Module:
     """Runs a module on (B, features, tokens)."""
-    return Op(lambda p, x: p[0](x.transpose(1, 2)).transpose(1, 2), inner)
+    return Op("across", lambda x, layer: layer(x.transpose(1, 2)).transpose(1, 2), inner)
 
 
 def convolutions(c: int) -> list[nn.Module]:

@@ -29,11 +29,11 @@ def test_a_right_network_passes(name):
 @pytest.mark.parametrize(
     ("name", "parameter", "place"),
     [
-        ("residual", "first.0.weight", "they part before second.0"),
-        ("residual", "stem.1.running_mean", "they part before first.0"),
-        ("mlp", "0.bias", "they part before 3 "),
-        ("concat", "conv2.weight", "they part before head"),
-        ("mlp", "5.bias", "after the last layer that reads channels"),
+        ("residual", "first.0.weight", "they part at conv2d in first.0"),
+        ("residual", "stem.1.running_mean", "they part at conv2d in stem.0"),
+        ("mlp", "0.bias", "they part at linear in 0 "),
+        ("concat", "conv2.weight", "they part at conv2d in conv2"),
+        ("mlp", "5.bias", "they part at linear in 5"),
     ],
 )
 def test_one_changed_number_is_found_and_placed(name, parameter, place):
@@ -49,7 +49,7 @@ def test_one_changed_number_is_found_and_placed(name, parameter, place):
 def test_the_wrong_units_are_found():
     network = traced("mlp")
     one, other = network.group("0").units[:2]
-    with pytest.raises(VerificationError, match="they part before 3 "):
+    with pytest.raises(VerificationError, match="they part at linear in 0 "):
         verify(network, remove(network, [one]), [other])
 
 

@@ -90,10 +90,9 @@ def _facts(record: RunResult, folder: Path) -> Table:
 
 def _groups(network: Network) -> Table:
     dense = network.cost().macs
-    table = _table("Groups: units that share axes", "group", "axes", "width", "units", "MACs", right=2)
+    table = _table("Groups: units that share axes", "group", "axes", "width", "units", "MACs", "marks", right=2)
     widths = {group.name: group.width for group in network.groups}
-    for group in network.groups:
-        summary = next(s for s in group_summaries(network) if s.name == group.name)
+    for group, summary in zip(network.groups, group_summaries(network), strict=True):
         shown = ", ".join(summary.axes[:AXES_SHOWN])
         more = len(summary.axes) - AXES_SHOWN
         table.add_row(
@@ -102,8 +101,12 @@ def _groups(network: Network) -> Table:
             str(widths[summary.name]),
             str(summary.width),
             f"{summary.macs_before / dense:.1%}",
+            Text(", ".join(dict.fromkeys(mark for unit in group.units for mark in unit.marks))),
         )
-    table.caption = "MACs: of the layers that write or read these channels; groups may share layers."
+    table.caption = (
+        "MACs: of the layers that write or read these channels; groups may share layers. "
+        "Marks: operations whose statistics run over these channels, so that they change when one goes."
+    )
     table.caption_justify = "left"
     return table
 

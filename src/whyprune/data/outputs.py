@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from whyprune.errors import InputError
 
@@ -34,6 +35,11 @@ def logits_of(output: Any) -> Tensor:
         f"no logits in the network's output ({_description(output)}): return a tensor, a tuple that starts "
         "with one, or a dict with the key 'logits'; a backbone needs its classification head"
     )
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """All tensors in a network's output, in a fixed order."""
+    return [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor)]
 
 
 def _description(output: Any) -> str:

@@ -61,7 +61,6 @@ class Labelled:
             for root in set(reader.labels.tolist()) if reader.statistics else ():
                 marks[root].append(name_of(reader.node))
         groups, refusals = derive(self.space, self.state, self._writers(), marks)
-        mixing = {r.node for r in readers if not r.affine}
         return Network(
             model=self.model,
             example=self.example,
@@ -72,7 +71,7 @@ class Labelled:
             written={n: self._roots(labels) for n, labels in self.ctx.writers if _is_plain(n)},
             cost=cost_model(self.model, self.graph, self.extent, self._axes()),
             sites=self.sites(),
-            extents={n: self.extent(n) for node in mixing for n in (node, *node.all_input_nodes)},
+            extents={n: found for n in self.graph.nodes if (found := self.extent(n))},
         )
 
     def sites(self) -> tuple[WidthSite, ...]:

@@ -1,14 +1,14 @@
 """Trying out whether a model's own code follows a removal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import tensors_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
@@ -164,7 +164,7 @@ def tolerance(model: nn.Module) -> float:
 
 def distance(batch: Batch, left: nn.Module, right: nn.Module) -> float:
     """The largest difference between two networks' outputs, relative to the outputs' size."""
-    pairs = zip(_tensors(batch.call(left)), _tensors(batch.call(right)), strict=True)
+    pairs = zip(tensors_of(batch.call(left)), tensors_of(batch.call(right)), strict=True)
     return max((_relative(a, b) for a, b in pairs), default=0.0)
 
 
@@ -174,7 +174,3 @@ def _relative(left: Tensor, right: Tensor) -> float:
     if not right.numel():
         return 0.0
     return float((left.double() - right.double()).abs().max() / right.double().abs().max().clamp_min(1.0))
-
-
-def _tensors(value: object) -> Iterable[Tensor]:
-    return [t for t in pytree.tree_leaves(value) if isinstance(t, Tensor)]

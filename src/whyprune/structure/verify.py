@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whyprune.data.batches import Batch, as_batches
-from whyprune.data.outputs import logits_of
+from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, VerificationError
 from whyprune.results import Verification
 from whyprune.structure.capture import first_line
 from whyprune.structure.network import Network
-from whyprune.structure.operations import where
-from whyprune.structure.remove import masked, remove
+from whyprune.structure.operations import name_of, where
+from whyprune.structure.remove import Excluding, masked, remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
 
@@ -34,14 +35,14 @@ def verify(
     stress: bool = True,
     seed: int = 0,
 ) -> Verification:
-    """Compares the pruned network's logits with the masked original's.
+    """Compares the pruned network's outputs with the masked original's.
 
     Args:
         network: the traced original.
         pruned: the network without `units`, before repair.
         units: what was removed.
         data: batches to compare on (at most 64 images are used; default: the inputs of `trace`).
-        tolerance: largest absolute difference of logits, relative to the largest logit where it is above 1.
+        tolerance: largest absolute difference of an output, relative to its largest value where that is above 1.
         stress: compare a second, random removal of half of every group as well.
         seed: of that random removal.
 
@@ -107,18 +108,19 @@ class _Comparison:
 
     def _difference(self, batch: Batch) -> float:
         with torch.inference_mode():
-            expected = logits_of(batch.call(self.reference))
+            expected = tensors_of(batch.call(self.reference))
             try:
-                found = logits_of(batch.call(self.pruned))
-            except RuntimeError as error:
+                found = tensors_of(batch.call(self.pruned))
+            except (RuntimeError, ValueError, AssertionError) as error:
                 raise self._error(f"does not run: {first_line(error)}", batch) from error
-        difference = _distance(found, expected)
-        if not self._close(difference, expected):
-            raise self._error(
-                f"differs from the masked original by {difference:.3g} (tolerance {self.tolerance:.3g})",
-                batch,
-            )
-        return difference
+        worst = 0.0
+        for mine, truth in zip(found, expected, strict=True):
+            difference = _distance(mine, truth)
+            if not self._close(difference, truth):
+                what = f"differs from the masked original by {difference:.3g} (tolerance {self.tolerance:.3g})"
+                raise self._error(what, batch)
+            worst = max(worst, difference)
+        return worst
 
     def _close(self, difference: float, expected: Tensor) -> bool:
         scale = float(expected.abs().max()) if expected.numel() else 0.0
@@ -131,20 +133,31 @@ class _Comparison:
         )
 
     def _parting(self, batch: Batch) -> str:
-        """The first reader whose inputs differ where both networks should agree."""
+        """The first operation whose values differ where both networks should agree."""
         try:
             small = Replay(self.network, self.pruned, self.units).run(batch)
-            full = Replay(self.network, self.reference).run(batch)
+            full = self._full().run(batch)
         except (RuntimeError, InputError) as error:
             return f"the traced operations do not run on it either: {first_line(error)}"
         gone = [u.label for u in self.units]
-        for reader in self.network.readers:
-            keep = torch.tensor([label not in gone for label in reader.labels.tolist()])
-            expected = full[reader.data].index_select(reader.dim, keep.nonzero().flatten())
-            if not self._close(_distance(small[reader.data], expected), expected):
-                return f"they part before {where(reader.node)}"
-        return "they part after the last layer that reads channels, or it does not compute what was traced"
+        for node in self.network.graph.operations:
+            expected, found = full.get(node), small.get(node)
+            if not isinstance(expected, Tensor) or not expected.is_floating_point() or not isinstance(found, Tensor):
+                continue
+            for dim, labels in self.network.extents.get(node, ()):
+                keep = torch.from_numpy(np.flatnonzero(~np.isin(labels, gone)))
+                expected = expected.index_select(dim, keep.to(expected.device))
+            if not self._close(_distance(found, expected), expected):
+                return f"they part at {name_of(node)} in {where(node)}"
+        return "the pruned module's own code does not compute what was traced"
+
+    def _full(self) -> Replay:
+        if isinstance(self.reference, Excluding):
+            return self.reference.replay
+        return Replay(self.network, self.reference)
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:
-    return float("inf") if found.shape != expected.shape else float((found - expected).abs().max())
+    if found.shape != expected.shape:
+        return float("inf")
+    return float((found.double() - expected.double()).abs().max()) if expected.numel() else 0.0
