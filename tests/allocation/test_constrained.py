@@ -43,7 +43,7 @@ def shared_axis() -> Network:
 def cut_to(unit, parameters, other=None):
     """A unit with its slices of some parameters only, together with those of another one."""
     indices = (unit.index,) if other is None else (unit.index, other.index)
-    return replace(unit, slices=tuple(replace(s, indices=indices) for s in unit.slices if s.parameter in parameters))
+    return replace(unit, slices=tuple(s._replace(indices=indices) for s in unit.slices if s.parameter in parameters))
 
 
 NETWORKS = {

@@ -202,7 +202,7 @@ WIDE_ATTENTION: dict[str, Case] = {
         lambda: Block(FusedQkv(6, 3, 4, False), 6), tokens, {**FF, "mixer.qkv": 3, "embed": 6}, marked=("embed",)
     ),
     "fused qkv, classic": Case(
-        lambda: Block(ClassicQkv(12, 3, 4, False), 12), tokens, FF, either=("mixer.qkv", "embed", "mixer.proj")
+        lambda: Block(ClassicQkv(12, 3, 4, False), 12), tokens, {**FF, "mixer.qkv": 3, "embed": 3}, marked=("embed",)
     ),
     "separate qkv": Case(
         lambda: Block(Separate(6, 3, 4, False), 6),

@@ -41,7 +41,7 @@ class Room:
             for parameter, axis, per_unit in group.axes:
                 self._users.setdefault((parameter, axis), []).append((group.name, per_unit))
         self._sizes = {(parameter, axis): shapes[parameter][axis] for parameter, axis in self._users}
-        self._first = {group.name: _first_axis(group, shapes) for group in network.groups}
+        self._first = {group.name: group.home for group in network.groups}
         self._multiples: dict[Axis, int] = {}
         self._least = dict.fromkeys(self._users, 1)
         self._most = dict.fromkeys(self.groups, 0)
@@ -151,19 +151,3 @@ class Room:
 
     def _kept(self, axis: Axis, counts: Counts) -> int:
         return self._sizes[axis] - sum(counts.get(name, 0) * per_unit for name, per_unit in self._users[axis])
-
-
-def _first_axis(group: Group, shapes: Mapping[str, tuple[int, ...]]) -> Axis:
-    """The axis that a group's units are counted on: it has the group's width and holds their indices."""
-    numbers = {unit.index for unit in group.units}
-
-    def fits(parameter: str, axis: int) -> bool:
-        own = [s for unit in group.units for s in unit.slices if (s.parameter, s.axis) == (parameter, axis)]
-        return shapes[parameter][axis] == group.width and numbers <= {i for s in own for i in s.indices}
-
-    def elsewhere(parameter: str) -> bool:
-        layer = parameter.rpartition(".")[0] or parameter
-        return not (group.name == layer or group.name.startswith(f"{layer}/"))
-
-    axes = sorted(((p, a) for p, a, _ in group.axes), key=lambda key: elsewhere(key[0]))
-    return next((key for key in axes if fits(*key)), axes[0])

@@ -1,7 +1,7 @@
 """A captured model whose channels have labels, and the network that they say at the moment."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,9 +16,9 @@ from whyprune.structure.cost import Axis, cost_model
 from whyprune.structure.labels import Labels, LabelSpace, Layers, along, distinct, support, varies, vector
 from whyprune.structure.network import Extent, Network, Reader
 from whyprune.structure.operations import bind, name_of
-from whyprune.structure.rules import Context, Count, Reading, propagate
+from whyprune.structure.rules import Context, Count, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
-from whyprune.structure.units import derive
+from whyprune.structure.units import Group, derive
 
 AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
 
@@ -77,6 +77,21 @@ class Labelled:
     def sites(self) -> tuple[WidthSite, ...]:
         """All numbers among the operations' arguments that change when channels go."""
         return tuple(site for count in self.ctx.counts if (site := self._site(count)) is not None)
+
+    def tie(self, group: Group, sites: Iterable[WidthSite]) -> None:
+        """Lets the channels that sites count go with the group of that width, index by index."""
+        name, axis = group.home
+        for site in sites:
+            self.space.unite(self.state[name][axis], torch.from_numpy(site.labels))
+
+    def save(self) -> tuple[LabelSpace, list[Rectangle]]:
+        """What `restore` needs to undo all that comes."""
+        return self.space.save(), list(self.ctx.rectangles)
+
+    def restore(self, saved: tuple[LabelSpace, list[Rectangle]]) -> None:
+        """Forgets all unions and pins since `save`."""
+        self.space.restore(saved[0])
+        self.ctx.rectangles[:] = saved[1]
 
     def refuse(self, labels: Labels, where: str, reason: str) -> None:
         """Keeps channels whole."""

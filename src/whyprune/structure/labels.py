@@ -11,7 +11,7 @@ whose channels a reshape has spread (heads and their width), which moves through
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -50,6 +50,16 @@ class LabelSpace:
     def state(self) -> tuple[int, int]:
         """A pair of numbers that changes with every union and pin."""
         return self._unions, len(self.pins)
+
+    def save(self) -> "LabelSpace":
+        """A copy to come back to: what is united or pinned from now on is not in it."""
+        return replace(self, pins=list(self.pins), _edges=list(self._edges), _uniform=list(self._uniform))
+
+    def restore(self, saved: "LabelSpace") -> None:
+        """Forgets all unions and pins since `save`."""
+        unions = self._unions + 1
+        self.__dict__.update(saved.save().__dict__)
+        self._unions = unions  # no state comes twice
 
     def fresh(self, count: int) -> Tensor:
         """`count` new atoms."""

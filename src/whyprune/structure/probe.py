@@ -1,11 +1,11 @@
 """Trying out whether a model's own code follows a removal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
@@ -18,27 +18,10 @@ from whyprune.structure.sites import AttributeRule, Candidate, WidthSite, candid
 from whyprune.structure.units import Group, Unit
 
 TOLERANCE = 1e-3
-_WITH_NUMBERS = frozenset(
-    [
-        "view",
-        "reshape",
-        "_unsafe_view",
-        "unflatten",
-        "expand",
-        "repeat",
-        "slice",
-        "narrow",
-        "split",
-        "split_with_sizes",
-        "pad",
-        "constant_pad_nd",
-        "select",
-        "index",
-        "zeros",
-        "ones",
-        "full",
-    ]
-)
+_WITH_NUMBERS = frozenset({
+    *("view", "reshape", "_unsafe_view", "unflatten", "expand", "repeat", "slice", "narrow", "split", "pad", "select"),
+    *("split_with_sizes", "constant_pad_nd", "index", "zeros", "ones", "full"),
+})  # fmt: skip
 
 
 def settle(labelled: Labelled) -> Network:
@@ -46,6 +29,8 @@ def settle(labelled: Labelled) -> Network:
     while True:
         prober = _Prober(labelled)
         if refused := prober.run():
+            if _tied(labelled, refused):
+                continue
             for site in refused:
                 reason = f"{name_of(site.node)} there names a width as the constant {site.value}"
                 labelled.refuse(site.labels, where(site.node), reason)
@@ -55,6 +40,25 @@ def settle(labelled: Labelled) -> Network:
                 labelled.refuse(labels, group.name, f"the model's code cannot follow a removal here: {error}")
         else:
             return prober.network
+
+
+def _tied(labelled: Labelled, refused: Sequence[WidthSite]) -> bool:
+    """Lets heads go with the channels of a stream of the same width, if that makes their sites right.
+
+    Code that computes the width of its heads from the stream (`C // heads`) can only follow if both shrink in step.
+    """
+    for group in labelled.network().groups:
+        sites = [s for s in refused if group.width == s.value == len(s.labels) > len(set(s.labels.tolist()))]
+        if not sites:
+            continue
+        saved = labelled.save()
+        labelled.tie(group, sites)
+        prober = _Prober(labelled)
+        mended = {(s.node, s.argument, s.place) for s in sites}
+        if mended.isdisjoint((s.node, s.argument, s.place) for s in prober.run()) and prober.counts(mended):
+            return True
+        labelled.restore(saved)
+    return False
 
 
 def _broken(network: Network) -> list[tuple[Group, str]]:
@@ -119,6 +123,10 @@ class _Prober:
             elif not refused and len(self.learned) > learned and self._passes(units):
                 return []
         return refused or ([] if self._passes(units) else self.open)
+
+    def counts(self, places: Iterable[tuple[fx.Node, int, int]]) -> bool:
+        """Whether every site at these places still counts a unit that can go."""
+        return set(places) <= {(s.node, s.argument, s.place) for s in self.open}
 
     def _follows(self, unit: Unit) -> bool:
         """Whether a unit can go, as the attributes are or with further ones that follow."""

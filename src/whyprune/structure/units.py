@@ -60,6 +60,7 @@ class Group:
         units: the removable units, in the order of the first axis.
         width: how many channels the group's first axis has, kept ones of other groups included.
         writers: the modules that write these channels.
+        home: the parameter and axis that count the units' indices and the width.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Group:
     units: tuple[Unit, ...]
     width: int
     writers: tuple[str, ...] = ()
+    home: tuple[str, int] = ("", 0)
 
     def written_by(self, name: str) -> bool:
         """Whether `name` is this group's name, or a module that writes its channels or contains one that does."""
@@ -167,7 +169,7 @@ def _groups(
         home = next((s.parameter, s.axis) for s in units[0].slices if s.parameter == units[0].group)
         named = sorted((replace(u, name=f"{name}:{u.index}", group=name) for u in units), key=lambda u: u.index)
         modules = dict.fromkeys(p.rpartition(".")[0] for u in units for p in writers[u.label])
-        groups.append(Group(name, axes, tuple(named), sizes[home], tuple(modules)))
+        groups.append(Group(name, axes, tuple(named), sizes[home], tuple(modules), home))
     return tuple(groups)
 
 
