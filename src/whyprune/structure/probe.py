@@ -13,6 +13,7 @@ from whyprune.structure.capture import first_line
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
 from whyprune.structure.operations import name_of, where
+from whyprune.structure.precise import in_double
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.sites import AttributeRule, Candidate, WidthSite, candidates, named, options
 from whyprune.structure.units import Group, Unit
@@ -83,6 +84,11 @@ def _has_numbers(network: Network) -> bool:
 
 def failure(network: Network, units: Sequence[Unit]) -> str:
     """What is wrong with the model without units, beside the masked original; nothing if all is right."""
+    found = _difference(network, units)
+    return found and _difference(in_double(network), units)
+
+
+def _difference(network: Network, units: Sequence[Unit]) -> str:
     try:
         pruned, reference = remove(network, units), masked(network, units)
         with torch.no_grad():
