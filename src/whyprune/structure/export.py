@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
@@ -42,9 +42,25 @@ def export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
                 dynamic_shapes=_by_name(model, example, shapes),
                 strict=False,
             )
-            return program, _batch_is_free(program)
+            return _without_partial_writes(program), _batch_is_free(program)
         except Exception:  # noqa: BLE001 - the exporter raises many kinds; the next line raises its own
-            return torch.export.export(model, example.args, example.kwargs, strict=False), False
+            program = torch.export.export(model, example.args, example.kwargs, strict=False)
+            return _without_partial_writes(program), False
+
+
+def _without_partial_writes(program: ExportedProgram) -> ExportedProgram:
+    """The program with writes to parts of tensors as operations that return the whole; others stay as they are."""
+    nodes = [n for n in program.graph.nodes if n.op == "call_function" and n.args]
+    if any(_alias(n, is_write=True) and _alias(n.args[0], is_write=False) for n in nodes):
+        whole: ExportedProgram = program.run_decompositions({})
+        return whole
+    return program
+
+
+def _alias(node: Any, *, is_write: bool) -> bool:
+    schema = getattr(getattr(node, "target", None), "_schema", None)
+    alias = schema.returns[0].alias_info if schema is not None and schema.returns else None
+    return isinstance(node, fx.Node) and alias is not None and alias.is_write == is_write
 
 
 def _by_name(model: nn.Module, example: Batch, shapes: tuple[Any, ...]) -> Any:

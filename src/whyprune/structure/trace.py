@@ -3,14 +3,13 @@
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, TraceError
-from whyprune.structure.capture import Graph, as_example, capture
+from whyprune.structure.capture import as_example, capture
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
-from whyprune.structure.operations import where
 from whyprune.structure.precise import in_double
 from whyprune.structure.probe import settle, tolerance
 from whyprune.structure.replay import Replay
@@ -46,8 +45,8 @@ def _check_capture(network: Network) -> None:
     """The captured operations must give what the model gives: rounding aside, which double precision tells."""
     if not _is_captured(network) and not _is_captured(in_double(network)):
         raise TraceError(
-            f"the captured operations do not give the model's output{_partial_write(network.graph)}: do "
-            "not change parts of tensors in place, and draw nothing at random in evaluation mode"
+            "the captured operations do not give the model's output: do not change inputs or buffers in place, "
+            "and draw nothing at random in evaluation mode"
         )
 
 
@@ -63,18 +62,3 @@ def _agree(left: Tensor, right: Tensor, allowed: float) -> bool:
         return torch.equal(left, right)
     scale = float(right.abs().max()) if right.numel() else 0.0
     return torch.allclose(left, right, rtol=0, atol=allowed * max(scale, 1.0), equal_nan=True)
-
-
-def _partial_write(graph: Graph) -> str:
-    """Where the first in-place operation on a view is, as far as there is one."""
-    for node in graph.operations:
-        source = node.args[0] if node.args else None
-        if _alias(node, is_write=True) and _alias(source, is_write=False):
-            return f"; {where(node)} writes to a part of a tensor"
-    return ""
-
-
-def _alias(node: Any, *, is_write: bool) -> bool:
-    schema = getattr(getattr(node, "target", None), "_schema", None)
-    alias = schema.returns[0].alias_info if schema is not None and schema.returns else None
-    return isinstance(node, fx.Node) and alias is not None and alias.is_write == is_write

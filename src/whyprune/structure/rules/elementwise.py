@@ -9,7 +9,7 @@ from whyprune.structure.rules.base import Arguments, Context, Value, rule
 _UNTAGGED = (
     "hardswish log_sigmoid dropout feature_dropout alpha_dropout feature_alpha_dropout contiguous detach alias to "
     "_to_copy type_as lift_fresh_copy rsub fill masked_fill __and__ __or__ __xor__ zeros_like ones_like full_like "
-    "empty_like rand_like randn_like clone identity _conj conj real imag"
+    "copy empty_like rand_like randn_like clone identity _conj conj real imag"
 )
 
 
