@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
+from random_modules import Bare, Excite, Last, Op, Parts, Scale, Shuffle
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from wide_channels import coordinates, maxout, sliced, squeezed, written_to_clone
@@ -34,6 +35,7 @@ Maker = Callable[[Draw, Shape], Made]
 IMAGES: dict[str, tuple[Callable[[Shape], bool], Maker]] = {}
 
 widths = st.integers(2, 5)
+sources = st.sampled_from(("shape", "shape", "attribute", "attribute", "constant"))
 activations = st.sampled_from(
     (nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Tanh, nn.Hardswish, nn.GELU, nn.Softplus, lambda: nn.ReLU(inplace=True))
 )
@@ -62,116 +64,6 @@ def even(shape: Shape) -> bool:
 
 def narrow(shape: Shape) -> bool:
     return shape.channels <= MOST // 2
-
-
-# The modules
-
-
-class Op(nn.Module):
-    """A function of (modules, values), which takes its numbers from shapes."""
-
-    def __init__(self, function: Callable[..., Tensor], *parts: nn.Module) -> None:
-        super().__init__()
-        self.function, self.parts = function, nn.ModuleList(parts)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(self.parts, x)
-
-
-class Numbered(nn.Module):
-    """Knows a width from the tensor's shape, from an attribute, or as a constant that no attribute holds."""
-
-    def __init__(self, how: str, width: int) -> None:
-        super().__init__()
-        self.how, self.constants = how, {"width": width}
-        if how == "attribute":
-            self.width = width
-
-    def count(self, x: Tensor, dim: int = 1) -> int:
-        if self.how == "shape":
-            return x.shape[dim]
-        return self.width if self.how == "attribute" else self.constants["width"]
-
-
-sources = st.sampled_from(("shape", "shape", "attribute", "attribute", "constant"))
-
-
-class Shuffle(Numbered):
-    """ShuffleNet's, in two groups."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        count, _, height, width = x.shape
-        x = x.view(count, 2, self.count(x) // 2, height, width)
-        return x.transpose(1, 2).reshape(count, -1, height, width)
-
-
-class Excite(Numbered):
-    """Squeeze and excite by linear layers; the scale gets its places back by a view."""
-
-    def __init__(self, how: str, width: int, inner: int) -> None:
-        super().__init__(how, width)
-        self.squeeze, self.excite = nn.Linear(width, inner), nn.Linear(inner, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.excite(F.relu(self.squeeze(x.mean((2, 3))))).sigmoid()
-        return x * scale.view(x.shape[0], self.count(x), 1, 1)
-
-
-class Parts(Numbered):
-    """Two unequal parts of the channels take different ways and meet in a sum, or are joined the other way round."""
-
-    def __init__(self, how: str, left: int, right: int, outputs: int, joined: bool) -> None:
-        super().__init__(how, left)
-        self.joined = joined
-        self.constants["rest"] = right
-        if how == "attribute":
-            self.rest = right
-        self.left, self.right = nn.Conv2d(left, outputs, 1), nn.Conv2d(right, outputs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.how == "shape":
-            left, right = x[:, : self.constants["width"]], x[:, self.constants["width"] :]
-        else:
-            left, right = x.split([self.count(x), self.rest if self.how == "attribute" else self.constants["rest"]], 1)
-        one, other = self.left(left), F.relu(self.right(right))
-        return torch.cat([other, one], 1) if self.joined else one + other
-
-
-class Scale(nn.Module):
-    """A bare parameter for each channel, in one of three shapes: times, or added."""
-
-    def __init__(self, channels: int, shape: str, added: bool) -> None:
-        super().__init__()
-        sizes = {"flat": (channels,), "places": (channels, 1, 1), "batch": (1, channels, 1, 1)}
-        self.scale, self.added = nn.Parameter(torch.empty(sizes[shape])), added
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.scale.view(1, -1, 1, 1) if self.scale.dim() == 1 else self.scale
-        return x + scale if self.added else x * scale
-
-
-class Bare(nn.Module):
-    """A 1x1 convolution whose weight is a bare parameter, as a function or as an einsum."""
-
-    def __init__(self, inputs: int, outputs: int, how: str) -> None:
-        super().__init__()
-        self.how, self.weight = how, nn.Parameter(torch.empty(outputs, inputs, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.how == "einsum":
-            return torch.einsum("bihw,oi->bohw", x, self.weight[:, :, 0, 0])
-        return F.conv2d(x, self.weight)
-
-
-class Last(nn.Module):
-    """Runs a module with the channels last."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 # Layers with weights
@@ -245,7 +137,7 @@ def norm(draw: Draw, s: Shape) -> Made:
         "rms": lambda: Last(nn.RMSNorm(c)),
         "all": lambda: nn.LayerNorm((c, s.side, s.side), elementwise_affine=affine),
         "softmax": lambda: nn.Softmax(1),
-        "unit": lambda: Op(lambda _, x: F.normalize(x, dim=1)),
+        "unit": lambda: Op("normalize", lambda x: F.normalize(x, dim=1)),
     }
     return kinds[draw(st.sampled_from(sorted(kinds)))](), s
 
@@ -266,7 +158,7 @@ def excite(draw: Draw, s: Shape) -> Made:
     if draw(st.booleans()):
         return Excite(draw(sources), s.channels, inner), s
     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), body(s.channels, inner, s.channels, 1))
-    return Op(lambda parts, x: x * parts[0](x).sigmoid(), pooled), s
+    return Op("excite", lambda x, part: x * part(x).sigmoid(), pooled), s
 
 
 @block()
@@ -278,13 +170,15 @@ def plain(draw: Draw, s: Shape) -> Made:
         "roll places": lambda x: x.roll((1, -1), (2, 3)),
         "roll channels": lambda x: x.roll(1, 1),
         "flip": lambda x: x.flip(1),
-        "spatial": lambda x: x * torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1).sum(1, True).sigmoid(),
+        "spatial": lambda x: (
+            x * torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1).sum(1, True).sigmoid()
+        ),
         "centred": lambda x: x - x.mean(1, keepdim=True),
         "one channel": lambda x: x * x[:, 1:2].sigmoid(),
         "swapped": sliced,
     }
-    function = functions[draw(st.sampled_from(sorted(functions)))]
-    return Op(lambda _, x: function(x)), s
+    name = draw(st.sampled_from(sorted(functions)))
+    return Op(name, functions[name]), s
 
 
 # Two ways that meet
@@ -297,28 +191,30 @@ def branch(draw: Draw, s: Shape, outputs: int) -> nn.Module:
 @block()
 def residual(draw: Draw, s: Shape) -> Made:
     how = draw(st.sampled_from(("add", "in place", "stack sum", "stack max", "gate")))
-    functions: dict[str, Callable[[nn.ModuleList, Tensor], Tensor]] = {
-        "add": lambda p, x: F.relu(x + p[0](x)),
-        "in place": lambda p, x: p[0](x).add_(x),
-        "stack sum": lambda p, x: torch.stack([x, p[0](x)]).sum(0),
-        "stack max": lambda p, x: torch.stack([x, p[0](x)], dim=2).amax(2),
-        "gate": lambda p, x: x * p[0](x).tanh(),
+    functions: dict[str, Callable[..., Tensor]] = {
+        "add": lambda x, way: F.relu(x + way(x)),
+        "in place": lambda x, way: way(x).add_(x),
+        "stack sum": lambda x, way: torch.stack([x, way(x)]).sum(0),
+        "stack max": lambda x, way: torch.stack([x, way(x)], dim=2).amax(2),
+        "gate": lambda x, way: x * way(x).tanh(),
     }
-    return Op(functions[how], branch(draw, s, s.channels)), s
+    return Op(how, functions[how], branch(draw, s, s.channels)), s
 
 
 @block()
 def projection(draw: Draw, s: Shape) -> Made:
     outputs = draw(widths)
     shortcut = nn.Conv2d(s.channels, outputs, 1)
-    return Op(lambda p, x: p[0](x) + p[1](x), branch(draw, s, outputs), shortcut), s.of(outputs)
+    return Op("sum", lambda x, one, other: one(x) + other(x), branch(draw, s, outputs), shortcut), s.of(outputs)
 
 
 @block(narrow)
 def padded(draw: Draw, s: Shape) -> Made:
     front, back = draw(st.integers(0, 2)), draw(st.integers(1, 2))
     outputs = s.channels + front + back
-    return Op(lambda p, x: p[0](x) + p[1](x), branch(draw, s, outputs), PadShortcut(1, front, back)), s.of(outputs)
+    return Op(
+        "sum", lambda x, one, other: one(x) + other(x), branch(draw, s, outputs), PadShortcut(1, front, back)
+    ), s.of(outputs)
 
 
 @block(narrow)
@@ -326,7 +222,8 @@ def concat(draw: Draw, s: Shape) -> Made:
     outputs = draw(widths)
     first = draw(st.booleans())
     layer = nn.Conv2d(s.channels, outputs, 1)
-    return Op(lambda p, x: torch.cat([x, p[0](x)] if first else [p[0](x), x], 1), layer), s.of(s.channels + outputs)
+    made = Op("join", lambda x, way: torch.cat([x, way(x)] if first else [way(x), x], 1), layer)
+    return made, s.of(s.channels + outputs)
 
 
 # Cutting and moving channels
@@ -342,8 +239,8 @@ def gated(draw: Draw, s: Shape) -> Made:
         "interleaved": lambda x: x[:, ::2] * x[:, 1::2].sigmoid(),
         "maxout": maxout,
     }
-    function = functions[draw(st.sampled_from(sorted(functions)))]
-    return Op(lambda _, x: function(x)), s.of(s.channels // 2)
+    name = draw(st.sampled_from(sorted(functions)))
+    return Op(name, functions[name]), s.of(s.channels // 2)
 
 
 @block(lambda s: s.channels > 2)
@@ -355,7 +252,7 @@ def parts(draw: Draw, s: Shape) -> Made:
 
 @block(even)
 def channel_shuffle(draw: Draw, s: Shape) -> Made:
-    made = [nn.ChannelShuffle(2), Shuffle(draw(sources), s.channels), Op(lambda _, x: shuffled(x, 2))]
+    made = [nn.ChannelShuffle(2), Shuffle(draw(sources), s.channels), Op("shuffled", lambda x: shuffled(x, 2))]
     return draw(st.sampled_from(made)), s
 
 
@@ -377,13 +274,13 @@ def repeated(draw: Draw, s: Shape) -> Made:
         "cat": lambda x: torch.cat([x, x.sigmoid()], dim=1),
         "expand": lambda x: x.unsqueeze(2).expand(-1, -1, 2, -1, -1).flatten(1, 2),
     }
-    function = functions[draw(st.sampled_from(sorted(functions)))]
-    return Op(lambda _, x: function(x)), s.of(2 * s.channels)
+    name = draw(st.sampled_from(sorted(functions)))
+    return Op(name, functions[name]), s.of(2 * s.channels)
 
 
 @block(narrow)
 def coordinated(_draw: Draw, s: Shape) -> Made:
-    return Op(lambda _, x: coordinates(x).to(x)), s.of(s.channels + 2)
+    return Op("coordinates", coordinates), s.of(s.channels + 2)
 
 
 # Places
@@ -395,10 +292,10 @@ def places(draw: Draw, s: Shape) -> Made:
         "max": (nn.MaxPool2d(3, 1, 1), s.side),
         "average": (nn.AvgPool2d(3, 1, 1), s.side),
         "adaptive": (nn.AdaptiveAvgPool2d(2), 2),
-        "every": (Op(lambda _, x: x[:, :, ::2, ::2]), (s.side + 1) // 2),
+        "every": (Op("every second", lambda x: x[:, :, ::2, ::2]), (s.side + 1) // 2),
     }
     if s.side <= 4:
         kinds["nearest"] = nn.Upsample(scale_factor=2), 2 * s.side
-        kinds["bilinear"] = Op(lambda _, x: F.interpolate(x, size=(4, 4), mode="bilinear")), 4
+        kinds["bilinear"] = Op("interpolate", lambda x: F.interpolate(x, size=(4, 4), mode="bilinear")), 4
     made, side = kinds[draw(st.sampled_from(sorted(kinds)))]
     return made, Shape(s.channels, side)

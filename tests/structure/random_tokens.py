@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from acceptance_attention import FeedForward
 from hypothesis import strategies as st
-from random_blocks import Draw, Made, Numbered, Op, Shape, sources, widths
+from random_blocks import Draw, Made, Shape, sources, widths
+from random_modules import Numbered, Op
 from torch import Tensor, nn
 from wide_attention import ClassicQkv, FusedQkv, Gated, GroupedQuery, Separate
 
