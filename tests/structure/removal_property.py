@@ -47,15 +47,16 @@ def assert_close(found: Any, expected: Any, tolerance: float = TOLERANCE) -> Non
 
 
 def removals(network: Network, singles: int, seed: int = 0) -> list[list[Unit]]:
-    """Single units, a random half of every group, all but one of every group, and a random few."""
+    """Single units, a random half of every group, all but one of each, a random few, one of every other group."""
     rng = random.Random(seed)
     units, groups = network.units, network.groups
     alone = [[u] for u in rng.sample(units, min(singles, len(units)))]
+    others = [g.units[0] for g in groups[1::2]]
     half = [u for g in groups for u in rng.sample(g.units, len(g.units) // 2)]
     spare = [u for g in groups for u in g.units[1:]]
     few = rng.sample(spare, len(spare) // 3)
     most = [u for g in groups for u in rng.sample(g.units, len(g.units) - 1)]
-    return [removal for removal in (*alone, half, most, few) if removal]
+    return [removal for removal in (*alone, half, most, few, others) if removal]
 
 
 def assert_removal_is_right(network: Network, units: list[Unit], tolerance: float = TOLERANCE) -> None:

@@ -204,6 +204,9 @@ WIDE_ATTENTION: dict[str, Case] = {
     "fused qkv, classic": Case(
         lambda: Block(ClassicQkv(12, 3, 4, False), 12), tokens, {**FF, "mixer.qkv": 3, "embed": 3}, marked=("embed",)
     ),
+    "fused qkv, classic, one head": Case(
+        lambda: Block(ClassicQkv(6, 1, 6, False), 6), tokens, {**FF, "mixer.qkv": 6, "embed": 6}, marked=("embed",)
+    ),
     "separate qkv": Case(
         lambda: Block(Separate(6, 3, 4, False), 6),
         tokens,

@@ -49,7 +49,8 @@ def _tied(labelled: Labelled, refused: Sequence[WidthSite]) -> bool:
     Code that computes the width of its heads from the stream (`C // heads`) can only follow if both shrink in step.
     """
     for group in labelled.network().groups:
-        sites = [s for s in refused if group.width == s.value == len(s.labels) > len(set(s.labels.tolist()))]
+        own = {u.label for u in group.units}
+        sites = [s for s in refused if group.width == s.value == len(s.labels) and own.isdisjoint(s.labels.tolist())]
         if not sites:
             continue
         saved = labelled.save()
@@ -119,14 +120,14 @@ class _Prober:
     def run(self) -> list[WidthSite]:
         """Finds the attributes that follow; returns the sites that nothing makes right."""
         units = self._units()
-        if not units or self._passes(units):
+        if self._pass_apart(units):
             return []
         refused: list[WidthSite] = []
         for unit in units:
             learned = len(self.learned)
             if not self._follows(unit):
                 refused += self._sites_of(unit)
-            elif not refused and len(self.learned) > learned and self._passes(units):
+            elif not refused and len(self.learned) > learned and self._pass_apart(units):
                 return []
         return refused or ([] if self._passes(units) else self.open)
 
@@ -165,6 +166,17 @@ class _Prober:
                 unit = next(u for u in self.network.units if u.label in site.labels)
                 found[unit.label] = unit
         return list(found.values())
+
+    def _pass_apart(self, units: Sequence[Unit]) -> bool:
+        """Whether all units can go at once, and any one of them without any other.
+
+        Code may compute one number from another: then two units can go together and neither can alone. By the bits of
+        their places, every two units are told apart in few removals.
+        """
+        places = range(len(units))
+        bits = range((len(units) - 1).bit_length()) if units else ()
+        halves = [{k for k in places if k >> bit & 1 == side} for bit in bits for side in (0, 1)]
+        return all(self._passes([units[k] for k in sorted(half)]) for half in [set(places), *halves] if half)
 
     def _passes(self, units: Sequence[Unit]) -> bool:
         return not failure(self.network, units)
