@@ -59,18 +59,42 @@ def test_neither_network_nor_the_generators_change(network, make, dataset):
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_it_is_sgd_on_the_schedule(make, images, labels, momentum):
-    """Oracle: the same steps with torch alone."""
+    """Oracle: the same steps with torch alone, in the same memory layout."""
     network = make(0, dropout=0.0)
     recovery = quick(epochs=4, holdout=0, momentum=momentum, weight_decay=0.01, warmup=0.25)
     recovered = recover(network, [(images, labels)], recovery, progress=False).model
-    oracle = copy.deepcopy(network).train()
+    oracle = copy.deepcopy(network).train().to(memory_format=torch.channels_last)
+    laid_out = images.contiguous(memory_format=torch.channels_last)
     sgd = torch.optim.SGD(oracle.parameters(), 1.0, momentum, weight_decay=0.01)
     for step in range(4):
         sgd.param_groups[0]["lr"] = learning_rate_at(step, 4, 0.1, 0.25)
         sgd.zero_grad()
-        F.cross_entropy(oracle(images), labels).backward()
+        F.cross_entropy(oracle(laid_out), labels).backward()
         sgd.step()
     assert same(oracle.state_dict(), recovered.state_dict())
+
+
+class Viewing(nn.Sequential):
+    """Its `view` of activations needs them contiguous."""
+
+    def forward(self, x):
+        y = self[0](x)
+        return super().forward(x) + 0 * y.view(len(y), -1).mean()
+
+
+@pytest.mark.parametrize(("kind", "stride"), [(nn.Sequential, 1), (Viewing, 36)])
+def test_networks_train_with_channels_last_where_they_run_so(make, images, labels, kind, stride):
+    network = kind(*make(0))
+    seen = set()
+
+    def look(module, args):
+        if module.training:
+            seen.add(args[0].stride(1))
+
+    handle = network.register_forward_pre_hook(look)
+    recover(network, [(images, labels)], quick(epochs=1, holdout=0), progress=False)
+    handle.remove()
+    assert seen == {stride}
 
 
 def test_clipping_bounds_the_step(network, images, labels):

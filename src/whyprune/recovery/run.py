@@ -88,13 +88,15 @@ def recover(
     fabric = _fabric(recovery)
     with repeatable():
         parts = split_data(data, recovery.holdout, recovery.batch_size, seed, positional)
+        classes = _check_first_batch(net, teacher, parts, logits, recovery)
         job = Job(
             net=net,
             dense=teacher,
             parts=parts,
             recovery=recovery,
             seed=seed,
-            classes=_check_first_batch(net, teacher, parts, logits, recovery),
+            classes=classes,
+            channels_last=_runs_channels_last(net, teacher, parts, logits),
             logits=logits,
             asked=_asked(model, teacher, parts, recovery, seed),
             checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -171,6 +173,20 @@ def _check_first_batch(
     if parts.labels is not None:
         class_numbers(parts.labels, classes)
     return classes
+
+
+@torch.no_grad()
+def _runs_channels_last(net: nn.Module, dense: nn.Module | None, parts: Parts, logits: Logits) -> bool:
+    """Whether both networks run on images with channels last, which trains faster; `view` on activations does not."""
+    raw = next(parts.train.batches(1))[slice(0, 1)]
+    if not any(t.dim() == 4 for t in raw.tensors()):
+        return False
+    try:
+        for network in filter(None, (net, dense)):
+            logits(network.eval(), raw.to(device_of(network)).channels_last())
+    except (RuntimeError, InputError):
+        return False
+    return True
 
 
 def _checked_logits(logits: Tensor, rows: int, name: str) -> tuple[int, int]:

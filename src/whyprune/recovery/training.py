@@ -39,6 +39,7 @@ class Job:
     recovery: Recovery
     seed: int
     classes: int
+    channels_last: bool
     logits: Logits
     asked: files.Asked
     checkpoint: Path | None
@@ -90,8 +91,8 @@ class Training:
                 f"{len(job.parts.train)} training batch(es) for {fabric.world_size} devices: every device "
                 "needs one; use smaller batches or fewer devices"
             )
-        self.net = fabric.to_device(job.net)
-        self.dense = None if job.dense is None else fabric.to_device(job.dense)
+        self.net = self._laid_out(fabric.to_device(job.net))
+        self.dense = None if job.dense is None else self._laid_out(fabric.to_device(job.dense))
         self.wrapped, self.optimizer = fabric.setup(self.net, make_optimizer(self.net, job.recovery))
         self.average = None if job.recovery.ema is None else make_average(self.net, job.recovery.ema, fabric.device)
         self.state = files.State()
@@ -206,7 +207,11 @@ class Training:
     def _ready(self, batch: Batch) -> Batch:
         # Labels are checked before the move: on the GPU the check would wait for the device.
         checked = checked_labels(batch, self.job.classes, needed=self.job.recovery.distill < 1)
-        return cast(Batch, self.fabric.to_device(checked))
+        moved = cast(Batch, self.fabric.to_device(checked))
+        return moved.channels_last() if self.job.channels_last else moved
+
+    def _laid_out(self, network: nn.Module) -> nn.Module:
+        return network.to(memory_format=torch.channels_last) if self.job.channels_last else network  # type: ignore[call-overload,no-any-return]
 
     def _kept(self) -> nn.Module:
         return self.net if self.average is None else self.average.module
