@@ -1,13 +1,19 @@
 """Accuracy of ResNet-56 on CIFAR-10 at half its MACs after two epochs of fine-tuning, distilled from the dense network.
 
-The best epoch is chosen on a tenth of the training images that are held out; the test images are read at the end.
+Every learning rate starts from the same pruned, repaired network. Rate and epoch are chosen on a tenth of the training
+images that are held out; then the test images are read, once.
 """
 
 import argparse
+import copy
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 import whyprune as wp
 from benchmarks.common import (
+    Stopwatch,
     arguments,
     calibration,
     cifar10,
@@ -16,17 +22,46 @@ from benchmarks.common import (
     trained,
     write_record,
 )
-from whyprune.data import Augmentation, Loader
+from whyprune.data import Augmentation, DataSource, Loader, Normalization
+from whyprune.devices import accuracy
+from whyprune.recovery import RecoveryResult
 
 
-def run(options: argparse.Namespace) -> None:
-    """Prunes, fine-tunes and writes the record."""
-    source = cifar10()
-    model, normalization = trained("resnet20" if options.quick else "resnet56")
-    images, tested = (256, 1000) if options.quick else (1024, None)
-    loader = calibration(source, normalization, images, options.seed)
+def pruned_network(
+    options: argparse.Namespace, model: nn.Module, source: DataSource, normalization: Normalization
+) -> nn.Module:
+    """The pruned, repaired network: read from `--pruned` if it is there, else made (and kept there)."""
+    if options.pruned is not None and options.pruned.exists():
+        return wp.load(copy.deepcopy(model), options.pruned)
+    loader = calibration(source, normalization, 256 if options.quick else 1024, options.seed)
     first, _ = next(iter(loader))
-    recovery = wp.Recovery(epochs=options.epochs, learning_rate=options.learning_rate, distill=options.distill)
+    result = wp.prune(
+        model,
+        loader,
+        budget=wp.Budget(macs=0.5),
+        example_inputs=first[:2],
+        augment=Augmentation(),
+        settings=wp.Settings(effect_images=16, latency=False),
+        seed=options.seed,
+        progress=False,
+    )
+    if options.pruned is not None:
+        result.save(options.pruned)
+    return result.model
+
+
+def recovered(
+    options: argparse.Namespace,
+    pruned: nn.Module,
+    dense: nn.Module,
+    source: DataSource,
+    normalization: Normalization,
+    rate: float,
+) -> RecoveryResult:
+    """Fine-tunes with one learning rate; no test image is read."""
+    recovery = wp.Recovery(
+        epochs=options.epochs, learning_rate=rate, distill=options.distill, precision=options.precision
+    )
     train = Loader(
         source.train,
         normalization,
@@ -36,37 +71,60 @@ def run(options: argparse.Namespace) -> None:
         augment=Augmentation(),
         num_classes=10,
     )
-    result = wp.prune(
-        model,
-        loader,
-        budget=wp.Budget(macs=0.5),
-        example_inputs=first[:2],
-        augment=Augmentation(),
-        recovery=recovery,
-        recovery_data=train,
-        test=test_images(source, normalization, tested),
-        settings=wp.Settings(effect_images=16, latency=False),
-        workspace=options.workspace,
-        resume=options.workspace is not None,
+    checkpoint = None if options.workspace is None else options.workspace / f"rate-{rate:g}.safetensors"
+    if checkpoint is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    return wp.recover(
+        pruned,
+        train,
+        recovery,
+        dense=dense,
         seed=options.seed,
+        checkpoint=checkpoint,
+        resume=checkpoint is not None and checkpoint.exists(),
         progress=False,
     )
-    measured = result.measurements
+
+
+def held_out(result: RecoveryResult) -> float:
+    """Accuracy of the kept epoch on the held-out images, in percent."""
+    found = result.history[result.best_epoch - 1].holdout_top1_percent
+    return float("nan") if found is None else found
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prunes, fine-tunes with every rate, chooses on held-out images, reads the test images and writes the record."""
+    source = cifar10()
+    model, normalization = trained("resnet20" if options.quick else "resnet56")
+    pruned = pruned_network(options, model, source, normalization)
+    found: dict[float, RecoveryResult] = {}
+    rows: list[dict[str, Any]] = []
+    for rate in options.learning_rates:
+        watch = Stopwatch()
+        found[rate] = recovered(options, pruned, model, source, normalization, rate)
+        rows += [{"learning_rate_peak": rate, **epoch.model_dump()} for epoch in found[rate].history]
+        print(f"learning rate {rate:g}: held-out {held_out(found[rate]):.2f}%, {watch.seconds:.0f} s", flush=True)
+    best = max(found, key=lambda rate: held_out(found[rate]))
+    test = test_images(source, normalization, 1000 if options.quick else None)
+    final = accuracy(found[best].model, test, progress=False)
+    example, _ = next(iter(test_images(source, normalization, 2)))
+    macs, dense_macs = (wp.trace(network, example).cost().macs for network in (pruned, model))
     headline = {
-        "dense_top1_percent": measured.dense.top1_percent,
-        "repaired_top1_percent": measured.accuracy_after.repair,
-        "recovered_top1_percent": measured.accuracy_after.recovery,
-        "macs_ratio": measured.pruned.macs / measured.dense.macs,
+        "dense_top1_percent": accuracy(model, test, progress=False).top1_percent,
+        "repaired_top1_percent": accuracy(pruned, test, progress=False).top1_percent,
+        "recovered_top1_percent": final.top1_percent,
+        "macs_ratio": macs / dense_macs,
         "epochs": options.epochs,
+        "learning_rate": best,
     }
-    rows = [epoch.model_dump() for epoch in measured.recovery]
     write_record(
         "recover_resnet56",
         options,
         headline,
         rows,
-        asked=measured.asked,
-        timings_s=measured.timings_s,
+        recovered_interval_percent=final.interval_percent,
+        distill=options.distill,
+        precision=options.precision,
         data_fingerprint=fingerprint(source),
         seed=options.seed,
     )
@@ -75,8 +133,10 @@ def run(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = arguments(__doc__ or "")
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--learning-rate", type=float, default=0.01)
+    parser.add_argument("--learning-rates", nargs="+", type=float, default=[0.01, 0.03, 0.1])
     parser.add_argument("--distill", type=float, default=0.9)
+    parser.add_argument("--precision", default="32-true", help="bf16-mixed is faster on CPUs that have it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workspace", type=Path, help="keep finished stages here and go on from them")
+    parser.add_argument("--pruned", type=Path, help="the folder of the pruned network; made if it is not there")
+    parser.add_argument("--workspace", type=Path, help="keep checkpoints here and go on from them")
     run(parser.parse_args())
