@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,16 @@ from whyprune.errors import InputError
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
+
+ESTIMANDS = {
+    "single": "one unit intervened on in the network as it is: E[Y | do(u)] - E[Y]",
+    "conditional": "one unit more, given units that are gone: E[Y | do(S, u)] - E[Y | do(S)]",
+    "context": "one unit more, averaged over random sets of others that are gone, each with probability `rate`",
+    "shapley": "one unit more, averaged over all orders in which units can go",
+    "joint": "a whole set at once: E[Y | do(S)] - E[Y]",
+    "score": "no effect: a number that ranks units",
+}
+"""The estimands; they are different numbers, and a result carries which one it is."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,18 @@ class Effects:
         samples: images per unit.
         outcome: name of the outcome.
         intervention: the value v of do(unit := v); empty for criteria.
-        estimand: which effect is estimated: `single`, `conditional` on units already removed, or `score`.
+        estimand: which effect is estimated, one of `ESTIMANDS`.
         method: the estimator's or criterion's name.
         per_image: (units, images) individual effects, where they were asked for.
         forwards_per_unit: cost in dense forward passes of one image, per unit and image; NaN if not counted.
         curves: response curve per group, where they were measured.
+        given: for `conditional`: the units that are gone already.
+        rate: for `context`: with which probability every other unit is gone.
+        forwards: cost of all in dense forward passes of one image; a backward pass counts as two; NaN if not counted.
+        approximate: True where the estimate has an error that more images do not shrink: the interval does not
+            count it.
+        degrees_of_freedom: of the t-intervals; None for `samples` - 1.
+        bounds: (low, high) of intervals that are no t-intervals around the mean.
     """
 
     units: tuple[str, ...]
@@ -64,11 +82,24 @@ class Effects:
     per_image: NDArray[np.float32] | None = None
     forwards_per_unit: float = float("nan")
     curves: Mapping[str, ResponseCurve] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
+    rate: float = float("nan")
+    forwards: float = float("nan")
+    approximate: bool = False
+    degrees_of_freedom: float | None = None
+    bounds: tuple[Floats, Floats] | None = None
+
+    def __post_init__(self) -> None:
+        if self.estimand not in ESTIMANDS:
+            raise InputError(f"no estimand named {self.estimand!r}: choose from {', '.join(ESTIMANDS)}")
 
     @property
     def interval(self) -> tuple[Floats, Floats]:
-        """95% t-intervals of the means: (low, high)."""
-        half = stats.t.ppf(0.975, max(self.samples - 1, 1)) * self.standard_error
+        """95% intervals of the means: (low, high); t-intervals unless the estimator gave its own."""
+        if self.bounds is not None:
+            return self.bounds
+        freedom = self.samples - 1 if self.degrees_of_freedom is None else self.degrees_of_freedom
+        half = stats.t.ppf(0.975, max(freedom, 1)) * self.standard_error
         return self.mean - half, self.mean + half
 
     def __getitem__(self, unit: str | Unit) -> float:
@@ -104,6 +135,7 @@ class Effects:
             "intervention": self.intervention,
             "estimand": self.estimand,
             "method": self.method,
+            "rate": self.rate,
         }
         return pa.table(
             {
@@ -124,7 +156,7 @@ class Effects:
 
 
 def from_samples(
-    units: Sequence[Unit], per_image: NDArray[np.float32], *, keep_images: bool = False, **about: str | float
+    units: Sequence[Unit], per_image: NDArray[np.float32], *, keep_images: bool = False, **about: Any
 ) -> Effects:
     """Effects from individual effects (units, images): means with t-based standard errors.
 
@@ -142,11 +174,13 @@ def from_samples(
         standard_error=values.std(axis=1, ddof=1) / np.sqrt(images),
         samples=images,
         per_image=per_image if keep_images else None,
-        **about,  # type: ignore[arg-type]
+        **about,
     )
 
 
-def from_scores(units: Sequence[Unit], scores: Sequence[float] | Floats, *, method: str, samples: int = 0) -> Effects:
+def from_scores(
+    units: Sequence[Unit], scores: Sequence[float] | Floats, *, method: str, samples: int = 0, **about: Any
+) -> Effects:
     """Scores of a criterion in the shape of effects; they carry no interval."""
     mean = np.asarray(scores, dtype=np.float64)
     return Effects(
@@ -155,8 +189,9 @@ def from_scores(units: Sequence[Unit], scores: Sequence[float] | Floats, *, meth
         mean=mean,
         standard_error=np.full(len(units), np.nan),
         samples=samples,
-        outcome="",
-        intervention="",
+        outcome=about.pop("outcome", ""),
+        intervention=about.pop("intervention", ""),
         estimand="score",
         method=method,
+        **about,
     )

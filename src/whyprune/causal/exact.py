@@ -7,7 +7,6 @@ measured, paired on the same images. What makes it affordable:
 * many interventions in one batch; batch normalisation folded.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -51,7 +50,7 @@ def exact_effects(
         network: a traced model.
         data: batches; labels only if the outcome needs them.
         outcome: what harm is (default `LogitShift`).
-        intervention: `zero`, `mean`, `resample` or `carried`.
+        intervention: `zero`, `mean`, `optimal`, `resample` or `carried`.
         units: which units (default: all that are not removed).
         model: the network cut by `removed` (and repaired, perhaps): effects are then conditional on that removal.
         removed: the units that `model` lacks.
@@ -63,13 +62,13 @@ def exact_effects(
     """
     replay = Replay(network, model, removed)
     dense = replay if model is None else Replay(network)
-    chosen = _chosen(network, units, removed)
+    chosen = chosen_units(network, units, removed)
     plans = [_suffix(replay, list(group)) for _, group in groupby(chosen, key=lambda u: u.group)]
     batches = list(_rebatched(as_batches(data, network.positional), replay, plans))
     if not batches:
         raise InputError("there is no data: effects are measured on images")
     measured = as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))
-    value = Intervention(checked(intervention)).fit(replay, batches)
+    value = Intervention(checked(intervention)).fit(replay, batches, measured)
     per_batch = []
     with Progress(progress) as bars:
         bar = bars.add("Measuring effects", len(batches) * len(chosen))
@@ -87,7 +86,9 @@ def exact_effects(
         intervention=value.value,
         estimand="conditional" if removed else "single",
         method="exact",
-        forwards_per_unit=relative_cost(network, plans),
+        given=tuple(u.name for u in removed),
+        forwards_per_unit=(share := relative_cost(network, plans)),
+        forwards=(1 + share * len(chosen)) * sum(map(len, batches)),
     )
 
 
@@ -110,7 +111,14 @@ class Suffix:
     direct: Reader | None
 
 
-def _chosen(network: Network, units: Sequence[Unit | str] | None, removed: Sequence[Unit]) -> list[Unit]:
+def chosen_units(
+    network: Network, units: Sequence[Unit | str] | None = None, removed: Sequence[Unit] = ()
+) -> list[Unit]:
+    """The units asked for (default: all) that are not removed, in the network's order.
+
+    Raises:
+        InputError: one is unknown, or there is none.
+    """
     gone = {u.name for u in removed}
     wanted = None if units is None else {u if isinstance(u, str) else u.name for u in units}
     unknown = set() if wanted is None else wanted - network.by_name.keys()
@@ -262,10 +270,7 @@ def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value:
 
 def relative_cost(network: Network, plans: Sequence[Suffix]) -> float:
     """MACs that run per unit and image, in dense forward passes of one image (mean over units)."""
-    dense = Counter[str]()
-    for product in network.cost.products:
-        dense[product.operation] += network.cost.of_product(product, {})
-
+    dense = network.cost.by_operation()
     cost = 0.0
     for plan in plans:
         run: float = sum(dense[n.name] for n in plan.steps)

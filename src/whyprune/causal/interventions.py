@@ -1,6 +1,7 @@
 """Interventions do(unit := v): which value every reader of a unit's channels sees instead of the true one.
 
-`zero`: nothing. `mean`: the channel's mean over images and places. `resample`: the channel of another image.
+`zero`: nothing. `mean`: the channel's mean over images and places. `optimal`: the constant that does least harm, to
+second order (see `sensitivity`). `resample`: the channel of another image.
 `carried`: the best linear prediction of the channel from the channels that stay, at the same place; what is then
 missing is the unit's *unique* effect, what nobody else can carry.
 """
@@ -12,12 +13,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx
 
+from whyprune.causal.outcomes import LogitShift, Outcome
+from whyprune.causal.sensitivity import sensitivity
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay
 
-InterventionValue = Literal["zero", "mean", "resample", "carried"]
+InterventionValue = Literal["zero", "mean", "optimal", "resample", "carried"]
 RIDGE = 1e-6
 
 
@@ -76,9 +79,12 @@ class Intervention:
 
     value: InterventionValue
     moments: dict[fx.Node, Moments] = field(default_factory=dict)
+    constants: dict[fx.Node, Tensor] = field(default_factory=dict)
 
-    def fit(self, replay: Replay, batches: Iterable[Batch]) -> "Intervention":
-        """Gathers moments of every tensor that a reader sees, where the value needs them."""
+    def fit(self, replay: Replay, batches: Iterable[Batch], outcome: Outcome | None = None) -> "Intervention":
+        """Gathers what the value needs to know of every tensor that a reader sees; `optimal` depends on the outcome."""
+        if self.value == "optimal":
+            self._optimise(replay, batches, LogitShift() if outcome is None else outcome)
         if self.value not in ("mean", "carried"):
             return self
         data = {r.data: r.dim for r in replay.network.readers}
@@ -87,6 +93,13 @@ class Intervention:
             for node, dim in data.items():
                 self._gather(node, values[node], dim)
         return self
+
+    def _optimise(self, replay: Replay, batches: Iterable[Batch], outcome: Outcome) -> None:
+        found = sensitivity(replay, batches, outcome).optimal_constants().tolist()
+        best = dict(zip((u.label for u in replay.network.units), found, strict=True))
+        for reader in replay.network.readers:
+            labels = [label for label in reader.labels.tolist() if label not in replay.gone]
+            self.constants[reader.data] = torch.tensor([best.get(label, 0.0) for label in labels])
 
     def _gather(self, node: fx.Node, value: Tensor, dim: int) -> None:
         rows = value.movedim(dim, -1).flatten(0, -2).double()  # the ridge is below single precision's rounding
@@ -108,8 +121,9 @@ class Intervention:
             return current.roll(1, dims=0) - current
         shape = [1] * value.dim()
         shape[reader.dim] = len(unit)
-        if self.value == "mean":
-            return self.moments[reader.data].mean[unit].to(value.dtype).reshape(shape) - current
+        if self.value in ("mean", "optimal"):
+            known = self.moments[reader.data].mean if self.value == "mean" else self.constants[reader.data]
+            return known[unit].to(value.dtype).reshape(shape) - current
         coefficients, intercepts = self.moments[reader.data].prediction(unit)
         predicted: Tensor = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim]))
         predicted = predicted.movedim(0, reader.dim)

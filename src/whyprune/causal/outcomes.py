@@ -72,7 +72,8 @@ class LogitShift:
             raise InputError(f"{len(dense)} image(s) of data: at least 2 are needed to see how far logits spread")
         flat = centred(dense.double())
         spread = float((flat - flat.mean(dim=0)).square().sum(dim=-1).mean())
-        if not spread > 0:
+        rounding = (8 * torch.finfo(dense.dtype).eps) ** 2 * float(dense.double().square().sum(dim=-1).mean())
+        if not spread > rounding:
             raise InputError("the dense network gives the same logits for every calibration image: it has no outcome")
         return replace(self, scale=spread)
 

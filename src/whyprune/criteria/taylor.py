@@ -7,21 +7,14 @@ network is unchanged for `LogitShift` and `PredictionChange`, and may for a func
 mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of the centred logits z (ours).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from whyprune.causal.effects import Effects, from_scores
-from whyprune.causal.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, as_outcome, centred
-from whyprune.data.batches import Batch, as_batches
-from whyprune.errors import InputError
+from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.causal.sensitivity import sensitivity
 from whyprune.structure.network import Network
-from whyprune.structure.replay import Replay, Values
-
-PROBES = 4
+from whyprune.structure.replay import Replay
 
 
 def taylor(network: Network, data: Iterable[Any], *, outcome: Outcome | str | None = None, seed: int = 0) -> Effects:
@@ -36,47 +29,6 @@ def taylor(network: Network, data: Iterable[Any], *, outcome: Outcome | str | No
     Raises:
         InputError: there is no data.
     """
-    replay = Replay(network)
-    chosen = as_outcome(outcome)
-    generator = torch.Generator().manual_seed(seed)
-    totals = np.zeros(len(network.units))
-    images = 0
-    for batch in as_batches(data, network.positional):
-        scalars = _scalars(replay, batch, chosen, generator)
-        for scalar, inputs in scalars:
-            totals += _first_order(network, scalar, inputs)
-        images += len(batch)
-    if not images:
-        raise InputError("there is no data: Taylor scores need images")
-    return from_scores(network.units, totals / images, method="taylor", samples=images)
-
-
-def _scalars(
-    replay: Replay, batch: Batch, outcome: Outcome, generator: torch.Generator
-) -> Iterable[tuple[Tensor, Values]]:
-    """What to differentiate, and the readers' inputs it depends on."""
-    differentiable = isinstance(outcome, CrossEntropy | Margin | ClassLogit)
-    for _ in range(1 if differentiable else PROBES):
-        logits, inputs = replay.differentiable(batch)
-        if differentiable:
-            yield outcome(logits, logits.detach(), batch.labels).sum(), inputs
-        else:
-            signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits.dtype) * 2 - 1
-            yield (centred(logits) * signs).sum() / PROBES, inputs
-
-
-def _first_order(network: Network, scalar: Tensor, inputs: Values) -> np.ndarray:
-    readers = {r.data: r for r in network.readers}
-    nodes = list(inputs)
-    gradients: Sequence[Tensor | None] = torch.autograd.grad(scalar, [inputs[n] for n in nodes], allow_unused=True)
-    change: dict[int, Tensor] = {}
-    for node, gradient in zip(nodes, gradients, strict=True):
-        if gradient is None:
-            continue
-        reader = readers[node]
-        per_image = (gradient * inputs[node]).detach().movedim(reader.dim, 1).unsqueeze(-1).flatten(2).sum(dim=2)
-        for position, label in enumerate(reader.labels.tolist()):
-            own = per_image[:, position]
-            change[label] = change[label] + own if label in change else own
-    zero = torch.zeros(())
-    return np.array([float(change.get(u.label, zero).abs().sum()) for u in network.units])
+    found = sensitivity(Replay(network), data, as_outcome(outcome), seed)
+    scores = found.products.double().abs().mean(dim=(0, 2)).numpy()
+    return from_scores(network.units, scores, method="taylor", samples=found.images, forwards=found.forwards)

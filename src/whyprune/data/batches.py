@@ -109,6 +109,27 @@ def cut_images(batches: Sequence[Batch], images: int) -> tuple[list[Batch], list
     return first, rest
 
 
+def joined(batches: Sequence[Batch]) -> Batch:
+    """All images in one batch; labels only where every batch has them.
+
+    Raises:
+        InputError: there is no batch, or the batches' inputs differ in number, kind or size.
+    """
+    if not batches:
+        raise InputError("there is no data: give at least one batch")
+
+    def cat(values: Sequence[Any]) -> Any:
+        return torch.cat(list(values)) if isinstance(values[0], Tensor) else values[0]
+
+    try:
+        args = tuple(cat(values) for values in zip(*(b.args for b in batches), strict=True))
+        kwargs = {name: cat([b.kwargs[name] for b in batches]) for name in batches[0].kwargs}
+        known = [b.labels for b in batches if b.labels is not None]
+        return Batch(args, kwargs, torch.cat(known) if len(known) == len(batches) else None)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"the batches do not go together: {error}") from error
+
+
 def _as_labels(raw: Any) -> Tensor | None:
     if raw is None:
         return None

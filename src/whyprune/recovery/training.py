@@ -211,7 +211,7 @@ class Training:
         return moved.channels_last() if self.job.channels_last else moved
 
     def _laid_out(self, network: nn.Module) -> nn.Module:
-        return network.to(memory_format=torch.channels_last) if self.job.channels_last else network  # type: ignore[call-overload,no-any-return]
+        return network.to(memory_format=torch.channels_last) if self.job.channels_last else network  # type: ignore[call-overload]
 
     def _kept(self) -> nn.Module:
         return self.net if self.average is None else self.average.module

@@ -4,6 +4,7 @@ MACs are multiply-accumulates for one sample of convolutions, linear layers, and
 normalisation, activations and additions are not counted, as is usual in the pruning literature.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -87,6 +88,13 @@ class CostModel:
             params=sum(count for name, count in numel.items() if name in self.trainable),
             bytes=sum(count * self.item_bytes[name] for name, count in numel.items()),
         )
+
+    def by_operation(self) -> Counter[str]:
+        """Name of an operation -> its MACs in the dense network; operations without any are not in it."""
+        dense = Counter[str]()
+        for product in self.products:
+            dense[product.operation] += self.of_product(product, {})
+        return dense
 
     def of_product(self, product: Product, gone: Sizes) -> int:
         """MACs of one operation when `gone[parameter, axis]` indices are removed."""

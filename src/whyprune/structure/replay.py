@@ -78,6 +78,11 @@ class Replay:
         wanted = None if keep is None else {*keep, *self.network.graph.output.all_input_nodes}
         return self._advance(values, self.order, wanted)
 
+    def before(self, batch: Batch, steps: Collection[fx.Node]) -> Values:
+        """Runs only what lies in front of `steps` on a batch: all that `resume` needs to go on with them."""
+        inside = set(steps)
+        return self._advance(self.inputs(batch), [n for n in self.order if n not in inside], self.frontier(list(steps)))
+
     def logits(self, batch: Batch) -> Tensor:
         """The network's logits, (B, classes)."""
         return self.read(self.run(batch, keep=()))

@@ -1,0 +1,201 @@
+"""The network's possible worlds: what the output is under do(S := v), for any set S of units, image by image.
+
+A trained network is a deterministic structural causal model, so any interventional or counterfactual question about
+its units is answered by running it (the input is the only exogenous variable, and it stays as it is). `Worlds` answers
+many such questions in one batch, one row for each pair of a set and an image, and counts what the answers cost.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from whyprune.causal.exact import chosen_units, edits, rows
+from whyprune.causal.interventions import Intervention, checked
+from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.data.batches import Batch, as_batches, joined
+from whyprune.errors import InputError
+from whyprune.structure.network import Network, Reader
+from whyprune.structure.replay import Edit, Replay
+from whyprune.structure.units import Unit
+
+Masks = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+ROWS = 256
+
+
+class Worlds:
+    """The network on given images, under interventions on any set of its units.
+
+    Attributes:
+        network: the traced model.
+        units: the units that masks speak of, in this order.
+        inputs: all images in one batch, with labels where the data has them.
+        dense: the untouched network's logits, (images, classes).
+        plain: the logits without intervention, (images, classes): those of `dense`, unless a pruned model was given.
+        base: the outcome without intervention, (images,).
+        outcome: fitted to the dense logits.
+        value: the intervention, fitted to the images.
+        given: the units that are gone already.
+        forwards: what all answers cost so far, in dense forward passes of one image.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: Iterable[Any],
+        *,
+        outcome: Outcome | str | None = None,
+        intervention: str = "zero",
+        units: Sequence[Unit | str] | None = None,
+        model: nn.Module | None = None,
+        removed: Sequence[Unit] = (),
+    ) -> None:
+        """Runs the untouched network once on all images.
+
+        Args:
+            network: a traced model.
+            data: batches; labels only if the outcome needs them.
+            outcome: what harm is (default `LogitShift`).
+            intervention: `zero`, `mean`, `optimal`, `resample` or `carried`.
+            units: which units masks speak of (default: all that are not removed).
+            model: the network cut by `removed` (and repaired, perhaps); default: the network's own.
+            removed: the units that `model` lacks.
+
+        Raises:
+            InputError: no data, no such unit, missing labels, an unknown name.
+        """
+        self.network = network
+        self.units = tuple(chosen_units(network, units, removed))
+        self.given = tuple(removed)
+        self.inputs = joined(list(as_batches(data, network.positional)))
+        self._replay = Replay(network, model, removed)
+        blocks = list(self._blocks(np.arange(len(self.inputs))))
+        self.plain = torch.cat([self._replay.logits(self._images(b))[: len(b)] for b in blocks])
+        dense = None if model is None else Replay(network)
+        self.dense = (
+            self.plain if dense is None else torch.cat([dense.logits(self._images(b))[: len(b)] for b in blocks])
+        )
+        self.outcome = as_outcome(outcome).fit(self.dense)
+        batches = [self._images(b) for b in blocks]
+        self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome)
+        self.base = self._harm(self.plain, np.arange(len(self.inputs)))
+        self.forwards = float(len(self.inputs))
+        self._macs = network.cost.by_operation()
+        self._columns = {reader.node: self._column(reader) for reader in network.readers}
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return len(self.inputs)
+
+    def effects(self, masks: Masks, images: NDArray[np.int64]) -> Floats:
+        """Y(do(units of the row := v)) - Y on the row's image.
+
+        Args:
+            masks: (rows, units), True where a unit is intervened on.
+            images: (rows,), the number of each row's image.
+
+        Returns:
+            (rows,): individual effects, higher meaning more harm.
+        """
+        return self._harm(self.logits(masks, images), images) - self.base[images]
+
+    def logits(self, masks: Masks, images: NDArray[np.int64]) -> Tensor:
+        """Logits (rows, classes) under the row's intervention on the row's image.
+
+        Raises:
+            InputError: masks and images do not fit each other or the units.
+        """
+        masks, images = np.asarray(masks, dtype=bool), np.asarray(images, dtype=np.int64)
+        if masks.shape != (len(images), len(self.units)):
+            raise InputError(f"masks of shape {masks.shape} for {len(images)} rows and {len(self.units)} units")
+        found = [self._run(masks[block], images[block]) for block in self._blocks(np.arange(len(images)))]
+        return torch.cat(found) if found else self.plain[:0]
+
+    def joint(self, mask: NDArray[np.bool_], images: NDArray[np.int64] | None = None) -> Floats:
+        """Individual joint effects of one set, on the images given (default: all)."""
+        chosen = np.arange(self.images) if images is None else images
+        return self.effects(np.broadcast_to(mask, (len(chosen), len(self.units))), chosen)
+
+    def harm(self, logits: Tensor, images: NDArray[np.int64]) -> Floats:
+        """The outcome of logits (rows, classes) that were got on these images, (rows,)."""
+        return self._harm(logits, images)
+
+    def _run(self, masks: Masks, images: NDArray[np.int64]) -> Tensor:
+        """Everything in front of the first reader of a masked unit runs once for each image among the rows."""
+        touched = np.flatnonzero(masks.any(axis=0))
+        readers = [r for r in self.network.readers if np.isin(self._columns[r.node], touched).any()]
+        steps = self._replay.behind({r.node for r in readers})
+        unique, inverse = np.unique(images, return_inverse=True)
+        batch, count = self._images(unique), len(unique)
+        values = self._replay.before(batch, steps)
+        size = self.network.graph.batch_size
+        places = torch.from_numpy(np.resize(inverse, size) if size else inverse)
+        masks = masks[np.resize(np.arange(len(masks)), size)] if size else masks
+        kept = {n: rows(n, values[n], places, max(count, size or 0)) for n in self._replay.frontier(steps)}
+        share = sum(self._macs[n.name] for n in steps) / max(sum(self._macs.values()), 1)
+        self.forwards += count * (1 - share) + len(images) * share
+        changes = self._edits(readers, masks, self._donors(readers, unique, places))
+        return self._replay.resume(kept, steps, changes)[: len(images)]
+
+    def _donors(self, readers: Sequence[Reader], unique: NDArray[np.int64], places: Tensor) -> dict[fx.Node, Tensor]:
+        """What every reader sees of the image before in the data, row by row, where units take another image's value."""
+        if self.value.value != "resample":
+            return {}
+        if self.images < 2:
+            raise InputError("intervention 'resample' takes another image's value: give at least 2 images")
+        values = self._replay.run(self._images((unique - 1) % self.images), keep={r.data for r in readers})
+        self.forwards += len(unique)
+        found = {r.data: rows(r.data, values[r.data], places, len(unique)) for r in readers}
+        return {node: value for node, value in found.items() if isinstance(value, Tensor)}
+
+    def _edits(
+        self, readers: Sequence[Reader], masks: Masks, donors: dict[fx.Node, Tensor]
+    ) -> dict[tuple[fx.Node, fx.Node], Edit]:
+        if self.value.value == "carried":  # what carries a unit differs from set to set
+            sets = [[self.units[k] for k in np.flatnonzero(mask)] for mask in masks]
+            return edits(self._replay, readers, sets, self.value)
+        return {(r.node, r.data): self._edit(r, masks, donors.get(r.data)) for r in readers}
+
+    def _edit(self, reader: Reader, masks: Masks, donor: Tensor | None) -> Edit:
+        columns = self._columns[reader.node]
+        here = np.where(columns >= 0, masks[:, columns], False)
+        places = torch.from_numpy(np.flatnonzero(here.any(axis=0)))
+        chosen = torch.from_numpy(here)[:, places]
+
+        def change(tensor: Tensor) -> Tensor:
+            shape = [1] * tensor.dim()
+            shape[0], shape[reader.dim] = len(tensor), len(places)
+            share = chosen.repeat_interleave(len(tensor) // len(chosen), dim=0).reshape(shape).to(tensor.dtype)
+            if donor is None:
+                moved = self.value.change(reader, tensor, places)
+            else:
+                moved = (donor - tensor).index_select(reader.dim, places)
+            return tensor.index_add(reader.dim, places, moved * share)
+
+        return change
+
+    def _column(self, reader: Reader) -> NDArray[np.int64]:
+        """For every channel that a reader sees: the place of its unit among `units`, or -1."""
+        place = {u.label: k for k, u in enumerate(self.units)}
+        labels = [label for label in reader.labels.tolist() if label not in self._replay.gone]
+        return np.array([place.get(label, -1) for label in labels], dtype=np.int64)
+
+    def _harm(self, logits: Tensor, images: NDArray[np.int64]) -> Floats:
+        index = torch.from_numpy(images)
+        labels = None if self.inputs.labels is None else self.inputs.labels[index]
+        found: Floats = self.outcome(logits, self.dense[index], labels).double().numpy()
+        return found
+
+    def _images(self, numbers: NDArray[np.int64]) -> Batch:
+        """The images of these numbers; repeated where the network runs on one batch size only."""
+        size = self.network.graph.batch_size
+        return self.inputs[torch.from_numpy(np.resize(numbers, size) if size else numbers)]
+
+    def _blocks(self, numbers: NDArray[np.int64]) -> Iterable[NDArray[np.int64]]:
+        size = self.network.graph.batch_size or ROWS
+        return (numbers[start : start + size] for start in range(0, len(numbers), size))
