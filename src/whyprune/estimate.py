@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects
-from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import Outcome
+from whyprune.causal.registry import ESTIMATORS, estimator
 from whyprune.causal.response import response_curves
 from whyprune.criteria import magnitude, random_scores, taylor
 from whyprune.data.batches import Batch, as_batches, cut_images
@@ -22,8 +23,8 @@ CRITERIA: dict[str, ScoreFunction] = {
     "magnitude-l2": lambda network, _data, _outcome, _seed: magnitude(network, order=2),
     "taylor": lambda network, data, outcome, seed: taylor(network, data, outcome=outcome, seed=seed),
 }
-MEASURED = ("exact", "curves")
-METHODS = (*MEASURED, *CRITERIA)
+CURVES = "curves"
+METHODS = (CURVES, *ESTIMATORS, *CRITERIA)
 
 
 def estimate(
@@ -35,6 +36,8 @@ def estimate(
     intervention: str = "zero",
     units: Sequence[Unit | str] | None = None,
     per_image: bool = False,
+    forwards: float | None = None,
+    rate: float | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Effects:
@@ -43,38 +46,35 @@ def estimate(
     Args:
         network: a traced model.
         data: batches (tensors, tuples or dicts); labels only if the outcome needs them.
-        method: `exact` (interventional effects with intervals), `curves` (exact effects and response curves
-            per group), or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`.
+        method: an estimator, of which `exact` is the measure of all others; `curves` (exact effects and response
+            curves per group); or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`. All: `METHODS`.
         outcome: what harm is: `logit-shift` (default), `cross-entropy`, `margin`, `prediction-change`, or a
             function.
-        intervention: `zero`, `mean`, `resample` or `carried` (exact effects only).
-        units: which units (exact effects only; default all).
-        per_image: keep individual effects (exact effects only).
+        intervention: `zero`, `mean`, `optimal`, `resample` or `carried`; criteria have none.
+        units: which units (default all); criteria judge all.
+        per_image: keep individual effects, where the estimator has them.
+        forwards: most dense forward passes of one image to spend, all in all; None for the estimator's default.
+        rate: for `context` effects: with which probability every other unit is gone.
         seed: of everything drawn.
         progress: show progress bars.
 
     Raises:
-        InputError: an unknown name, missing labels, too few images.
+        InputError: an unknown name, missing labels, too few images, a budget that does not suffice.
+        MissingDependencyError: the method needs an optional library.
     """
     if method in CRITERIA:
         return CRITERIA[method](network, data, outcome, seed)
-    if method not in MEASURED:
+    if method not in METHODS:
         raise InputError(f"no method named {method!r}: choose from {', '.join(METHODS)}")
     batches = list(as_batches(data, network.positional))
-    effects = exact_effects(
-        network,
-        batches,
-        outcome=outcome,
-        intervention=intervention,
-        units=units,
-        per_image=per_image,
-        progress=progress,
-    )
-    if method == "exact":
+    names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
+    asked = Asked(outcome, intervention, names, per_image, forwards, rate, seed, progress)
+    effects = estimator("exact" if method == CURVES else method)(network, batches, asked)
+    if method != CURVES:
         return effects
     fit, measure = split_images(batches)
     curves = response_curves(network, fit, measure, outcome=outcome, seed=seed, progress=progress)
-    return replace(effects, curves=curves, method="curves")
+    return replace(effects, curves=curves, method=CURVES)
 
 
 def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 128) -> tuple[list[Batch], list[Batch]]:

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from causal import planted
-from causal.planted import (
+from whyprune.causal.effects import Effects
+from whyprune.causal.exact import exact_effects
+from whyprune.causal.joint import joint_effect
+from whyprune.causal.response import response_curves
+from whyprune.structure.remove import remove
+from whyprune.testing import planted
+from whyprune.testing.planted import (
     BYSTANDER,
     COPY,
     DEAD,
@@ -17,11 +22,6 @@ from causal.planted import (
     PLUS,
     SPECIAL,
 )
-from whyprune.causal.effects import Effects
-from whyprune.causal.exact import exact_effects
-from whyprune.causal.joint import joint_effect
-from whyprune.causal.response import response_curves
-from whyprune.structure.remove import remove
 
 NOTHING = 1e-5
 

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from causal import planted
 from structure.networks import traced
 from structure.removal_property import fresh_batch
 from whyprune.causal.exact import exact_effects
@@ -15,6 +14,7 @@ from whyprune.criteria import magnitude, random_scores, taylor
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.trace import trace
+from whyprune.testing import planted
 
 LABELS = torch.tensor([0, 1, 1, 0, 1])
 

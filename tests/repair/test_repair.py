@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from causal import planted
 from structure.networks import randomised, traced
 from structure.removal_property import assert_same_snapshot, fresh_batch, output, removals, snapshot
 from whyprune.causal.joint import joint_effect
@@ -18,6 +17,7 @@ from whyprune.errors import InputError
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
+from whyprune.testing import planted
 
 NAMES = ["residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"]
 

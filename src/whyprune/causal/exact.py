@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects, from_samples
 from whyprune.causal.interventions import Intervention, checked
 from whyprune.causal.outcomes import Outcome, as_outcome
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.structure.network import Network, Reader
@@ -89,6 +90,30 @@ def exact_effects(
         given=tuple(u.name for u in removed),
         forwards_per_unit=(share := relative_cost(network, plans)),
         forwards=(1 + share * len(chosen)) * sum(map(len, batches)),
+    )
+
+
+def exact(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+    """The estimator `exact`: as many of the first images as the budget allows, all units on each."""
+    if asked.forwards is not None:
+        replay = Replay(network)
+        chosen = chosen_units(network, asked.units)
+        plans = [_suffix(replay, list(group)) for _, group in groupby(chosen, key=lambda u: u.group)]
+        per_image = 1 + relative_cost(network, plans) * len(chosen)
+        batches = cut_images(batches, int(asked.forwards // per_image))[0]
+        if sum(map(len, batches)) < 2:
+            raise InputError(
+                f"{asked.forwards:g} forward passes do not pay for exact effects of {len(chosen)} units on 2 images: "
+                f"give at least {2 * per_image:.0f}"
+            )
+    return exact_effects(
+        network,
+        batches,
+        outcome=asked.outcome,
+        intervention=asked.intervention,
+        units=asked.units,
+        per_image=asked.per_image,
+        progress=asked.progress,
     )
 
 

@@ -143,7 +143,7 @@ class Worlds:
         return self._replay.resume(kept, steps, changes)[: len(images)]
 
     def _donors(self, readers: Sequence[Reader], unique: NDArray[np.int64], places: Tensor) -> dict[fx.Node, Tensor]:
-        """What every reader sees of the image before in the data, row by row, where units take another image's value."""
+        """What every reader sees of the image before in the data, row by row, where units take its value."""
         if self.value.value != "resample":
             return {}
         if self.images < 2:

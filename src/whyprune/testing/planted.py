@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from whyprune.data.batches import Batch
 from whyprune.structure.network import Network
 from whyprune.structure.trace import trace
 
@@ -25,12 +26,15 @@ class Planted(nn.Module):
         self.head = nn.Linear(5, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, 2, 6, 6) to (B, 3)."""
         x = F.relu(self.units(x))
         y = self.left(x) if self.right is None else self.left(x) + self.right(x)
-        return self.head(F.relu(y).mean(dim=(2, 3)))
+        logits: Tensor = self.head(F.relu(y).mean(dim=(2, 3)))
+        return logits
 
 
 def planted(readers: int = 1, seed: int = 0) -> Planted:
+    """The network, in evaluation mode, with random weights around the planted ones."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = Planted(readers).eval()
@@ -42,8 +46,9 @@ def planted(readers: int = 1, seed: int = 0) -> Planted:
         filters[ONE_CLASS, 0] = 0
         filters[ONE_CLASS, 1] = torch.rand(3, 3)  # sees the second input channel, and nothing else
         model.units.weight.copy_(filters)
-        model.units.bias.zero_()
-        model.units.bias[DEAD] = -1000
+        bias = torch.zeros(UNITS)
+        bias[DEAD] = -1000
+        model.units.bias = nn.Parameter(bias)
         for layer in (model.left, model.right):
             if layer is not None:
                 weight = torch.randn_like(layer.weight)
@@ -56,11 +61,19 @@ def planted(readers: int = 1, seed: int = 0) -> Planted:
 
 @dataclass(frozen=True)
 class Case:
+    """A planted network, traced, with images (N, 2, 6, 6) and labels (N,)."""
+
     network: Network
     images: Tensor
     labels: Tensor
 
+    @property
+    def batch(self) -> Batch:
+        """All images with their labels."""
+        return Batch((self.images,), {}, self.labels)
+
     def unit(self, index: int) -> str:
+        """The name of a planted unit."""
         return f"units:{index}"
 
 

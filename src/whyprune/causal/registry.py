@@ -1,0 +1,25 @@
+"""Estimators by name; each is imported when it is asked for, so that an optional library is needed only then."""
+
+from importlib import import_module
+from typing import cast
+
+from whyprune.causal.contract import Estimator
+from whyprune.errors import InputError
+
+ESTIMATORS = {
+    "exact": "whyprune.causal.exact:exact",
+}
+"""Name -> where its function is, as `module:function`."""
+
+
+def estimator(name: str) -> Estimator:
+    """The estimator of that name.
+
+    Raises:
+        InputError: there is none.
+        MissingDependencyError: it needs an optional library.
+    """
+    if name not in ESTIMATORS:
+        raise InputError(f"no estimator named {name!r}: choose from {', '.join(ESTIMATORS)}")
+    module, _, function = ESTIMATORS[name].partition(":")
+    return cast(Estimator, getattr(import_module(module), function))

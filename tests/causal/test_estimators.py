@@ -1,0 +1,37 @@
+"""Every estimator keeps the contract."""
+
+import pytest
+
+from whyprune.causal.contract import Asked
+from whyprune.causal.registry import ESTIMATORS, estimator
+from whyprune.errors import InputError
+from whyprune.testing import check_estimator
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_estimators_keep_the_contract(name):
+    found = check_estimator(estimator(name))
+    assert found.method == name
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_estimators_keep_to_their_budget(name):
+    found = check_estimator(estimator(name), asked=Asked(forwards=300.0))
+    assert found.forwards <= 600
+
+
+def test_a_contract_that_is_broken_is_told():
+    def restless(network, batches, asked):
+        found = estimator("exact")(network, batches, asked)
+        found.mean[:] += restless.calls
+        restless.calls += 1
+        return found
+
+    restless.calls = 0
+    with pytest.raises(AssertionError, match="same seed"):
+        check_estimator(restless)
+
+
+def test_an_unknown_estimator_is_refused():
+    with pytest.raises(InputError, match="no estimator named 'oracle'"):
+        estimator("oracle")
