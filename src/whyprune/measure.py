@@ -1,12 +1,15 @@
 """Puts together what a run measured: cost, accuracy, latency, machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from torch import nn
 
+from whyprune.causal.certificate import certified_drop
 from whyprune.devices import Accuracy, latency_ratio, library_versions, machine_state, measure_latency
 from whyprune.recovery import RecoveryResult
 from whyprune.results import (
+    Certificate,
     GroupSummary,
     LatencyMs,
     LatencyRatio,
@@ -65,6 +68,8 @@ def measured_run(
         accuracy_after=accuracy_after,
         joint_effect=record.joint_effect,
         verify=record.verify,
+        certificate=record.certificate if after is None else certificate(record.dense_wrong, after),
+        refutations=record.refutations,
         groups=group_summaries(network, plan),
         refusals=[RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals],
         recovery=[] if recovered is None else list(recovered.history),
@@ -75,6 +80,15 @@ def measured_run(
         timings_s=dict(timings),
         notes=record.notes,
     )
+
+
+def certificate(dense_wrong: Sequence[int] | None, pruned: Accuracy | None) -> Certificate | None:
+    """How much accuracy drops at most, on the test images, which took part in no decision; None without any."""
+    if dense_wrong is None or pruned is None:
+        return None
+    dense_right = np.ones(pruned.images, dtype=bool)
+    dense_right[list(dense_wrong)] = False
+    return certified_drop(dense_right, pruned.correct)
 
 
 def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSummary]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from torch import nn
 
 from whyprune.allocation import ALLOCATORS, Budget, allocate, check_reachable
@@ -20,7 +21,7 @@ from whyprune.data.batches import cut_images
 from whyprune.devices import Accuracy, accuracy
 from whyprune.errors import InputError
 from whyprune.estimate import METHODS, estimate
-from whyprune.measure import measured_run
+from whyprune.measure import certificate, measured_run
 from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.result import Result
@@ -212,6 +213,7 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
         joint = joint_effect(network, audit, repaired, units, outcome=run.outcome)
     repaired_accuracy = None if run.settings.repair == "none" else run.accuracy(repaired, "after repair")
     last = repaired_accuracy or bare_accuracy
+    wrong = None if dense is None else np.flatnonzero(~dense.correct).tolist()
     record = StageRecord(
         asked=facts,
         verify=proof,
@@ -227,6 +229,8 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
         dense_top1_percent=_top1(dense),
         dense_top1_interval_percent=None if dense is None else dense.interval_percent,
         repaired_top1_interval_percent=None if last is None else last.interval_percent,
+        dense_wrong=wrong,
+        certificate=certificate(wrong, last),
         timings_s=run.timings,
         notes=run.notes,
     )

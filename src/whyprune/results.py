@@ -77,6 +77,33 @@ class Verification(Record):
     stress_max_abs_difference: float | None = None
 
 
+class Certificate(Record):
+    """A bound that holds with the stated confidence on images drawn as these were; they took part in no decision.
+
+    `accuracy drop` is in points, dense minus pruned; `changed predictions` is a share of the images.
+    """
+
+    of: Literal["accuracy drop", "changed predictions"]
+    bound_percent: float
+    measured_percent: float
+    confidence: float
+    images: int
+
+
+class Refutation(Record):
+    """One attempt to refute the effects behind a plan: what was tried, what came out, and whether they stand.
+
+    `value` is what was found and `limit` what it was held against; `passed` is None where the attempt could not be
+    made, and `sentence` says why.
+    """
+
+    name: str
+    passed: bool | None
+    sentence: str
+    value: float | None = None
+    limit: float | None = None
+
+
 class GroupSummary(Record):
     """One group of coupled units: its width before and after, and what its units cost and do."""
 
@@ -118,6 +145,8 @@ class RunResult(Record):
     accuracy_after: AccuracyAfter
     joint_effect: JointEffect | None
     verify: Verification
+    certificate: Certificate | None = None
+    refutations: list[Refutation] = []
     groups: list[GroupSummary]
     refusals: list[RefusalSummary]
     recovery: list[RecoveryEpoch] = []

@@ -15,7 +15,7 @@ from whyprune.atomic import atomic_file
 from whyprune.causal.effects import Effects
 from whyprune.errors import FormatError
 from whyprune.models.weights import load_weights
-from whyprune.results import AccuracyAfter, Interval, JointEffect, Record, Verification
+from whyprune.results import AccuracyAfter, Certificate, Interval, JointEffect, Record, Refutation, Verification
 from whyprune.structure.file import read_plan, save_plan, save_weights
 from whyprune.structure.plan import Plan, replay_plan
 
@@ -23,7 +23,7 @@ STAGE, EFFECTS = "stage.json", "effects.parquet"
 
 
 class StageRecord(Record):
-    """What was asked for and measured up to repair."""
+    """What was asked for and measured up to repair; `dense_wrong` are the test images the dense network gets wrong."""
 
     asked: dict[str, Any]
     verify: Verification
@@ -32,6 +32,9 @@ class StageRecord(Record):
     dense_top1_percent: float | None
     dense_top1_interval_percent: Interval | None
     repaired_top1_interval_percent: Interval | None
+    dense_wrong: list[int] | None = None
+    certificate: Certificate | None = None
+    refutations: list[Refutation] = []
     timings_s: dict[str, float]
     notes: list[str]
 
