@@ -102,7 +102,8 @@ def test_no_image_of_the_audit_reaches_planning_or_repair(monkeypatch):
     watch("response_curves", rounds, slice(1, 3))
     watch("repair", rounds, slice(3, 4))
     watch("estimate", PRUNE, slice(1, 2))
-    prune(tiny.trained(), [marked], example_inputs=marked[:2], budget=BUDGET, settings=QUICK, progress=False)
+    settings = dataclasses.replace(QUICK, refute=False)  # what refutes is made of these images, and decides nothing
+    prune(tiny.trained(), [marked], example_inputs=marked[:2], budget=BUDGET, settings=settings, progress=False)
     assert len(seen) >= 4
     assert max(seen) <= 1.0
 
@@ -112,6 +113,18 @@ def test_measured_effects_beat_chance_and_repair_beats_removal(result):
     joint = result.measurements.joint_effect
     assert joint.measured < chance.measured
     assert joint.measured < joint.after_removal
+
+
+def test_a_run_says_what_is_certain_and_what_was_tried_to_refute_it(result):
+    found = result.measurements
+    assert found.certificate.of == "accuracy drop"
+    drop = found.dense.top1_percent - found.pruned.top1_percent
+    assert found.certificate.measured_percent == pytest.approx(drop, abs=1e-6)
+    assert found.certificate.bound_percent > drop
+    assert found.certificate.images == sum(len(labels) for _, labels in TEST)
+    names = [r.name for r in found.refutations]
+    assert {"dead unit", "planted duplicate", "permuted units", "predicted joint effect"} <= set(names)
+    assert len(set(names)) == len(names)
 
 
 def test_accuracies_are_those_of_the_networks(result):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,16 +16,18 @@ from whyprune.calibration import Augment, Calibration, calibrate
 from whyprune.causal.effects import Effects
 from whyprune.causal.joint import joint_effect
 from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.causal.refutation import refute
+from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
 from whyprune.constraints import Constraints
-from whyprune.data.batches import cut_images
+from whyprune.data.batches import Batch, cut_images
 from whyprune.devices import Accuracy, accuracy
 from whyprune.errors import InputError
-from whyprune.estimate import METHODS, estimate
+from whyprune.estimate import CRITERIA, CURVES, METHODS, estimate
 from whyprune.measure import certificate, measured_run
 from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.result import Result
-from whyprune.results import AccuracyAfter, JointEffect
+from whyprune.results import AccuracyAfter, JointEffect, Refutation
 from whyprune.rounds import prune_in_rounds
 from whyprune.stage import Stage, StageRecord, load_stage, save_stage
 from whyprune.structure.network import Network
@@ -50,6 +52,7 @@ class Settings:
         effect_images: images on which single effects of all units are measured.
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
         latency: measure latency on this machine.
+        refute: try to refute the effects behind the plan, on images that it was not made from.
         heads: whether attention goes by "whole" heads or by the "width" that all its heads share (see `trace`).
     """
 
@@ -59,6 +62,7 @@ class Settings:
     effect_images: int = 128
     ignore: tuple[str, ...] = ()
     latency: bool = True
+    refute: bool = True
     heads: Literal["whole", "width"] = "whole"
 
     def __post_init__(self) -> None:
@@ -210,27 +214,29 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
             repaired = _repair(run, bare, plan)
     with run.step("measure joint effect"):
         removal = joint_effect(network, audit, bare, units, outcome=run.outcome)
-        joint = joint_effect(network, audit, repaired, units, outcome=run.outcome)
+        found = joint_effect(network, audit, repaired, units, outcome=run.outcome)
     repaired_accuracy = None if run.settings.repair == "none" else run.accuracy(repaired, "after repair")
     last = repaired_accuracy or bare_accuracy
+    joint = JointEffect(
+        outcome=found.outcome,
+        predicted=plan.predicted,
+        measured=found.mean,
+        interval=found.interval,
+        after_removal=removal.mean,
+        images=found.images,
+    )
     wrong = None if dense is None else np.flatnonzero(~dense.correct).tolist()
     record = StageRecord(
         asked=facts,
         verify=proof,
-        joint_effect=JointEffect(
-            outcome=joint.outcome,
-            predicted=plan.predicted,
-            measured=joint.mean,
-            interval=joint.interval,
-            after_removal=removal.mean,
-            images=joint.images,
-        ),
+        joint_effect=joint,
         accuracy_after=AccuracyAfter(removal=_top1(bare_accuracy), repair=_top1(repaired_accuracy)),
         dense_top1_percent=_top1(dense),
         dense_top1_interval_percent=None if dense is None else dense.interval_percent,
         repaired_top1_interval_percent=None if last is None else last.interval_percent,
         dense_wrong=wrong,
         certificate=certificate(wrong, last),
+        refutations=_refute(run, method, joint),
         timings_s=run.timings,
         notes=run.notes,
     )
@@ -242,7 +248,7 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
     few = cut_images(run.calibration.fit, run.settings.effect_images)[0]
     if method != CAUSAL:
         with run.step("estimate"):
-            images = few if method == "exact" else run.calibration.fit
+            images = run.calibration.fit if method in (CURVES, *CRITERIA) else few
             effects = estimate(
                 run.network, images, method=method, outcome=run.outcome, seed=run.seed, progress=run.progress
             )
@@ -276,6 +282,36 @@ def _repair(run: _Run, pruned: nn.Module, plan: Plan) -> nn.Module:
     if run.settings.repair == "batch-norm":
         return reestimate_batch_norm(pruned, views, run.network.positional)
     return repair(run.network, pruned, plan.units, views, outcome=run.outcome, seed=run.seed, progress=run.progress)
+
+
+def _refute(run: _Run, method: str, joint: JointEffect) -> list[Refutation]:
+    """Units are judged again as they were for the plan; those of the methods that plan by curves by their effects."""
+    if not run.settings.refute:
+        return []
+    if sum(map(len, run.calibration.audit)) < FEWEST_TO_REFUTE:
+        run.notes.append(
+            f"Nothing was tried to refute the effects: fewer than {FEWEST_TO_REFUTE} of the calibration images are "
+            "kept apart; give more of them."
+        )
+        return []
+    name = "exact" if method in (CAUSAL, CURVES) else method
+
+    def judge(network: Network, batches: Sequence[Batch], units: Sequence[str]) -> Effects:
+        asked = None if name in CRITERIA else units
+        return estimate(network, batches, method=name, outcome=run.outcome, units=asked, seed=run.seed).only(units)
+
+    with run.step("refute"):
+        return list(
+            refute(
+                run.network,
+                run.calibration.audit,
+                judge,
+                outcome=run.outcome,
+                joint=joint,
+                seed=run.seed,
+                progress=run.progress,
+            )
+        )
 
 
 def _recover(

@@ -32,9 +32,9 @@ class StageRecord(Record):
     dense_top1_percent: float | None
     dense_top1_interval_percent: Interval | None
     repaired_top1_interval_percent: Interval | None
-    dense_wrong: list[int] | None = None
-    certificate: Certificate | None = None
-    refutations: list[Refutation] = []
+    dense_wrong: list[int] | None
+    certificate: Certificate | None
+    refutations: list[Refutation]
     timings_s: dict[str, float]
     notes: list[str]
 

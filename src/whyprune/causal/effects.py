@@ -1,7 +1,7 @@
 """`Effects`: what removing each unit does to the outcome, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,28 @@ class Effects:
         if name not in self.units:
             raise InputError(f"no effect was estimated for {name!r}")
         return float(self.mean[self.units.index(name)])
+
+    def only(self, units: Sequence[str]) -> "Effects":
+        """The effects of some units, in the order given, without curves.
+
+        Raises:
+            InputError: one was not estimated.
+        """
+        place = {name: k for k, name in enumerate(self.units)}
+        unknown = [name for name in units if name not in place]
+        if unknown:
+            raise InputError(f"no effect was estimated for {unknown[0]!r}")
+        rows = np.array([place[name] for name in units], dtype=np.int64)
+        return replace(
+            self,
+            units=tuple(units),
+            groups=tuple(self.groups[k] for k in rows),
+            mean=self.mean[rows],
+            standard_error=self.standard_error[rows],
+            per_image=None if self.per_image is None else self.per_image[rows],
+            bounds=None if self.bounds is None else (self.bounds[0][rows], self.bounds[1][rows]),
+            curves={},
+        )
 
     def by_unit(self) -> dict[str, float]:
         """Unit name -> mean effect."""

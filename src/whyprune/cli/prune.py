@@ -166,6 +166,10 @@ def prune(
     latency: Annotated[
         bool, _option(OUTPUT, "Measure latency of both networks on this machine.", show_default=False)
     ] = True,
+    refute: Annotated[
+        bool,
+        _option(OUTPUT, "Try to refute the effects behind the plan, on images kept apart for it.", show_default=False),
+    ] = True,
     onnx: Annotated[
         bool | None,
         _option(OUTPUT, "Write model.onnx; default: if the libraries for it are there.", show_default=False),
@@ -195,7 +199,7 @@ def prune(
     """
     screen = Screen(quiet, as_json)
     bounds = Budget.parse(budget)
-    settings = Settings(allocation=allocation, repair=repair, latency=latency)
+    settings = Settings(allocation=allocation, repair=repair, latency=latency, refute=refute)
     constraints = constraints_of(ignore, round_to, min_width, max_share, together)
     tuning: dict[str, Any] = {
         "learning_rate": learning_rate,

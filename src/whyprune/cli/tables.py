@@ -8,7 +8,7 @@ from rich.text import Text
 
 from whyprune.measure import group_summaries
 from whyprune.report.comparison import figures
-from whyprune.report.words import percent
+from whyprune.report.words import certified, percent, refuted
 from whyprune.results import RunResult
 from whyprune.structure.network import Network
 
@@ -81,6 +81,12 @@ def _facts(record: RunResult, folder: Path) -> Table:
             f"on {proof.inputs:,} images (allowed: {proof.tolerance:.0e})"
         ),
     )
+    if record.certificate is not None:
+        table.add_row("certified", Text(certified(record.certificate)))
+    if record.refutations:
+        table.add_row("refutation", Text(refuted(record.refutations)))
+        for failed in (r for r in record.refutations if r.passed is False):
+            table.add_row("", Text(f"{failed.name}: {failed.sentence}"))
     for note in record.notes:
         table.add_row("note", Text(note))
     table.add_row("result", Text(str(folder)))

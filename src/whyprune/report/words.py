@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from whyprune.results import Interval, JointEffect, RunResult, Verification
+from whyprune.results import Certificate, Interval, JointEffect, Refutation, RunResult, Verification
 
 NOT_MEASURED = "not measured"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -144,6 +144,27 @@ def agreement(joint: JointEffect) -> str:
         f"together, the units do {harm} harm than predicted group by group; effects do not simply add up. Trust the "
         "measurement."
     )
+
+
+def certified(certificate: Certificate) -> str:
+    """What is certain on images like those that were measured on."""
+    sure = f"With {100 * certificate.confidence:.0f}% confidence"
+    images = f"{certificate.images:,} images that took part in no decision"
+    if certificate.of == "accuracy drop":
+        what = f"accuracy drops by at most {certificate.bound_percent:.2f} points"
+        return f"{sure}, {what} on images drawn like these; measured: {certificate.measured_percent:.2f}, on {images}."
+    what = f"at most {certificate.bound_percent:.2f}% of predictions change"
+    return f"{sure}, {what} on images drawn like these; measured: {certificate.measured_percent:.2f}%, on {images}."
+
+
+def refuted(refutations: Sequence[Refutation]) -> str:
+    """How many attempts were made, and how many found something."""
+    made = [r for r in refutations if r.passed is not None]
+    failed = sum(not r.passed for r in made)
+    if not made:
+        return "No attempt could be made."
+    said = "none of them did" if not failed else f"{failed} did"
+    return f"{len(made)} attempt{'s' * (len(made) != 1)} to refute the effects behind the plan: {said}."
 
 
 def _budgeted(result: RunResult) -> tuple[str, str]:

@@ -1,0 +1,109 @@
+"""Controls: units whose truth is known because it was planted, in copies of the user's own network.
+
+Negative: a unit that nothing writes and nobody reads has no effect. Positive: two copies of a unit, each read with half
+of its weights, are alike, and removing both does what removing the original did. After the planted cases of section 11
+in the benchmark of causal tools [I].
+"""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from whyprune.causal.refutation.subject import Subject
+from whyprune.causal.worlds import Worlds
+from whyprune.results import Refutation
+from whyprune.structure.remove import zeroed
+from whyprune.structure.units import Unit
+
+ALIKE = 0.05
+NOTHING = 1e-4
+
+
+def dead_unit(subject: Subject) -> Refutation:
+    """Negative control: units are disconnected, and must be judged to have no effect, or the smallest score."""
+    name = "dead unit"
+    largest = _largest(subject)
+    found = subject.on(zeroed(subject.network, [largest]), subject.units)
+    value, spread = found[largest], float(np.abs(found.mean).max())
+    if found.estimand == "score" or not np.isfinite(found.interval[0]).all():
+        passed = value <= float(found.mean.min()) + NOTHING * spread
+        said = "ranked last" if passed else "not ranked last"
+        return Refutation(
+            name=name,
+            passed=passed,
+            value=value,
+            limit=float(found.mean.min()),
+            sentence=f"{largest.name}, cut off from the network, is {said} among {len(found.units)} units.",
+        )
+    low, high = (float(bound[found.units.index(largest.name)]) for bound in found.interval)
+    slack = NOTHING * spread
+    passed = low - slack <= 0 <= high + slack
+    said = "no effect" if passed else "an effect"
+    return Refutation(
+        name=name,
+        passed=passed,
+        value=value,
+        limit=slack,
+        sentence=f"{largest.name}, cut off from the network, is said to have {said} ({value:.3g}).",
+    )
+
+
+def duplicates(subject: Subject) -> Refutation:
+    """Positive control: two copies of a unit must be judged alike, and both together must be seen to matter."""
+    name = "planted duplicate"
+    original = _largest(subject)
+    twin = next((u for u in subject.units if u.group == original.group and u is not original), None)
+    model = None if twin is None else with_copy(subject, original, twin)
+    if twin is None or model is None:
+        return Refutation(
+            name=name, passed=None, sentence=f"No unit could be made a copy of {original.name}: they share weights."
+        )
+    found = subject.on(model, [original, twin])
+    first, second = found[original], found[twin]
+    gap = abs(first - second) / max(abs(first), abs(second), 1e-30)
+    changed = replace(subject.network, model=model)
+    worlds = Worlds(changed, subject.batches, outcome=subject.outcome, units=[original, twin])
+    both, one = (float(worlds.joint(np.array(mask)).mean()) for mask in ([True, True], [True, False]))
+    passed = gap <= ALIKE and both > one
+    alike = "alike" if gap <= ALIKE else f"{100 * gap:.0f}% apart"
+    return Refutation(
+        name=name,
+        passed=passed,
+        value=gap,
+        limit=ALIKE,
+        sentence=f"{twin.name}, made a copy of {original.name}, is judged {alike}; without both, the outcome is "
+        f"{both:.3g}, without one {one:.3g}.",
+    )
+
+
+def with_copy(subject: Subject, original: Unit, twin: Unit) -> nn.Module | None:
+    """A copy of the network in which `twin` does what `original` does, and both are read with half its weights.
+
+    None where the two units' slices do not have the same shape.
+    """
+    model = copy.deepcopy(subject.network.model)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    readers = {r.node.all_input_nodes[1].name for r in subject.network.readers if r.affine}
+    read = {subject.network.graph.state_names.get(name, name) for name in readers}
+    pairs = list(zip(original.slices, twin.slices, strict=False))
+    if len(original.slices) != len(twin.slices) or any(
+        (a.parameter, a.axis, len(a.indices)) != (b.parameter, b.axis, len(b.indices)) for a, b in pairs
+    ):
+        return None
+    with torch.no_grad():
+        for a, b in pairs:
+            tensor, axis = tensors[a.parameter], a.axis
+            ours = tensor.index_select(axis, torch.tensor(a.indices))
+            if axis == 1 and a.parameter in read:
+                ours = ours / 2
+                tensor.index_copy_(axis, torch.tensor(a.indices), ours)
+            tensor.index_copy_(axis, torch.tensor(b.indices), ours)
+    return model
+
+
+def _largest(subject: Subject) -> Unit:
+    """The unit of the sample that is judged to matter most: its controls are the hardest to pass by chance."""
+    return subject.units[int(np.argmax(subject.judged.mean))]

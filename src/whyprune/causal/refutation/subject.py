@@ -1,0 +1,96 @@
+"""What is to be refuted: how a plan's units were judged, and what it takes to judge some of them again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from torch import nn
+
+from whyprune.causal.effects import Effects
+from whyprune.causal.exact import exact_effects
+from whyprune.causal.outcomes import Outcome
+from whyprune.data.batches import Batch
+from whyprune.structure.network import Network
+from whyprune.structure.units import Unit
+
+Judge = Callable[[Network, Sequence[Batch], Sequence[str]], Effects]
+"""Judges the named units of a network on images, in the way that the plan's units were judged."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, a way to judge its units, and images.
+
+    Attributes:
+        network: the traced model.
+        judge: how units were judged.
+        batches: images to judge on, with labels where the outcome needs them.
+        outcome: what harm is.
+        units: a sample of the network's units, of several in each group.
+        judged: what `judge` says of the sample on all images.
+        seed: of everything drawn.
+    """
+
+    network: Network
+    judge: Judge
+    batches: tuple[Batch, ...]
+    outcome: Outcome | str | None
+    units: tuple[Unit, ...]
+    judged: Effects
+    seed: int
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the sample."""
+        return [u.name for u in self.units]
+
+    def again(self, batches: Sequence[Batch]) -> Effects:
+        """The sample, judged on other images."""
+        return self.judge(self.network, batches, self.names)
+
+    def on(self, model: nn.Module, units: Sequence[Unit]) -> Effects:
+        """Units judged in another model of the same architecture."""
+        return self.judge(replace(self.network, model=model), self.batches, [u.name for u in units])
+
+    def exact(self, batches: Sequence[Batch] | None = None, **options: Any) -> Effects:
+        """The true effects of the sample, by intervention."""
+        images = self.batches if batches is None else batches
+        return exact_effects(self.network, images, outcome=self.outcome, units=self.units, **options)
+
+
+def sampled(network: Network, count: int, seed: int) -> tuple[Unit, ...]:
+    """About `count` units, spread over the groups that have at least two, at least two of each such group."""
+    groups = [g for g in network.groups if len(g.units) > 1]
+    rng = np.random.default_rng(seed)
+    if len(groups) > count // 2:
+        groups = [groups[k] for k in sorted(rng.choice(len(groups), max(count // 2, 1), replace=False))]
+    each = max(2, count // max(len(groups), 1))
+    chosen = [g.units[k] for g in groups for k in rng.choice(len(g.units), min(each, len(g.units)), replace=False)]
+    return tuple(u for u in network.units if u in set(chosen))
+
+
+def agreement(left: Effects, right: Effects) -> float:
+    """Mean Spearman correlation within groups, weighted by their sizes; NaN where no group has an order.
+
+    Within groups, because effects of different layers differ so much that any order across layers looks like a success.
+    """
+    total, weight = 0.0, 0
+    groups = np.array(left.groups)
+    values = right.by_unit()
+    other = np.array([values[name] for name in left.units])
+    for group in dict.fromkeys(left.groups):
+        inside = groups == group
+        found = spearman(left.mean[inside], other[inside])
+        if np.isfinite(found):
+            total, weight = total + found * inside.sum(), weight + int(inside.sum())
+    return total / weight if weight else float("nan")
+
+
+def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """Spearman's rank correlation; NaN where one side is constant."""
+    if len(left) < 2 or np.ptp(left) == 0 or np.ptp(right) == 0:
+        return float("nan")
+    return float(stats.spearmanr(left, right).statistic)
