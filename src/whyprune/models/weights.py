@@ -26,7 +26,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
     Raises:
         FormatError: the file is missing, no safetensors file, or damaged; keys or shapes do not fit the
-            model; a weight is NaN or infinite.
+            model; a weight is NaN or infinite, or its type cannot be that of the model.
     """
     path = Path(path)
     weights = _without_prefix(_read(path), model)
@@ -108,5 +108,14 @@ def _check_tensor(path: Path, name: str, tensor: Tensor, own: Tensor) -> None:
             f"{path}: {name} has type {tensor.dtype}, the model's is {own.dtype}: "
             "quantised weights cannot be loaded; save them as float"
         )
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+    if not tensor.is_floating_point() and not _holds(own, tensor):
+        raise FormatError(f"{path}: {name} has type {tensor.dtype}, whose values the model's {own.dtype} cannot hold")
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(own.dtype)).all()):
         raise FormatError(f"{path}: {name} holds NaN or infinite values: the network was saved broken")
+
+
+def _holds(own: Tensor, tensor: Tensor) -> bool:
+    """Whether a tensor's values, which are no floats, stay the same in the type of the model's own."""
+    if tensor.is_complex() or own.is_complex():
+        return tensor.dtype == own.dtype
+    return torch.equal(tensor.to(own.dtype).to(tensor.dtype), tensor)

@@ -3,7 +3,9 @@
 Nothing is pickled or executed.
 """
 
+import copy
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from safetensors.torch import save
@@ -12,7 +14,8 @@ from torch import nn
 from whyprune.atomic import atomic_file
 from whyprune.errors import FormatError
 from whyprune.models.weights import load_weights
-from whyprune.structure.plan import Plan, replay_plan
+from whyprune.structure.plan import Plan, check_plan, replay_plan
+from whyprune.structure.trace import trace
 
 PLAN, WEIGHTS = "plan.json", "model.safetensors"
 MAX_PLAN_BYTES = 256 * 2**20
@@ -39,7 +42,7 @@ def read_plan(folder: str | Path) -> Plan:
         return Plan.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"]) or "the file"
+        place = ".".join(ascii(p).strip("'") for p in first["loc"]) or "the file"
         raise FormatError(f"{path} is no valid plan: {place}: {first['msg']}") from error
 
 
@@ -56,16 +59,32 @@ def save_weights(model: nn.Module, folder: Path) -> None:
         path.write_bytes(save(tensors))  # a full disk is an OSError, which save_file hides
 
 
-def load(fresh_model: nn.Module, folder: str | Path) -> nn.Module:
+def load(fresh_model: nn.Module, folder: str | Path, *, example_inputs: Any = None) -> nn.Module:
     """Replays a saved plan on a fresh instance of the model and loads the pruned weights into it.
 
     Args:
         fresh_model: built exactly as before pruning (any weights); it is not changed.
         folder: what `Result.save` or `whyprune prune --out` wrote.
+        example_inputs: as for `trace`. For files that you do not trust: the model is then traced, and the plan must be
+            a removal of whole units of it, with just the attributes that follow and the cost that it says.
 
     Raises:
         FormatError: a file is missing, corrupt or hostile, or does not fit the model.
+        InputError: `fresh_model` does not run on `example_inputs`.
+        TraceError: it cannot be traced.
     """
-    pruned = replay_plan(fresh_model, read_plan(folder))
+    plan = read_plan(folder)
+    pruned = replay_plan(fresh_model, plan)
     load_weights(pruned, Path(folder) / WEIGHTS)
+    if example_inputs is not None:
+        _check_by_trace(fresh_model, plan, example_inputs)
     return pruned.eval()
+
+
+def _check_by_trace(model: nn.Module, plan: Plan, example_inputs: Any) -> None:
+    """Heads may have gone whole or by their width: the plan has to fit one of the two."""
+    model = copy.deepcopy(model).eval()
+    try:
+        check_plan(trace(model, example_inputs), plan)
+    except FormatError:
+        check_plan(trace(model, example_inputs, heads="width"), plan)

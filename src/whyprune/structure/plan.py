@@ -10,10 +10,13 @@ from torch import nn
 
 from whyprune.errors import FormatError
 from whyprune.models.weights import architecture_fingerprint
+from whyprune.structure.capture import first_line
+from whyprune.structure.intact import may_count, misfit
 from whyprune.structure.network import Network
-from whyprune.structure.remove import AttributeValue, attribute_values, cut
+from whyprune.structure.remove import AttributeValue, Removed, attribute_values, cut
 from whyprune.structure.units import Unit, removed_indices
 
+CORRUPT = "the file is corrupt or for another model"
 Index = Annotated[int, Field(ge=0, le=2**31)]
 
 
@@ -69,9 +72,9 @@ class Plan(_Frozen):
     method: str = ""
     budget: dict[str, Any] = {}
     predicted: float | None = None
-    macs: int
-    params: int
-    bytes: int
+    macs: Annotated[int, Field(ge=0)]
+    params: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
 
     def removed_per_group(self) -> dict[str, int]:
         """Group name -> how many of its units go."""
@@ -116,6 +119,9 @@ def make_plan(network: Network, units: Iterable[Unit | str], **about: Any) -> Pl
 def replay_plan(model: nn.Module, plan: Plan) -> nn.Module:
     """Cuts a fresh instance of the plan's model; nothing is traced and nothing of the plan is executed.
 
+    What is cut has to leave layers whose parts fit each other, and integers only shrink. Whether it is a removal of
+    whole units is for `check_plan`, which needs a trace.
+
     Raises:
         FormatError: the plan is for another architecture, or names something the model does not have.
     """
@@ -125,9 +131,51 @@ def replay_plan(model: nn.Module, plan: Plan) -> nn.Module:
             f"the plan is for another model (its fingerprint is {plan.architecture[:12]}, not {own[:12]}): "
             "build the model exactly as it was before pruning"
         )
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    removed = _checked_indices(plan.removed, {name: tuple(t.shape) for name, t in state.items()})
-    return cut(model, removed, _checked_attributes(model, plan.attributes))
+    removed = _checked_indices(plan.removed, _shapes(model))
+    attributes = _checked_attributes(model, plan.attributes)
+    try:
+        pruned = cut(model, removed, attributes)
+        broken = misfit(model, pruned) or _not_as_written(_shapes(model), removed, _shapes(pruned))
+    except (ArithmeticError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise FormatError(f"the plan cannot be carried out on this model ({first_line(error)}): {CORRUPT}") from error
+    if broken:
+        raise FormatError(f"the plan leaves {broken!r} with parts that do not fit: {CORRUPT}")
+    return pruned
+
+
+def check_plan(network: Network, plan: Plan) -> None:
+    """Checks a plan from a file against a trace: it must be a removal of whole units, with all that follows.
+
+    Args:
+        network: the traced model that the plan is for.
+        plan: any plan that `replay_plan` accepts.
+
+    Raises:
+        FormatError: it cuts parts of units or other things, or its attributes or costs are not those of the removal.
+    """
+    gone = {(entry.parameter, entry.axis): set(entry.indices) for entry in plan.removed}
+    chosen = [u for u in network.units if all(gone.get(s[:2], set()).issuperset(s.indices) for s in u.slices)]
+    honest = make_plan(network, chosen)
+    for name, mine, truth in (
+        ("indices", gone, {(entry.parameter, entry.axis): set(entry.indices) for entry in honest.removed}),
+        ("attributes", set(plan.attributes), set(honest.attributes)),
+        ("costs", (plan.macs, plan.params, plan.bytes), (honest.macs, honest.params, honest.bytes)),
+    ):
+        if mine != truth:
+            raise FormatError(f"the plan's {name} are not those of a removal of whole units of this model: {CORRUPT}")
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {n: tuple(t.shape) for n, t in (*model.named_parameters(), *model.named_buffers())}
+
+
+def _not_as_written(before: Mapping[str, tuple[int, ...]], removed: Removed, after: Mapping[str, Any]) -> str:
+    """The first parameter that lost something else than it should; a parametrised one is computed anew."""
+    for name, shape in before.items():
+        lost = [len(removed.get((name, axis), ())) for axis in range(len(shape))]
+        if after.get(name) != tuple(np.subtract(shape, lost)):
+            return name
+    return ""
 
 
 def _checked_indices(
@@ -143,7 +191,7 @@ def _checked_indices(
         if (entry.parameter, entry.axis) in removed or not valid or indices.max() >= shape[entry.axis]:
             raise FormatError(
                 f"the plan's indices for {entry.parameter!r} (axis {entry.axis}, size {shape[entry.axis]}) "
-                "are not distinct, in range and fewer than all: the file is corrupt"
+                f"are not distinct, in range and fewer than all: {CORRUPT}"
             )
         removed[entry.parameter, entry.axis] = np.sort(indices)
     return removed
@@ -151,13 +199,23 @@ def _checked_indices(
 
 def _checked_attributes(model: nn.Module, changes: Sequence[AttributeChange]) -> list[AttributeValue]:
     modules = dict(model.named_modules())
+    places: set[tuple[str, str, int]] = set()
     for change in changes:
-        held = vars(modules[change.module]).get(change.attribute) if change.module in modules else None
-        numbers = list(held) if isinstance(held, tuple | list) else [held]
-        number = numbers[change.place] if change.place < len(numbers) else None
-        if type(number) is not int or change.attribute.startswith("_") or change.value > number:
+        place = change.module, change.attribute, change.place
+        number = _number_at(modules.get(change.module), change)
+        if number is None or change.value > number or place in places:
             raise FormatError(
-                f"the plan sets {change.module}.{change.attribute} to {change.value}, which is no integer "
-                "of the model that could shrink to it: the file is corrupt or for another model"
+                f"the plan sets {f'{change.module}.{change.attribute}'!r} to {change.value}, which is no integer "
+                f"of the model that could shrink to it: {CORRUPT}"
             )
+        places.add(place)
     return [(c.module, c.attribute, c.place, c.value) for c in changes]
+
+
+def _number_at(module: nn.Module | None, change: AttributeChange) -> int | None:
+    """The number that an attribute of a module holds, if it may count channels."""
+    held = None if module is None else vars(module).get(change.attribute)
+    numbers = list(held) if isinstance(held, tuple | list) else [held]
+    number = numbers[change.place] if change.place < len(numbers) else None
+    counts = type(number) is int and module is not None and may_count(module, change.attribute)
+    return number if counts else None
