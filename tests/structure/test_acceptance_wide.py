@@ -12,11 +12,12 @@ from wide_channels import WIDE_CHANNELS
 from wide_convolutions import WIDE_CONVOLUTIONS
 from wide_models import WIDE_MODELS
 from wide_statistics import WIDE_STATISTICS
+from wide_writing import WIDE_WRITING
 
 from whyprune.errors import TraceError
 from whyprune.structure.remove import remove
 
-TABLES = (WIDE_CONVOLUTIONS, WIDE_ATTENTION, WIDE_CHANNELS, WIDE_STATISTICS, WIDE_MODELS)
+TABLES = (WIDE_CONVOLUTIONS, WIDE_ATTENTION, WIDE_CHANNELS, WIDE_STATISTICS, WIDE_MODELS, WIDE_WRITING)
 WIDE = {name: case for table in TABLES for name, case in table.items()}
 MAY_FAIL_TO_TRACE = ("written in parts",)  # a clear error is an answer there
 KNOWN = sorted(name for name, case in WIDE.items() if case.reads)

@@ -53,8 +53,26 @@ def _without_partial_writes(program: ExportedProgram) -> ExportedProgram:
     nodes = [n for n in program.graph.nodes if n.op == "call_function" and n.args]
     if any(_alias(n, is_write=True) and _alias(n.args[0], is_write=False) for n in nodes):
         whole: ExportedProgram = program.run_decompositions({})
+        _with_batch_norm(whole.graph)
         return whole
     return program
+
+
+def _with_batch_norm(graph: fx.Graph) -> None:
+    """Batch normalisation as one value again: decomposed, it also returns statistics that nobody reads."""
+    for node in graph.nodes:
+        if node.target is torch.ops.aten._native_batch_norm_legit_no_training.default:
+            *tensors, momentum, eps = node.args
+            with graph.inserting_before(node):
+                arguments = (*tensors, False, momentum, eps, True)
+                norm = graph.call_function(torch.ops.aten.batch_norm.default, arguments)
+            norm.meta = {**node.meta, "val": node.meta["val"][0]}
+            for part in list(node.users):
+                if part.args[1] == 0:
+                    part.replace_all_uses_with(norm)
+                    graph.erase_node(part)
+            if not node.users:
+                graph.erase_node(node)
 
 
 def _alias(node: Any, *, is_write: bool) -> bool:

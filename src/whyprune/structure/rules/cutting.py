@@ -16,22 +16,28 @@ def slice_(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """A stretch of indices. Equal parts go in step; other bounds count the channels before them."""
     source = args["self"]
     dim, size = args["dim"] % len(sizes(source)), sizes(source)[args["dim"]]
-    bounds, out = _bounds(args, size), []
+    bounds, out = bounds_of(args, size), []
     for layer in ctx.layers(source):
-        if layer.shape[dim] == 1 or (*bounds[:2], bounds[2]) == (0, size, 1):
+        if layer.shape[dim] == 1 or bounds == (0, size, 1):
             out.append(layer)
             continue
-        if support(layer) != {dim}:
-            ctx.rigid_layer(layer, frozenset({dim}), node, CONSTANT)
-        elif bounds[2] > 1:
-            in_step(ctx, layer, bounds[2], node, interleaved=True)
-        else:
-            _stretch(ctx, node, layer, dim, bounds[:2])
+        reach(ctx, node, layer, dim, bounds)
         out.append(ctx.moved(node, source, layer))
     return compact(out)
 
 
-def _bounds(args: Arguments, size: int) -> tuple[int, int, int]:
+def reach(ctx: Context, node: fx.Node, layer: Tensor, dim: int, bounds: tuple[int, int, int]) -> None:
+    """Notes that an operation reaches for some indices of a dimension over which a layer lies."""
+    if support(layer) != {dim}:
+        ctx.rigid_layer(layer, frozenset({dim}), node, CONSTANT)
+    elif bounds[2] > 1:
+        in_step(ctx, layer, bounds[2], node, interleaved=True)
+    else:
+        _stretch(ctx, node, layer, dim, bounds[:2])
+
+
+def bounds_of(args: Arguments, size: int) -> tuple[int, int, int]:
+    """First index, end and step of a slice."""
     if "length" in args:
         start = args["start"] % size if isinstance(args["start"], int) else 0
         return start, start + args["length"], 1
