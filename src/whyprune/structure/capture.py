@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from whyprune.data.batches import Batch, checked
 from whyprune.errors import InputError, TraceError
 from whyprune.structure.concrete import RecordingError, straight_line
-from whyprune.structure.export import export, quiet
+from whyprune.structure.export import export, export_fixed, quiet
 from whyprune.structure.straight import StraightLine
 
 
@@ -101,6 +101,16 @@ def capture(model: nn.Module, example: Batch) -> Graph:
     except Exception:  # noqa: BLE001 - the exporter raises many kinds; the second capture says what is wrong
         return replace(_recorded(model, example), returned=returned)
     return replace(_graph(program, _first_names(model), {}, None if free else len(example)), returned=returned)
+
+
+def recapture(model: nn.Module, example: Batch, like: Graph) -> tuple[fx.Node, ...]:
+    """The operations of a model cut from one that was captured before, in the same way; none where that fails."""
+    try:
+        if like.fixed_branches:
+            return _recorded(model, example).nodes
+        return tuple(export_fixed(model, example).graph.nodes)
+    except Exception:  # noqa: BLE001 - as in `capture`
+        return ()
 
 
 def _copied(example: Batch) -> Batch:

@@ -44,8 +44,17 @@ def export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
             )
             return _without_partial_writes(program), _batch_is_free(program)
         except Exception:  # noqa: BLE001 - the exporter raises many kinds; the next line raises its own
-            program = torch.export.export(model, example.args, example.kwargs, strict=False)
-            return _without_partial_writes(program), False
+            return export_fixed(model, example), False
+
+
+def export_fixed(model: nn.Module, example: Batch) -> ExportedProgram:
+    """The exported program for the example's batch size.
+
+    Raises:
+        Exception: of many kinds, from the exporter, where it cannot follow the model's code.
+    """
+    with quiet():
+        return _without_partial_writes(torch.export.export(model, example.args, example.kwargs, strict=False))
 
 
 def _without_partial_writes(program: ExportedProgram) -> ExportedProgram:

@@ -1,7 +1,9 @@
 """A captured model whose channels have labels, and the network that they say at the moment."""
 
+import gc
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -51,7 +53,8 @@ class Labelled:
         """The network that the labels and pins of this moment say, in which attributes follow by `rules`."""
         close(self.ctx)
         if self._found is None or self._found[0] != self.space.state:
-            self._found = self.space.state, self._derived()
+            with _uncollected():
+                self._found = self.space.state, self._derived()
         return replace(self._found[1], attributes=first_claims(rules))
 
     def _derived(self) -> Network:
@@ -142,13 +145,27 @@ class Labelled:
         return find
 
     def _writers(self) -> dict[int, list[str]]:
-        writers: dict[int, list[str]] = defaultdict(list)
+        writers: dict[int, dict[str, None]] = defaultdict(dict)
         for node, labels in self.ctx.writers:
             name = _weight_of(node, self.graph)
+            if name is None:
+                continue
             for root in distinct(self.space.roots(labels)):
-                if name is not None and root >= 0 and name not in writers[root]:
-                    writers[root].append(name)
-        return writers
+                if root >= 0:
+                    writers[root].setdefault(name)
+        return {root: list(names) for root, names in writers.items()}
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: among so many small objects that all stay, it takes longer than making them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _atoms(model: nn.Module, space: LabelSpace) -> dict[str, dict[int, Tensor]]:

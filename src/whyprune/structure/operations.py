@@ -28,12 +28,17 @@ def sizes(node: fx.Node) -> tuple[int, ...]:
 
 def at_batch_one(size: Any) -> int:
     """A size that may depend on the batch, for a batch of 1."""
-    return size if isinstance(size, int) else _at_one(size.node.expr)
+    return at_batch(size, 1)
+
+
+def at_batch(size: Any, batch: int) -> int:
+    """A size that may depend on the batch, for a batch of a size."""
+    return size if isinstance(size, int) else _at(size.node.expr, batch)
 
 
 @cache
-def _at_one(expression: Any) -> int:
-    return int(expression.subs(dict.fromkeys(expression.free_symbols, 1)))
+def _at(expression: Any, batch: int) -> int:
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
 
 
 def name_of(node: fx.Node) -> str:

@@ -1,7 +1,7 @@
 """Trying out whether a model's own code follows a removal."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from whyprune.data.outputs import tensors_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
+from whyprune.structure.numbers import Numbers, read_numbers, telling_removals
 from whyprune.structure.operations import name_of, where
 from whyprune.structure.precise import in_double
 from whyprune.structure.remove import masked, remove
@@ -19,6 +20,7 @@ from whyprune.structure.sites import AttributeRule, Candidate, WidthSite, candid
 from whyprune.structure.units import Group, Unit
 
 TOLERANCE = 1e-3
+MANY = 10_000
 _WITH_NUMBERS = frozenset({
     *("view", "reshape", "_unsafe_view", "unflatten", "expand", "repeat", "slice", "narrow", "split", "pad", "select"),
     *("split_with_sizes", "constant_pad_nd", "index", "zeros", "ones", "full"),
@@ -29,18 +31,35 @@ def settle(labelled: Labelled) -> Network:
     """The network whose every removal the model's code can follow: attributes are found, the rest is refused."""
     while True:
         prober = _Prober(labelled)
+        if _follows(prober.network):
+            return prober.network
         if refused := prober.run():
             if _tied(labelled, refused):
                 continue
-            for site in refused:
-                reason = f"{name_of(site.node)} there names a width as the constant {site.value}"
-                labelled.refuse(site.labels, where(site.node), reason)
+            _refuse(labelled, refused)
         elif broken := _broken(prober.network):
             for group, error in broken:
                 labels = np.array([u.label for u in group.units])
                 labelled.refuse(labels, group.name, f"the model's code cannot follow a removal here: {error}")
+        elif wrong := [s for r in telling_removals(prober.network) for s in read_numbers(prober.network, r).wrong]:
+            _refuse(labelled, wrong)
         else:
             return prober.network
+
+
+def _follows(network: Network) -> bool:
+    """Whether the model's code follows removals that tell all numbers apart, in every number and in its outputs."""
+    removals = telling_removals(network)
+    if not removals:
+        return not _may_fail(network)
+    numbers = [read_numbers(network, units) for units in removals]
+    return all(n == Numbers() for n in numbers) and not failure(network, removals[0])
+
+
+def _refuse(labelled: Labelled, sites: Iterable[WidthSite]) -> None:
+    for site in sites:
+        reason = f"{name_of(site.node)} there names a width as the constant {site.value}"
+        labelled.refuse(site.labels, where(site.node), reason)
 
 
 def _tied(labelled: Labelled, refused: Sequence[WidthSite]) -> bool:
@@ -65,9 +84,9 @@ def _tied(labelled: Labelled, refused: Sequence[WidthSite]) -> bool:
 
 def _broken(network: Network) -> list[tuple[Group, str]]:
     """Groups whose removal the model's code does not follow, alone or beside others: half of all is removed."""
-    halves = {g.name: list(g.units[: max(1, len(g.units) // 2)]) for g in network.groups}
-    if not network.groups or not _has_numbers(network) or not failure(network, [u for h in halves.values() for u in h]):
+    if not _may_fail(network):
         return []
+    halves = _halves(network)
     kept: list[Unit] = []
     broken = []
     for group in network.groups:
@@ -78,6 +97,17 @@ def _broken(network: Network) -> list[tuple[Group, str]]:
     return broken
 
 
+def _may_fail(network: Network) -> str:
+    """What is wrong with the model when half of all is removed, if its operations take numbers at all."""
+    if not network.groups or not _has_numbers(network):
+        return ""
+    return failure(network, [u for half in _halves(network).values() for u in half])
+
+
+def _halves(network: Network) -> dict[str, list[Unit]]:
+    return {g.name: list(g.units[: max(1, len(g.units) // 2)]) for g in network.groups}
+
+
 def _has_numbers(network: Network) -> bool:
     """Whether any operation takes numbers that may come from a width."""
     return any(name_of(node) in _WITH_NUMBERS for node in network.graph.operations)
@@ -85,18 +115,30 @@ def _has_numbers(network: Network) -> bool:
 
 def failure(network: Network, units: Sequence[Unit]) -> str:
     """What is wrong with the model without units, beside the masked original; nothing if all is right."""
-    found = _difference(network, units)
-    return found and _difference(in_double(network), units)
+    found = _difference(_small(network), units)
+    if isinstance(found, float) and found > tolerance(network.model):
+        found = _difference(in_double(network), units)  # rounding, amplified by many layers, is no mistake
+    if isinstance(found, str):
+        return found
+    return "" if found <= tolerance(network.model) else f"its outputs differ by {found:.3g}"
 
 
-def _difference(network: Network, units: Sequence[Unit]) -> str:
+def _small(network: Network) -> Network:
+    """The network with one sample as its example, where any batch size runs and a sample has many values."""
+    values = min((t[0].numel() for t in network.example.tensors()), default=0)
+    if network.graph.batch_size is not None or values < MANY:
+        return network
+    return replace(network, example=network.example[:1])
+
+
+def _difference(network: Network, units: Sequence[Unit]) -> float | str:
+    """How far the model without units is from the masked original; or the error that one of them raises."""
     try:
         pruned, reference = remove(network, units), masked(network, units)
         with torch.no_grad():
-            found = distance(network.example, pruned, reference)
+            return distance(network.example, pruned, reference)
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
         return first_line(error)
-    return "" if found <= tolerance(network.model) else f"its outputs differ by {found:.3g}"
 
 
 @dataclass

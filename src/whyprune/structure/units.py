@@ -1,11 +1,12 @@
 """Units, groups and refusals: what may be removed, what hangs together, and what is kept whole and why."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from whyprune.structure.labels import LabelSpace, distinct
@@ -105,21 +106,18 @@ def derive(
         writers: class representative -> parameters of the layers that write the channel, in execution order.
         marks: class representative -> operations whose statistics run over the channel.
     """
-    members = _members(space, state)
+    members = _Members.of(space, state)
     refusals, pinned = _refusals(space, members, writers)
-    sizes = {(name, axis): len(labels) for name, axes in state.items() for axis, labels in axes.items()}
     by_axes: dict[tuple[tuple[str, int, int], ...], list[Unit]] = defaultdict(list)
-    for root in sorted(r for r in members if r not in pinned and r in writers):
-        own = members[root]
-        if whole := next((key for key, indices in own.items() if len(indices) == sizes[key]), None):
-            refusals.append(Refusal(whole[0], ONLY_TOGETHER, 1, tuple(own)))
+    for root, slices in members.slices(kept=set(writers) - pinned):
+        if whole := next((s for s in slices if len(s.indices) == members.sizes[s.parameter, s.axis]), None):
+            refusals.append(Refusal(whole.parameter, ONLY_TOGETHER, 1, tuple((s.parameter, s.axis) for s in slices)))
             continue
-        slices = tuple(Slice(name, axis, tuple(indices)) for (name, axis), indices in own.items())
         home = _home(slices, writers[root])
-        signature = tuple((name, axis, len(indices)) for (name, axis), indices in own.items())
+        signature = tuple((s.parameter, s.axis, len(s.indices)) for s in slices)
         unit = Unit("", home.parameter, home.indices[0], root, slices, tuple(dict.fromkeys(marks.get(root, ()))))
         by_axes[signature].append(unit)
-    return _groups(by_axes, sizes, writers), tuple(refusals)
+    return _groups(by_axes, members.sizes, writers), tuple(refusals)
 
 
 def _home(slices: Sequence[Slice], writers: Sequence[str]) -> Slice:
@@ -128,29 +126,63 @@ def _home(slices: Sequence[Slice], writers: Sequence[str]) -> Slice:
     return (written or list(slices))[0]
 
 
-def _members(space: LabelSpace, state: State) -> dict[int, dict[tuple[str, int], list[int]]]:
-    """Class -> the indices of every axis that belong to it."""
-    members: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(dict)
-    for name, axes in state.items():
-        for axis, labels in axes.items():
-            for index, root in enumerate(space.roots(labels).tolist()):
-                members[root].setdefault((name, axis), []).append(index)
-    return members
+@dataclass(frozen=True)
+class _Members:
+    """The indices of every axis by class, in runs of one class and axis.
+
+    Attributes:
+        axes: all axes that have labels.
+        sizes: how many indices each has.
+        indices: indices of axes, those of one run together.
+        runs: of every run its class, the number of its axis, and where in `indices` it starts; sorted by class.
+    """
+
+    axes: tuple[tuple[str, int], ...]
+    sizes: dict[tuple[str, int], int]
+    indices: list[int]
+    runs: np.ndarray
+
+    @classmethod
+    def of(cls, space: LabelSpace, state: State) -> "_Members":
+        held = {(name, axis): labels for name, axes in state.items() for axis, labels in axes.items()}
+        sizes = {key: len(labels) for key, labels in held.items()}
+        lengths = list(sizes.values())
+        roots = space.roots(torch.cat([*held.values(), torch.empty(0, dtype=torch.int64)])).numpy()
+        numbers = np.repeat(np.arange(len(held)), lengths)
+        order = np.lexsort((numbers, roots))  # stable: indices stay ascending
+        classes, axes = roots[order], numbers[order]
+        first = np.flatnonzero(np.r_[True, (np.diff(classes) != 0) | (np.diff(axes) != 0)][: len(order)])
+        indices = np.concatenate([np.arange(n) for n in lengths]) if lengths else np.arange(0)
+        return cls(tuple(held), sizes, indices[order].tolist(), np.stack([classes[first], axes[first], first], 1))
+
+    def slices(self, kept: Collection[int]) -> list[tuple[int, tuple[Slice, ...]]]:
+        """The classes among `kept`, ascending, each with its slices."""
+        found: dict[int, list[Slice]] = {}
+        ends = [*self.runs[1:, 2].tolist(), len(self.indices)]
+        for (root, axis, start), end in zip(self.runs.tolist(), ends, strict=True):
+            if root in kept:
+                name, number = self.axes[axis]
+                found.setdefault(root, []).append(Slice(name, number, tuple(self.indices[start:end])))
+        return [(root, tuple(slices)) for root, slices in found.items()]
+
+    def axes_of(self, roots: Collection[int]) -> tuple[tuple[str, int], ...]:
+        """The axes on which any of these classes lies."""
+        mine = self.runs[np.isin(self.runs[:, 0], list(roots)), 1].tolist()
+        return tuple(self.axes[axis] for axis in dict.fromkeys(mine))
 
 
-def _refusals(
-    space: LabelSpace, members: Mapping[int, Mapping[tuple[str, int], list[int]]], writers: Mapping[int, object]
-) -> tuple[list[Refusal], set[int]]:
+def _refusals(space: LabelSpace, members: _Members, writers: Mapping[int, object]) -> tuple[list[Refusal], set[int]]:
     """What is pinned. Classes that nothing writes (positions, words, kernels' places) are no channels to refuse."""
     pinned: set[int] = set()
     refusals = []
+    present = np.zeros(space.count, dtype=bool)
+    present[members.runs[:, 0]] = True
     for pin in space.pins:
-        roots = [r for r in distinct(space.roots(pin.labels)) if r in members]
+        roots = [root for root in distinct(space.roots(pin.labels)) if present[root]]
         pinned.update(roots)
         known = [r for r in roots if r in writers or pin.named]
-        axes = dict.fromkeys(key for root in known for key in members[root])
         if known:
-            refusals.append(Refusal(pin.where, pin.reason, len(known), tuple(axes)))
+            refusals.append(Refusal(pin.where, pin.reason, len(known), members.axes_of(known)))
     return list(dict.fromkeys(refusals)), pinned
 
 
