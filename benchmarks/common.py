@@ -84,7 +84,7 @@ def write_record(
         "benchmark": name,
         "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git_commit": _commit(),
+        "git_commit": commit(),
         "versions": library_versions(),
         "machine": machine_state(),
         "quick": bool(options.quick),
@@ -99,7 +99,8 @@ def write_record(
     return path
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of the code that runs; `-dirty` where files were changed since."""
     shown = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True, check=False
     )

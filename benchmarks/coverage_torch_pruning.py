@@ -6,7 +6,9 @@ original with all other entries zero, and its normalisations over channels taken
 """
 
 import copy
+import signal
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module, metadata, util
 from typing import Any
 
@@ -21,6 +23,8 @@ from whyprune.data.batches import Batch
 from whyprune.structure.capture import as_example
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+PATIENCE_S = 180
+"""After so many seconds its pruning is stopped: on some networks it does not come to an end."""
 
 
 def installed() -> str | None:
@@ -41,23 +45,41 @@ def prune_half(subject: Subject, seed: int = 0) -> dict[str, Any]:
     inputs = as_example(subject.draw(2, 1))
     ignored = output_layers(model, subject.heads, inputs)
     torch.manual_seed(seed)
+    stage = "building"
     try:
-        pruner = library.pruner.BasePruner(
-            model,
-            inputs.kwargs or inputs.args,
-            importance=library.importance.RandomImportance(),
-            pruning_ratio=0.5,
-            ignored_layers=ignored,
-        )
+        with _at_most(PATIENCE_S):
+            pruner = library.pruner.BasePruner(
+                model,
+                inputs.kwargs or inputs.args,
+                importance=library.importance.RandomImportance(),
+                pruning_ratio=0.5,
+                ignored_layers=ignored,
+            )
+            stage = "pruning"
+            _hold_positions(model)
+            pruner.step()
+    except TimeoutError as error:
+        return {"outcome": f"no end while {stage}", "error": str(error)}
     except Exception as error:  # noqa: BLE001 - any error is an outcome of the table
-        return {"outcome": "crash while building", "error": said(error)}
-    _hold_positions(model)
-    try:
-        pruner.step()
-    except Exception as error:  # noqa: BLE001 - any error is an outcome of the table
-        return {"outcome": "crash while pruning", "error": said(error)}
+        return {"outcome": f"crash while {stage}", "error": said(error)}
     kept = _take_positions(model, original)
     return _judged(subject, model, original, kept)
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """Raises `TimeoutError` when what runs in it takes longer."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"stopped after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _judged(subject: Subject, model: nn.Module, original: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Any]:

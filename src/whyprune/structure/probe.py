@@ -1,13 +1,12 @@
 """Trying out whether a model's own code follows a removal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.labelled import Labelled
@@ -67,19 +66,19 @@ def _tied(labelled: Labelled, refused: Sequence[WidthSite]) -> bool:
 
     Code that computes the width of its heads from the stream (`C // heads`) can only follow if both shrink in step.
     """
+    left = list(refused)
     for group in labelled.network().groups:
         own = {u.label for u in group.units}
-        sites = [s for s in refused if group.width == s.value == len(s.labels) and own.isdisjoint(s.labels.tolist())]
+        sites = [s for s in left if group.width == s.value == len(s.labels) and own.isdisjoint(s.labels.tolist())]
         if not sites:
             continue
         saved = labelled.save()
         labelled.tie(group, sites)
-        prober = _Prober(labelled)
-        mended = {(s.node, s.argument, s.place) for s in sites}
-        if mended.isdisjoint((s.node, s.argument, s.place) for s in prober.run()) and prober.counts(mended):
-            return True
-        labelled.restore(saved)
-    return False
+        if _Prober(labelled).mends({(s.node, s.argument, s.place) for s in sites}):
+            left = [s for s in left if s not in sites]
+        else:
+            labelled.restore(saved)
+    return len(left) < len(refused)
 
 
 def _broken(network: Network) -> list[tuple[Group, str]]:
@@ -115,11 +114,12 @@ def _has_numbers(network: Network) -> bool:
 
 def failure(network: Network, units: Sequence[Unit]) -> str:
     """What is wrong with the model without units, beside the masked original; nothing if all is right."""
-    found = _difference(_small(network), units)
-    if isinstance(found, float) and found > tolerance(network.model):
-        found = _difference(in_double(network), units)  # rounding, amplified by many layers, is no mistake
-    if isinstance(found, str):
-        return found
+    try:
+        found = _difference(_small(network), units)
+        if found > tolerance(network.model):
+            found = _difference(in_double(network), units)  # rounding, amplified by many layers, is no mistake
+    except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
+        return first_line(error)
     return "" if found <= tolerance(network.model) else f"its outputs differ by {found:.3g}"
 
 
@@ -131,14 +131,12 @@ def _small(network: Network) -> Network:
     return replace(network, example=network.example[:1])
 
 
-def _difference(network: Network, units: Sequence[Unit]) -> float | str:
-    """How far the model without units is from the masked original; or the error that one of them raises."""
-    try:
-        pruned, reference = remove(network, units), masked(network, units)
-        with torch.no_grad():
-            return distance(network.example, pruned, reference)
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
-        return first_line(error)
+def _difference(network: Network, units: Sequence[Unit]) -> float:
+    """How far the outputs are from the masked original's; where the pruned model does not run, that one is not made."""
+    with torch.no_grad():
+        found = tensors_of(network.example.call(remove(network, units)))
+        expected = tensors_of(network.example.call(masked(network, units)))
+    return max((_relative(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
 
 
 @dataclass
@@ -161,7 +159,7 @@ class _Prober:
 
     def run(self) -> list[WidthSite]:
         """Finds the attributes that follow; returns the sites that nothing makes right."""
-        units = self._units()
+        units = self._units(self.open)
         if self._pass_apart(units):
             return []
         refused: list[WidthSite] = []
@@ -173,9 +171,10 @@ class _Prober:
                 return []
         return refused or ([] if self._passes(units) else self.open)
 
-    def counts(self, places: Iterable[tuple[fx.Node, int, int]]) -> bool:
-        """Whether every site at these places still counts a unit that can go."""
-        return set(places) <= {(s.node, s.argument, s.place) for s in self.open}
+    def mends(self, places: Collection[tuple[fx.Node, int, int]]) -> bool:
+        """Whether every site at these places counts a unit that can go, and its removal is followed."""
+        sites = [s for s in self.open if (s.node, s.argument, s.place) in places]
+        return len(sites) == len(places) and all(self._follows(unit) for unit in self._units(sites))
 
     def _follows(self, unit: Unit) -> bool:
         """Whether a unit can go, as the attributes are or with further ones that follow."""
@@ -200,10 +199,10 @@ class _Prober:
     def _sites_of(self, unit: Unit) -> list[WidthSite]:
         return [s for s in self.open if unit.label in s.labels]
 
-    def _units(self) -> list[Unit]:
+    def _units(self, sites: Sequence[WidthSite]) -> list[Unit]:
         """For every number one unit that it counts, each once."""
         found: dict[int, Unit] = {}
-        for site in self.open:
+        for site in sites:
             if not any(label in site.labels for label in found):
                 unit = next(u for u in self.network.units if u.label in site.labels)
                 found[unit.label] = unit
@@ -228,12 +227,6 @@ def tolerance(model: nn.Module) -> float:
     """How far the outputs of two ways to compute the same may differ, relative to their size."""
     kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
     return max([TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds)])
-
-
-def distance(batch: Batch, left: nn.Module, right: nn.Module) -> float:
-    """The largest difference between two networks' outputs, relative to the outputs' size."""
-    pairs = zip(tensors_of(batch.call(left)), tensors_of(batch.call(right)), strict=True)
-    return max((_relative(a, b) for a, b in pairs), default=0.0)
 
 
 def _relative(left: Tensor, right: Tensor) -> float:
