@@ -1,6 +1,6 @@
 """Which networks can be pruned, how much of each, and whether the result is right; Torch-Pruning beside it.
 
-Every network runs in a process of its own, with random weights: traced, pruned at random (half of every group, and half
+Every network has random weights and runs in another process: traced, pruned at random (half of every group, and half
 of all units), compared with the masked original, saved, loaded, exported to ONNX. Torch-Pruning prunes half of every
 layer of the same network; tracing and its graph building are timed by turns in that process.
 """
@@ -23,6 +23,8 @@ from benchmarks.coverage_models import QUICK, SUITES, subjects
 from benchmarks.coverage_torch_pruning import installed
 
 Row = dict[str, Any]
+TOGETHER = {"transformers": 1, "timm": 6, "small": 100}
+"""How many networks share a process: loading the libraries takes longer than many of them."""
 RECORDS = {"transformers": "coverage", "small": "coverage", "timm": "coverage_timm"}
 
 
@@ -64,14 +66,14 @@ def chosen(suite: str, known: Sequence[str], options: argparse.Namespace) -> lis
 def measured(suite: str, names: Sequence[str], options: argparse.Namespace) -> Iterator[Row]:
     """The row of every network, whatever happens to the process that measures it.
 
-    The small networks share a process; where one ends it, the next process goes on behind that one.
+    Where one ends a process that several share, the next process goes on behind that one.
     """
     draws = ["--seeds", str(options.seeds), "--repeats", str(options.repeats)]
     left = list(names)
     while left:
-        batch = left if suite == "small" else left[:1]
+        batch = left[: TOGETHER[suite]]
         with tempfile.TemporaryDirectory() as folder:
-            trouble = _child([suite, folder, *batch, *draws], options.time_limit)
+            trouble = _child([suite, folder, *batch, *draws], len(batch) * options.time_limit)
             found = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
         if found and found[-1].get("stage") != "done":
             found[-1] = blamed(found[-1], trouble or "ended early")
