@@ -5,7 +5,7 @@ its units is answered by running it (the input is the only exogenous variable, a
 many such questions in one batch, one row for each pair of a set and an image, and counts what the answers cost.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from whyprune.structure.units import Unit
 
 Masks = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+See = Callable[[Reader, Tensor, int], None]
 ROWS = 256
 
 
@@ -88,6 +89,11 @@ class Worlds:
         self._columns = {reader.node: self._column(reader) for reader in network.readers}
 
     @property
+    def replay(self) -> Replay:
+        """The network that is asked, as it runs."""
+        return self._replay
+
+    @property
     def images(self) -> int:
         """How many images there are."""
         return len(self.inputs)
@@ -104,8 +110,14 @@ class Worlds:
         """
         return self._harm(self.logits(masks, images), images) - self.base[images]
 
-    def logits(self, masks: Masks, images: NDArray[np.int64]) -> Tensor:
+    def logits(self, masks: Masks, images: NDArray[np.int64], *, see: See | None = None) -> Tensor:
         """Logits (rows, classes) under the row's intervention on the row's image.
+
+        Args:
+            masks: (rows, units), True where a unit is intervened on.
+            images: (rows,), the number of each row's image.
+            see: called for every block of rows with each reader, the tensor it sees under the intervention, and the
+                number of rows in it.
 
         Raises:
             InputError: masks and images do not fit each other or the units.
@@ -113,7 +125,7 @@ class Worlds:
         masks, images = np.asarray(masks, dtype=bool), np.asarray(images, dtype=np.int64)
         if masks.shape != (len(images), len(self.units)):
             raise InputError(f"masks of shape {masks.shape} for {len(images)} rows and {len(self.units)} units")
-        found = [self._run(masks[block], images[block]) for block in self._blocks(np.arange(len(images)))]
+        found = [self._run(masks[block], images[block], see) for block in self._blocks(np.arange(len(images)))]
         return torch.cat(found) if found else self.plain[:0]
 
     def joint(self, mask: NDArray[np.bool_], images: NDArray[np.int64] | None = None) -> Floats:
@@ -125,10 +137,10 @@ class Worlds:
         """The outcome of logits (rows, classes) that were got on these images, (rows,)."""
         return self._harm(logits, images)
 
-    def _run(self, masks: Masks, images: NDArray[np.int64]) -> Tensor:
+    def _run(self, masks: Masks, images: NDArray[np.int64], see: See | None = None) -> Tensor:
         """Everything in front of the first reader of a masked unit runs once for each image among the rows."""
         touched = np.flatnonzero(masks.any(axis=0))
-        readers = [r for r in self.network.readers if np.isin(self._columns[r.node], touched).any()]
+        readers = [r for r in self.network.readers if see or np.isin(self._columns[r.node], touched).any()]
         steps = self._replay.behind({r.node for r in readers})
         unique, inverse = np.unique(images, return_inverse=True)
         batch, count = self._images(unique), len(unique)
@@ -140,6 +152,8 @@ class Worlds:
         share = sum(self._macs[n.name] for n in steps) / max(sum(self._macs.values()), 1)
         self.forwards += count * (1 - share) + len(images) * share
         changes = self._edits(readers, masks, self._donors(readers, unique, places))
+        if see is not None:
+            changes = {(r.node, r.data): _watched(changes[r.node, r.data], r, len(masks), see) for r in readers}
         return self._replay.resume(kept, steps, changes)[: len(images)]
 
     def _donors(self, readers: Sequence[Reader], unique: NDArray[np.int64], places: Tensor) -> dict[fx.Node, Tensor]:
@@ -199,3 +213,12 @@ class Worlds:
     def _blocks(self, numbers: NDArray[np.int64]) -> Iterable[NDArray[np.int64]]:
         size = self.network.graph.batch_size or ROWS
         return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def _watched(edit: Edit, reader: Reader, rows: int, see: See) -> Edit:
+    def change(tensor: Tensor) -> Tensor:
+        changed = edit(tensor)
+        see(reader, changed, rows)
+        return changed
+
+    return change

@@ -1,0 +1,150 @@
+"""What each unit carries on each image, as one number: the pooled value that the unit's readers see.
+
+A summary loses what the readers know of places, so summaries are features for explanation models and fitted causal
+models, not the network's own variables: no set of them need be causally sufficient.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whyprune.causal.exact import chosen_units
+from whyprune.causal.worlds import ROWS, Masks, Worlds
+from whyprune.data.batches import as_batches
+from whyprune.errors import InputError
+from whyprune.structure.network import Network, Reader
+from whyprune.structure.replay import Replay
+from whyprune.structure.units import Unit
+
+Floats = NDArray[np.float64]
+Pool = Literal["mean", "max"]
+Where = Literal["all", "first"]
+
+
+def summaries(
+    network: Network,
+    data: Iterable[Any],
+    *,
+    pool: Pool = "mean",
+    where: Where = "all",
+    units: Sequence[Unit | str] | None = None,
+) -> Floats:
+    """Pooled values of units in the network as it is, image by image.
+
+    Args:
+        network: a traced model.
+        data: batches; labels are not needed.
+        pool: `mean` or `max` over the places (and channels) of the unit.
+        where: a residual stream is read in many places, with another value in each. `all`: the mean over the tensors
+            that are read; `first`: the first of them in execution order.
+        units: which units (default: all).
+
+    Returns:
+        (images, units), in the network's order of units.
+
+    Raises:
+        InputError: no data, no such unit, or an unknown way to pool.
+    """
+    replay = Replay(network)
+    views = _views(replay, chosen_units(network, units), where)
+    found = []
+    for batch in as_batches(data, network.positional):
+        size = network.graph.batch_size or ROWS
+        for start in range(0, len(batch), size):
+            part = batch[slice(start, start + size)]
+            full = part[torch.arange(size) % len(part)] if network.graph.batch_size else part
+            values = replay.run(full, keep={v.reader.data for v in views})
+            seen = [_pooled(v, values[v.reader.data], len(full), pool) for v in views]
+            found.append(_together(seen, views)[: len(part)])
+    if not found:
+        raise InputError("there is no data: summaries are taken on images")
+    return np.concatenate(found)
+
+
+def masked_summaries(
+    worlds: Worlds, masks: Masks, images: NDArray[np.int64], *, pool: Pool = "mean", where: Where = "all"
+) -> tuple[Floats, Tensor]:
+    """Pooled values of the units of `worlds` under do(units of the row := v), and the logits of the same runs.
+
+    A unit that is intervened on has the value v; units behind it have what follows from that.
+
+    Args:
+        worlds: the network on its images.
+        masks: (rows, units), True where a unit is intervened on.
+        images: (rows,), the number of each row's image.
+        pool: as for `summaries`.
+        where: as for `summaries`.
+
+    Returns:
+        (rows, units) and (rows, classes).
+
+    Raises:
+        InputError: masks and images do not fit each other or the units.
+    """
+    views = {v.reader.node: v for v in _views(worlds.replay, worlds.units, where)}
+    size = worlds.network.graph.batch_size or ROWS
+    found, logits = [np.zeros((0, len(worlds.units)))], [worlds.plain[:0]]
+    for start in range(0, len(images), size):
+        block = slice(start, start + size)
+        seen: dict[Any, Tensor] = {}
+
+        def see(reader: Reader, value: Tensor, rows: int, seen: dict[Any, Tensor] = seen) -> None:
+            if reader.node in views:
+                seen[reader.node] = _pooled(views[reader.node], value, rows, pool)
+
+        logits.append(worlds.logits(masks[block], images[block], see=see))
+        found.append(_together([seen[n] for n in views], list(views.values()))[: len(images[block])])
+    return np.concatenate(found), torch.cat(logits)
+
+
+@dataclass(frozen=True)
+class _View:
+    """One tensor that is read: for each of its channels the place of its unit, or -1; and which units count here."""
+
+    reader: Reader
+    columns: Tensor
+    counts: Tensor
+
+
+def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
+    if where not in ("all", "first"):
+        raise InputError(f"summaries are taken where='all' or 'first', not {where!r}")
+    place = {u.label: k for k, u in enumerate(units)}
+    order = {node: k for k, node in enumerate(replay.order)}
+    found: list[_View] = []
+    done = torch.zeros(len(units), dtype=torch.bool)
+    for reader in sorted(replay.network.readers, key=lambda r: (order.get(r.data, -1), order[r.node])):
+        labels = [label for label in reader.labels.tolist() if label not in replay.gone]
+        columns = torch.tensor([place.get(label, -1) for label in labels], dtype=torch.long)
+        counts = torch.zeros(len(units), dtype=torch.bool)
+        counts[columns[columns >= 0]] = True
+        if where == "first":
+            counts &= ~done
+        done |= counts
+        if counts.any() and all(v.reader.data is not reader.data for v in found):
+            found.append(_View(reader, columns, counts))
+    return found
+
+
+def _pooled(view: _View, value: Tensor, images: int, pool: Pool) -> Tensor:
+    """(images, units): over places, and over the channels of each unit."""
+    if pool not in ("mean", "max"):
+        raise InputError(f"summaries pool by 'mean' or 'max', not {pool!r}")
+    channels = value.movedim(view.reader.dim, -1).reshape(images, -1, value.shape[view.reader.dim])
+    flat = channels.mean(dim=1) if pool == "mean" else channels.amax(dim=1)
+    mine = view.columns >= 0
+    places = view.columns[mine].expand(images, -1)
+    result = torch.zeros(images, len(view.counts), dtype=flat.dtype)
+    return result.scatter_reduce_(1, places, flat[:, mine], "mean" if pool == "mean" else "amax", include_self=False)
+
+
+def _together(seen: Sequence[Tensor], views: Sequence[_View]) -> Floats:
+    """The mean over the tensors in which a unit counts; 0 for a unit that nothing reads."""
+    total = torch.stack([value * view.counts for value, view in zip(seen, views, strict=True)]).sum(dim=0)
+    number = torch.stack([view.counts for view in views]).sum(dim=0).clamp_min(1)
+    return (total / number).double().numpy()
