@@ -8,6 +8,7 @@ from whyprune.errors import InputError
 
 ESTIMATORS = {
     "exact": "whyprune.causal.exact:exact",
+    "random-masks": "whyprune.causal.random_masks:random_masks",
 }
 """Name -> where its function is, as `module:function`."""
 
