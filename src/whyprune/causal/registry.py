@@ -9,6 +9,7 @@ from whyprune.errors import InputError
 ESTIMATORS = {
     "exact": "whyprune.causal.exact:exact",
     "random-masks": "whyprune.causal.random_masks:random_masks",
+    "responsibility": "whyprune.causal.responsibility.estimator:responsibility",
 }
 """Name -> where its function is, as `module:function`."""
 

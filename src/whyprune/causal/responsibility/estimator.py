@@ -1,0 +1,67 @@
+"""The estimator `responsibility`: blame, the expected responsibility of a unit for the network's predictions.
+
+Sources: Chockler and Halpern, "Responsibility and blame: a structural-model approach" (JAIR 2004); Debbi, "Causal
+explanation of convolutional neural networks" (CexCNN, ECML PKDD 2021), who ranks filters by it.
+dr(f, x) = 1 / (1 + k(f, x)); blame(f) = E_x[dr(f, x)].
+[P] Responsibility per image and class, used to prune. [I] Contingency sets that are run, never added up (see
+`contingency`); the event without a threshold set by hand; Wilson's intervals over images.
+
+Blame is no effect: it counts how often, and how nearly, a unit decides. It sees copies of each other, which single
+effects do not: each gets 1/2 where one of them is needed, so one may go, and then the other is responsible alone. It
+does not see what never comes near a change of prediction.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from whyprune.causal.contract import Asked
+from whyprune.causal.effects import Effects
+from whyprune.causal.responsibility.contingency import Contingency
+from whyprune.causal.responsibility.event import Event
+from whyprune.causal.responsibility.measure import checked_images, measured, share_interval
+from whyprune.causal.worlds import Worlds
+from whyprune.data.batches import Batch, cut_images
+from whyprune.structure.network import Network
+
+
+def responsibility(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+    """Blame of units for the predicted class, whatever outcome is asked for; in the shape of effects."""
+    return blame(network, batches, asked, Event(), Contingency())
+
+
+def blame(network: Network, batches: Sequence[Batch], asked: Asked, event: Event, contingency: Contingency) -> Effects:
+    """Blame of units for an event.
+
+    Args:
+        network: a traced model.
+        batches: images; labels only if the event is about an outcome that needs them.
+        asked: intervention, units, budget; the outcome where `event` is about its harm.
+        event: what units are causes of.
+        contingency: how contingency sets are searched.
+
+    Raises:
+        InputError: fewer than two images, or a budget that pays for fewer.
+    """
+    if asked.forwards is not None:  # half of it for seeing the images at all
+        batches = cut_images(batches, max(2, int(asked.forwards / 2)))[0]
+    checked_images(sum(map(len, batches)))
+    outcome = asked.outcome if event.harm is not None else "prediction-change"
+    worlds = Worlds(network, batches, outcome=outcome, intervention=asked.intervention, units=asked.units)
+    found = measured(worlds, event, contingency, forwards=asked.forwards, progress=asked.progress)
+    values = found.values
+    images = checked_images(values.shape[1])
+    return Effects(
+        units=found.units,
+        groups=found.groups,
+        mean=found.blame,
+        standard_error=values.std(axis=1, ddof=1) / np.sqrt(images),
+        samples=images,
+        outcome=found.event,
+        intervention=found.intervention,
+        estimand="score",
+        method="responsibility",
+        per_image=values.astype(np.float32) if asked.per_image else None,
+        forwards=found.forwards,
+        bounds=share_interval(found.blame, images),
+    )
