@@ -1,7 +1,11 @@
-"""Networks as small as those of the tests run fastest on one thread."""
+"""Networks as small as those of the tests run fastest on one thread; no test is about how long it takes."""
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True, scope="session")

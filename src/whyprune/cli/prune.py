@@ -154,6 +154,10 @@ def prune(
     label_smoothing: Annotated[
         float, _option(TUNING, "Share of each label spread over all classes.", metavar="X")
     ] = 0.0,
+    mixup: Annotated[
+        float,
+        _option(TUNING, "Train on images in pairs, one shining through the other; 0 for none, 1 strong.", metavar="X"),
+    ] = 0.0,
     holdout: Annotated[
         float,
         _option(TUNING, "Share of the training split that is kept apart to choose the best epoch.", metavar="X"),
@@ -210,6 +214,7 @@ def prune(
         "weight_decay": weight_decay,
         "warmup": warmup,
         "label_smoothing": label_smoothing,
+        "mixup": mixup,
         "holdout": holdout,
         "precision": precision,
         "accelerator": accelerator,

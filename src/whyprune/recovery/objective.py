@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from whyprune.recovery.config import Recovery
+from whyprune.recovery.mixup import Mixture
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warmup: float = 0.0) -> float:
@@ -43,7 +44,13 @@ def distillation_loss(logits: Tensor, dense_logits: Tensor, temperature: float) 
     )
 
 
-def recovery_loss(logits: Tensor, labels: Tensor | None, dense_logits: Tensor | None, recovery: Recovery) -> Tensor:
+def recovery_loss(
+    logits: Tensor,
+    labels: Tensor | None,
+    dense_logits: Tensor | None,
+    recovery: Recovery,
+    mixture: Mixture | None = None,
+) -> Tensor:
     """(1 - distill) · cross-entropy + distill · distillation; a part with weight 0 is not computed.
 
     Args:
@@ -51,10 +58,14 @@ def recovery_loss(logits: Tensor, labels: Tensor | None, dense_logits: Tensor | 
         dense_logits: (B, K); needed when `distill` is above 0.
         labels: (B,) class numbers; needed when `distill` is below 1.
         recovery: the weights of the parts, temperature and label smoothing.
+        mixture: whom the images were mixed with; None for images as they are.
     """
     total = logits.new_zeros(())
     if recovery.distill < 1 and labels is not None:
         hard = F.cross_entropy(logits, labels, label_smoothing=recovery.label_smoothing)
+        if mixture is not None and mixture.labels is not None:
+            other = F.cross_entropy(logits, mixture.labels, label_smoothing=recovery.label_smoothing)
+            hard = mixture.share * hard + (1 - mixture.share) * other
         total = total + (1 - recovery.distill) * hard
     if recovery.distill > 0 and dense_logits is not None:
         total = total + recovery.distill * distillation_loss(logits, dense_logits, recovery.temperature)

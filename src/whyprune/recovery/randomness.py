@@ -16,6 +16,7 @@ class Stream(IntEnum):
     ORDER = 1
     DATA = 2
     MODEL = 3
+    MIXUP = 4
 
 
 def generator(stream: Stream, *key: int) -> np.random.Generator:

@@ -15,9 +15,10 @@ from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.recovery import checkpoint as files
 from whyprune.recovery.config import Recovery
+from whyprune.recovery.mixup import Mixture, mixed
 from whyprune.recovery.objective import learning_rate_at, recovery_loss
 from whyprune.recovery.optimizer import make_average, make_optimizer, optimizer_tensors, restore_optimizer
-from whyprune.recovery.randomness import Stream, seed_all
+from whyprune.recovery.randomness import Stream, generator, seed_all
 from whyprune.recovery.sources import checked_labels
 from whyprune.recovery.split import Parts
 from whyprune.results import RecoveryEpoch
@@ -156,9 +157,10 @@ class Training:
         state, recovery = self.state, self.job.recovery
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
-        batch = self._ready(batch)
-        seed_all(Stream.MODEL, self.job.seed, state.epoch, state.step, self.fabric.global_rank)
-        loss = self._loss(self._logits(self.wrapped, batch), batch)
+        key = (self.job.seed, state.epoch, state.step, self.fabric.global_rank)
+        batch, mixture = self._mixed(self._ready(batch), key)
+        seed_all(Stream.MODEL, *key)
+        loss = self._loss(self._logits(self.wrapped, batch), batch, mixture)
         mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
         value = float(cast(Tensor, mean))
         if not math.isfinite(value):
@@ -192,12 +194,16 @@ class Training:
             raise InputError(self._diverged(f"the held-out part after epoch {self.state.epoch}", loss))
         return Held(loss / rows, 100 * right / rows if labelled else None)
 
-    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+    def _mixed(self, batch: Batch, key: tuple[int, ...]) -> tuple[Batch, Mixture | None]:
+        alpha = self.job.recovery.mixup
+        return mixed(batch, alpha, generator(Stream.MIXUP, *key)) if alpha > 0 else (batch, None)
+
+    def _loss(self, logits: Tensor, batch: Batch, mixture: Mixture | None = None) -> Tensor:
         dense_logits = None
         if self.dense is not None:
             with torch.no_grad():
                 dense_logits = self._logits(self.dense, batch)
-        return recovery_loss(logits, batch.labels, dense_logits, self.job.recovery)
+        return recovery_loss(logits, batch.labels, dense_logits, self.job.recovery, mixture)
 
     def _logits(self, network: nn.Module, batch: Batch) -> Tensor:
         with self.fabric.autocast():
