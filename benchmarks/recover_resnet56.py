@@ -1,7 +1,7 @@
 """Accuracy of ResNet-56 on CIFAR-10 at half its MACs after two epochs of fine-tuning, distilled from the dense network.
 
 Every configuration starts from the same pruned, repaired network. The epoch is chosen by accuracy on a tenth of the
-training images that are held out. All networks know those images by heart, so accuracy there says little of new ones: the
+training images that are held out. All networks know those by heart, so accuracy there says little of new images: the
 configuration is chosen by how often it agrees with the dense network on mixtures of held-out images, which nobody has
 seen. Then the test images are read, once.
 """
