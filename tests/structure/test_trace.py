@@ -64,7 +64,7 @@ def test_the_residual_stream_is_one_group(name, width, expected):
     ("name", "line", "reason", "channels"),
     [
         ("view constant", "the line that names the width", "view there names a width as the constant 96", 6),
-        ("pad closure", "return self.function(x)", "pad there names a width as the constant 2", 2),
+        ("pad closure", "return self.function(x)", "pad there names a width as the constant 2", 4),  # 2 at each end
         ("constant depthwise", "groups=6 if", "conv2d there names a width as the constant 6", 6),
         ("operation: fft", CALL, "no rule for aten.fft_fft", 6),
         ("operation: cumsum", CALL, "cumsum runs over these channels", 6),

@@ -172,18 +172,20 @@ class _Members:
 
 
 def _refusals(space: LabelSpace, members: _Members, writers: Mapping[int, object]) -> tuple[list[Refusal], set[int]]:
-    """What is pinned. Classes that nothing writes (positions, words, kernels' places) are no channels to refuse."""
+    """What is pinned, once for every place and reason.
+
+    Classes that nothing writes (positions, words, places of kernels) are no channels to refuse.
+    """
     pinned: set[int] = set()
-    refusals = []
+    told: dict[tuple[str, str], set[int]] = {}
     present = np.zeros(space.count, dtype=bool)
     present[members.runs[:, 0]] = True
     for pin in space.pins:
         roots = [root for root in distinct(space.roots(pin.labels)) if present[root]]
         pinned.update(roots)
-        known = [r for r in roots if r in writers or pin.named]
-        if known:
-            refusals.append(Refusal(pin.where, pin.reason, len(known), members.axes_of(known)))
-    return list(dict.fromkeys(refusals)), pinned
+        told.setdefault((pin.where, pin.reason), set()).update(r for r in roots if r in writers or pin.named)
+    refusals = [Refusal(*why, len(known), members.axes_of(known)) for why, known in told.items() if known]
+    return refusals, pinned
 
 
 def _groups(
