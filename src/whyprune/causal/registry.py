@@ -10,6 +10,7 @@ ESTIMATORS = {
     "exact": "whyprune.causal.exact:exact",
     "random-masks": "whyprune.causal.random_masks:random_masks",
     "responsibility": "whyprune.causal.responsibility.estimator:responsibility",
+    "shapley": "whyprune.causal.shapley:shapley",
 }
 """Name -> where its function is, as `module:function`."""
 
