@@ -12,6 +12,7 @@ from whyprune import rounds
 from whyprune.allocation import Budget
 from whyprune.calibration import calibrate
 from whyprune.causal.joint import Joint
+from whyprune.planners import ByCurves
 from whyprune.rounds import prune_in_rounds, remove_further
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
@@ -62,9 +63,8 @@ def test_more_is_removed_round_by_round_and_nothing_comes_back(network, calibrat
         return remove_further(network, model, gone, units)
 
     monkeypatch.setattr(rounds, "remove_further", spy)
-    monkeypatch.setattr(rounds, "STEP", 1.5)
     measured_as(monkeypatch, lambda _: 0.0)
-    found = prune_in_rounds(network, calibration, Budget(macs=0.3), repairing=False)
+    found = prune_in_rounds(network, calibration, Budget(macs=0.3), planner=ByCurves(step=1.5), repairing=False)
     assert len(seen) == 3  # ln(1 / 0.3) / ln(1.5) = 2.97
     for (_, before), (gone, units) in pairwise(seen):
         assert gone == before < units

@@ -24,6 +24,7 @@ from whyprune.devices import Accuracy, accuracy
 from whyprune.errors import InputError
 from whyprune.estimate import CRITERIA, CURVES, METHODS, estimate
 from whyprune.measure import certificate, measured_run
+from whyprune.planners import ByCurves, ByEffects, Planner
 from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.result import Result
@@ -37,7 +38,9 @@ from whyprune.structure.trace import trace
 from whyprune.structure.verify import verify
 
 REPAIRS = ("refit", "batch-norm", "none")
-CAUSAL = "causal"
+CAUSAL, CONDITIONAL = "causal", "conditional"
+PLANNERS: dict[str, type[Planner]] = {CAUSAL: ByCurves, CONDITIONAL: ByEffects}
+"""Methods that plan in rounds."""
 CHECKPOINT = "checkpoint.safetensors"
 
 
@@ -79,10 +82,10 @@ class Settings:
         Raises:
             InputError: an unknown method, or an allocation that does not go with it.
         """
-        if method not in (CAUSAL, *METHODS):
-            raise InputError(f"no method named {method!r}: choose from {', '.join((CAUSAL, *METHODS))}")
-        if method == CAUSAL and self.allocation is not None:
-            raise InputError(f"method 'causal' plans widths itself: leave out allocation={self.allocation!r}")
+        if method not in (*PLANNERS, *METHODS):
+            raise InputError(f"no method named {method!r}: choose from {', '.join((*PLANNERS, *METHODS))}")
+        if method in PLANNERS and self.allocation is not None:
+            raise InputError(f"method {method!r} plans widths itself: leave out allocation={self.allocation!r}")
         if self.allocation == "curves" and method != "curves":
             raise InputError(f"allocation 'curves' needs response curves, which method {method!r} does not measure")
 
@@ -144,8 +147,8 @@ def prune(
         data: calibration batches: tensors, tuples or dicts; about 1,024 images. Labels only if the outcome needs them.
         budget: what the result may cost.
         example_inputs: a tensor, a tuple or a dict of inputs to trace the model on.
-        method: `causal` (rounds of measured response curves), `exact`, `curves`, or a criterion to compare with:
-            `random`, `magnitude-l1`, `magnitude-l2`, `taylor`.
+        method: `causal` (rounds of measured response curves), `conditional` (rounds of conditional effects), or any
+            method of `estimate`, to compare with: `exact`, `curves`, `random`, `magnitude-l2`, `taylor`, ...
         outcome: what harm is; default `logit-shift`, which needs no labels.
         constraints: what pruning must leave alone: layers, multiples, least widths, largest shares, ties.
         recovery: fine-tune afterwards; needs labelled `recovery_data` (default: `data`).
@@ -246,7 +249,7 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
 def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Module | None]:
     """The plan, the effects of all units, and the network as repaired while planning."""
     few = cut_images(run.calibration.fit, run.settings.effect_images)[0]
-    if method != CAUSAL:
+    if method not in PLANNERS:
         with run.step("estimate"):
             images = run.calibration.fit if method in (CURVES, *CRITERIA) else few
             effects = estimate(
@@ -263,6 +266,7 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
         budget,
         outcome=run.outcome,
         constraints=run.constraints,
+        planner=PLANNERS[method](),
         views=run.settings.views,
         repairing=run.settings.repair == "refit",
         seed=run.seed,
@@ -294,7 +298,7 @@ def _refute(run: _Run, method: str, joint: JointEffect) -> list[Refutation]:
             "kept apart; give more of them."
         )
         return []
-    name = "exact" if method in (CAUSAL, CURVES) else method
+    name = "exact" if method in (*PLANNERS, CURVES) else method
 
     def judge(network: Network, batches: Sequence[Batch], units: Sequence[str]) -> Effects:
         asked = None if name in CRITERIA else units

@@ -1,8 +1,8 @@
 """The causal method: rounds of measuring, planning, removing and repairing, each conditional on what is already gone.
 
 Effects of groups do not add up, and single effects are blind to units that stand in for each other. So a plan is made
-in rounds: response curves are measured on the network as repaired so far, a part of the way to the budget is planned
-from them, removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it
+in rounds: effects are measured on the network as repaired so far, a part of the way to the budget is planned from
+them, removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it
 disagrees with the prediction in the last round, that round is planned again, once, in two smaller steps.
 """
 
@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
-from whyprune.allocation import Budget, allocate_curves
+from whyprune.allocation import Budget
 from whyprune.calibration import Calibration
 from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.joint import Joint, joint_effect
 from whyprune.causal.outcomes import Outcome
-from whyprune.causal.response import response_curves
 from whyprune.constraints import Constraints
-from whyprune.data.batches import cut_images
-from whyprune.estimate import split_images
+from whyprune.planners import ByCurves, Planner, Round
 from whyprune.repair import repair
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
@@ -30,9 +28,7 @@ from whyprune.structure.remove import attribute_values, cut
 from whyprune.structure.units import Unit, removed_indices
 
 Clock = Callable[[str], AbstractContextManager[None]]
-STEP = 2.0
 DISAGREEMENT = 2.0
-FIT_IMAGES = 512
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,7 @@ def prune_in_rounds(
     *,
     outcome: Outcome | str | None = None,
     constraints: Constraints | None = None,
+    planner: Planner | None = None,
     views: int = 4,
     repairing: bool = True,
     seed: int = 0,
@@ -70,18 +67,20 @@ def prune_in_rounds(
         budget: what the result may cost.
         outcome: what harm is (default `LogitShift`).
         constraints: what must stay, relative to the dense network; they hold after every round.
+        planner: how a round is planned; default: by response curves.
         views: augmented views of every image in the last repair; the others see one.
         repairing: refit after every round.
         seed: of everything drawn.
         progress: show progress bars.
         clock: times the steps.
     """
+    planner = ByCurves() if planner is None else planner
     state = _State(network, calibration, outcome, constraints, repairing, seed, progress)
-    shares = _shares(network, budget)
+    shares = _shares(network, budget, planner.step)
     while shares:
         target = budget.between(network.cost(), network.cost(state.removed), shares[0])
         with clock("estimate and allocate in rounds"):
-            planned = state.plan(target)
+            planned = planner.plan(state.now(last=len(shares) == 1), target)
         with clock("repair"):
             state.apply(planned, views if len(shares) == 1 else 1)
         joint = state.joint()
@@ -92,14 +91,14 @@ def prune_in_rounds(
         state.commit()
         shares = shares[1:]
     plan = state.last.model_copy(update={"budget": budget.as_dict()})
-    return RoundsResult(plan, state.model, state.curves, state.notes)
+    return RoundsResult(plan, state.model, dict(planner.curves), [*planner.notes, *state.notes])
 
 
-def _shares(network: Network, budget: Budget) -> list[float]:
-    """Of the way still to go, how much each round takes: steps of about `STEP` times fewer."""
+def _shares(network: Network, budget: Budget, step: float) -> list[float]:
+    """Of the way still to go, how much each round takes: steps of about `step` times fewer."""
     dense = network.cost()
     farthest = max(getattr(dense, kind) / limit for kind, limit in budget.limits(dense).items())
-    rounds = max(1, round(math.log(max(farthest, 1.0)) / math.log(STEP)))
+    rounds = max(1, round(math.log(max(farthest, 1.0)) / math.log(step)))
     return [1 / (rounds - k) for k in range(rounds)]
 
 
@@ -126,30 +125,25 @@ class _State:
         self.seed, self.progress = seed, progress
         self.model: nn.Module = network.model
         self.removed: tuple[Unit, ...] = ()
-        self.curves: dict[str, ResponseCurve] = {}
         self.notes: list[str] = []
         self.replanned = False
         self.round = 0
         self.last: Plan
         self._before: tuple[nn.Module, tuple[Unit, ...]] = (self.model, ())
 
-    def plan(self, target: Budget) -> Plan:
-        """Measures response curves on the current network and allocates from them."""
-        fit, measure = split_images(self.calibration.view(1 + self.round))
-        curves = response_curves(
-            self.network,
-            cut_images(fit, FIT_IMAGES)[0],
-            measure,
-            outcome=self.outcome,
+    def now(self, last: bool) -> Round:
+        """What a planner may know."""
+        return Round(
+            network=self.network,
             model=self.model,
             removed=self.removed,
+            base=self.joint().mean if self.removed else 0.0,
+            images=self.calibration.view(1 + self.round),
+            outcome=self.outcome,
+            constraints=self.constraints,
+            last=last,
             seed=self.seed + self.round,
             progress=self.progress,
-        )
-        self.curves = self.curves or curves
-        base = self.joint().mean if self.removed else 0.0
-        return allocate_curves(
-            self.network, curves, target, removed=self.removed, base=base, constraints=self.constraints
         )
 
     def apply(self, plan: Plan, views: int) -> None:

@@ -51,9 +51,17 @@ def allocate_uniform(
 
 
 def allocate_global(
-    network: Network, effects: Effects, budget: Budget, *, constraints: Constraints | None = None
+    network: Network,
+    effects: Effects,
+    budget: Budget,
+    *,
+    constraints: Constraints | None = None,
+    removed: Sequence[Unit] = (),
+    base: float = 0.0,
 ) -> Plan:
     """Removes the lowest effects wherever they are, until the budget holds.
+
+    `removed` are units that are gone already: they stay in the plan, and `base` is the effect that their removal has.
 
     Scores of different groups have different scales; they are divided by their group's mean first, as DepGraph (Fang
     et al., CVPR 2023) does. Measured effects share one scale and are ranked as they are. Where widths are multiples,
@@ -62,21 +70,25 @@ def allocate_global(
     Raises:
         BudgetError: the ranking runs out of units.
     """
-    dense, order = network.cost(), _ascending(network.units, _comparable(network, effects))
+    before = Counter(u.group for u in removed)
+    left = [u for u in network.units if u not in set(removed)]
+    dense, order = network.cost(), _ascending(left, _comparable(network, effects))
 
     def walk(room: Room) -> list[Unit]:
         path = [unit for unit in order if room.take(room.groups[unit.group], 1)]
 
         def counts(length: int) -> dict[str, int]:
-            return room.settled({**room.before, **Counter(u.group for u in path[:length])})
+            taken = Counter(u.group for u in path[:length])
+            return room.settled({name: count + taken[name] for name, count in room.before.items()})
 
         lengths = range(len(path) + 1)
         length = bisect_left(lengths, True, key=lambda n: budget.met_by(room.cost(counts(n)), dense))
         if length > len(path):
             raise BudgetError(f"the budget {budget} cannot be met by removing units in order of their effect")
-        return _first(path, counts(length))
+        return _first(path, {name: count - before[name] for name, count in counts(length).items()})
 
-    return _plan(network, effects, budget, steered(network, budget, constraints, walk))
+    chosen = steered(network, budget, constraints, walk, before=before)
+    return _plan(network, effects, budget, chosen, removed, base)
 
 
 def _first(units: Sequence[Unit], counts: Counts) -> list[Unit]:
@@ -106,7 +118,15 @@ def _comparable(network: Network, effects: Effects) -> dict[str, float]:
     return scores
 
 
-def _plan(network: Network, effects: Effects, budget: Budget, units: Sequence[Unit]) -> Plan:
+def _plan(
+    network: Network,
+    effects: Effects,
+    budget: Budget,
+    units: Sequence[Unit],
+    removed: Sequence[Unit] = (),
+    base: float = 0.0,
+) -> Plan:
     """Effects of single units add up to a prediction; it is an assumption that the joint measurement then checks."""
-    predicted = None if effects.estimand == "score" else float(sum(effects[u] for u in units))
-    return make_plan(network, units, method=effects.method, budget=budget.as_dict(), predicted=predicted)
+    predicted = None if effects.estimand == "score" else base + float(sum(effects[u] for u in units))
+    every = [*removed, *units]
+    return make_plan(network, every, method=effects.method, budget=budget.as_dict(), predicted=predicted)

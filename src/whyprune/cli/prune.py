@@ -33,14 +33,14 @@ from whyprune.cli.tables import run_tables
 from whyprune.data import Normalization
 from whyprune.estimate import METHODS
 from whyprune.folder import prune_to_folder
-from whyprune.prune import CAUSAL, REPAIRS, Settings
+from whyprune.prune import CAUSAL, PLANNERS, REPAIRS, Settings
 from whyprune.recovery import Recovery
 from whyprune.runs import BATCH_SIZE, CALIBRATION_IMAGES, prepare
 from whyprune.target import Target
 
 DATA, NETWORK, PRUNING, TUNING, OUTPUT = "Data", "Network", "Pruning", "Recovery by fine-tuning", "Output"
 NAMES = {
-    "method": (CAUSAL, *METHODS),
+    "method": (*PLANNERS, *METHODS),
     "outcome": tuple(OUTCOMES),
     "allocation": tuple(ALLOCATORS),
     "repair": REPAIRS,

@@ -1,0 +1,182 @@
+"""What the causal insight is worth to pruning: which widths, and which channels, everything else alike.
+
+ResNet-56 on CIFAR-10, the channels inside blocks, 1,024 unlabelled training images, no gradient steps, the same
+closed-form repair for all. Two questions, each answered with paired differences over calibration seeds:
+
+* widths: the same channels (least squares: by elimination) at widths from measured response curves, uniform ones, and
+  those of a global ranking by L2 norm and by Taylor;
+* channels: at the widths of the measured curves, the channels by elimination, by conditional effects (`carried`,
+  measured in rounds), single effects, L2 norm, Taylor, and at random.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from torch import nn
+
+import whyprune as wp
+from benchmarks.common import (
+    RESULTS,
+    Stopwatch,
+    arguments,
+    calibration,
+    cifar10,
+    fingerprint,
+    test_images,
+    trained,
+    write_record,
+)
+from whyprune.calibration import Calibration, calibrate
+from whyprune.causal.exact import exact_effects
+from whyprune.causal.joint import joint_effect
+from whyprune.data import Augmentation, Loader
+from whyprune.data.batches import cut_images
+from whyprune.devices import accuracy
+from whyprune.structure.units import Unit
+
+STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
+WIDTHS = ("curves", "uniform", "global-l2", "global-taylor")
+CHANNELS = ("elimination", "carried", "single", "magnitude-l2", "taylor", "random")
+EFFECT_IMAGES = 128
+ROUNDS = 4
+
+Widths = Mapping[str, int]
+"""Group -> how many of its units go."""
+Chooser = Callable[[Widths], Sequence[Unit]]
+
+
+class Seed:
+    """Everything that is measured once for a calibration seed."""
+
+    def __init__(self, network: wp.Network, loader: Loader, seed: int, quick: bool) -> None:
+        self.network, self.seed, self.quick = network, seed, quick
+        self.images: Calibration = calibrate(loader, 1, Augmentation(), seed)
+        self.few = cut_images(self.images.view(7), 32 if quick else EFFECT_IMAGES)[0]
+        fit = self.images.view(1)
+        self.curves = wp.estimate(network, cut_images(fit, 640)[0], method="curves", units=None, seed=seed)
+        self.effects = {
+            "single": self.curves,
+            **{
+                name: wp.estimate(network, fit, method=name, seed=seed) for name in ("magnitude-l2", "taylor", "random")
+            },
+        }
+
+    def widths(self, name: str, budget: wp.Budget) -> Widths:
+        """How many units of each group go."""
+        if name == "curves":
+            plan = wp.allocate(self.network, self.curves, budget, allocation="curves")
+        else:
+            effects = self.effects["taylor" if name == "global-taylor" else "magnitude-l2"]
+            plan = wp.allocate(self.network, effects, budget, allocation="uniform" if name == "uniform" else "global")
+        return plan.removed_per_group()
+
+    def channels(self, name: str, widths: Widths) -> list[Unit]:
+        """Which units go, so many of each group."""
+        if name == "elimination":
+            orders = {group: curve.order for group, curve in self.curves.curves.items()}
+            return [self.network.by_name[u] for group, count in widths.items() for u in orders[group][:count]]
+        if name == "carried":
+            return self._in_rounds(widths)
+        scores = self.effects[name].by_unit()
+        return [u for g, count in widths.items() for u in _smallest(self.network.group(g).units, scores, count)]
+
+    def _in_rounds(self, widths: Widths) -> list[Unit]:
+        """Conditional effects under `carried`, measured again after each quarter of the way."""
+        gone: list[Unit] = []
+        for part in range(1, ROUNDS + 1):
+            model: nn.Module | None = wp.remove(self.network, gone) if gone else None
+            found = exact_effects(
+                self.network, self.few, intervention="carried", model=model, removed=tuple(gone)
+            ).by_unit()
+            for group, count in widths.items():
+                have = [u for u in gone if u.group == group]
+                left = [u for u in self.network.group(group).units if u not in have]
+                gone += _smallest(left, found, round(count * part / ROUNDS) - len(have))
+        return gone
+
+
+def _smallest(units: Sequence[Unit], scores: Mapping[str, float], count: int) -> list[Unit]:
+    return sorted(units, key=lambda u: scores[u.name])[: max(count, 0)]
+
+
+def row(seed: Seed, units: Sequence[Unit], test: Loader, views: int) -> dict[str, Any]:
+    """Removes, repairs and measures."""
+    watch = Stopwatch()
+    network = seed.network
+    chosen = network.select(units)
+    pruned = wp.remove(network, chosen)
+    repaired = wp.repair(network, pruned, chosen, seed.images.views(range(views)), seed=seed.seed)
+    cost = network.cost(chosen)
+    return {
+        "macs_ratio": cost.macs / network.cost().macs,
+        "params_ratio": cost.params / network.cost().params,
+        "joint_effect": joint_effect(network, seed.images.audit, repaired, chosen).mean,
+        "top1_percent": accuracy(repaired, test, progress=False).top1_percent,
+        "seconds": watch.seconds,
+    }
+
+
+def differences(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Paired differences over seeds: measured curves less other widths, elimination less other channels."""
+    table = {(r["fewer_macs"], r["widths"], r["channels"], r["seed"]): r["top1_percent"] for r in rows}
+    result: dict[str, Any] = {}
+    for ratio in sorted({r["fewer_macs"] for r in rows}):
+        pairs = {f"curves_over_{w}": (("curves", "elimination"), (w, "elimination")) for w in WIDTHS[1:]}
+        pairs |= {f"{c}_over_magnitude-l2": (("curves", c), ("curves", "magnitude-l2")) for c in CHANNELS}
+        for name, (ours, theirs) in pairs.items():
+            seeds = [s for (r, w, c, s) in table if (r, w, c) == (ratio, *ours) and (ratio, *theirs, s) in table]
+            if ours != theirs and seeds:
+                gaps = np.array([table[ratio, *ours, s] - table[ratio, *theirs, s] for s in seeds])
+                result[f"{name}_{ratio:g}x_points"] = float(gaps.mean())
+                if len(gaps) > 1:
+                    half = float(stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
+                    result[f"{name}_{ratio:g}x_interval_points"] = [gaps.mean() - half, gaps.mean() + half]
+    return result
+
+
+def merged(path: Path, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The record's rows with `new` ones added or put in place of their older twins."""
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = {(r["fewer_macs"], r["widths"], r["channels"], r["seed"]): r for r in [*old, *new]}
+    return [rows[key] for key in sorted(rows)]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs what is asked for and adds it to the record."""
+    name = "resnet20" if options.quick else options.network
+    source = cifar10()
+    model, normalization = trained(name)
+    test = test_images(source, normalization, 1000 if options.quick else None)
+    record = f"causal_pruning{'' if name == 'resnet56' else '_' + name}"
+    path = options.output or RESULTS / f"{record}{'-quick' if options.quick else ''}.json"
+    options.output = path
+    for number in options.only_seeds or range(1 if options.quick else options.seeds):
+        loader = calibration(source, normalization, 256 if options.quick else 1024, number)
+        first, _ = next(iter(loader))
+        seed = Seed(wp.trace(model, first[:2]).ignoring(STREAM), loader, number, options.quick)
+        for ratio in [2.0] if options.quick else options.ratios:
+            budget = wp.Budget(macs=1 / ratio)
+            cells = [(w, "elimination") for w in WIDTHS] + [("curves", c) for c in CHANNELS[1:]]
+            for widths, channels in cells:
+                units = seed.channels(channels, seed.widths(widths, budget))
+                cell = {"fewer_macs": ratio, "widths": widths, "channels": channels, "seed": number}
+                found = {**cell, **row(seed, units, test, options.views)}
+                print(found, flush=True)
+                rows = merged(path, [found])
+                about = {"network": name, "views": options.views, "data_fingerprint": fingerprint(source)}
+                write_record("causal_pruning", options, differences(rows), rows, **about)
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__ or "")
+    parser.set_defaults(seeds=5)
+    parser.add_argument("--network", choices=("resnet20", "resnet56"), default="resnet56")
+    parser.add_argument("--ratios", nargs="+", type=float, default=[2.0, 3.0], help="how many times fewer MACs")
+    parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
+    parser.add_argument("--views", type=int, default=2, help="augmented views of every image in the repair")
+    run(parser.parse_args())

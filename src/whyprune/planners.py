@@ -1,0 +1,149 @@
+"""How a round of the causal method plans: by response curves, or by conditional effects of single units.
+
+Both measure on the network as pruned and repaired so far, on a view of the images that no earlier round has seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from torch import nn
+
+from whyprune.allocation import Budget, allocate_curves, allocate_global
+from whyprune.causal.effects import Effects, ResponseCurve
+from whyprune.causal.exact import exact_effects
+from whyprune.causal.outcomes import Outcome
+from whyprune.causal.response import response_curves
+from whyprune.constraints import Constraints
+from whyprune.data.batches import Batch, cut_images
+from whyprune.estimate import split_images
+from whyprune.structure.network import Network
+from whyprune.structure.plan import Plan, make_plan
+from whyprune.structure.units import Unit
+
+FIT_IMAGES, EFFECT_IMAGES = 512, 64
+LEAST_SETTLED = 0.5
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a planner may know.
+
+    Attributes:
+        network: the traced model.
+        model: the network without `removed`, as repaired so far.
+        removed: the units that are gone.
+        base: the joint effect of their removal.
+        images: a view of the images to plan from.
+        last: whether the target is the whole budget.
+    """
+
+    network: Network
+    model: nn.Module
+    removed: tuple[Unit, ...]
+    base: float
+    images: Sequence[Batch]
+    outcome: Outcome | str | None
+    constraints: Constraints | None
+    last: bool
+    seed: int
+    progress: bool
+
+
+class Planner(Protocol):
+    """Plans one round; `step` is how many times cheaper the network gets in a round."""
+
+    step: float
+    curves: Mapping[str, ResponseCurve]
+    notes: list[str]
+
+    def plan(self, now: Round, target: Budget) -> Plan:
+        """A plan that meets the target, or comes nearer to it where the round is not the last."""
+        ...
+
+
+@dataclass
+class ByCurves:
+    """Widths and channels from response curves; the curves of the first round are kept."""
+
+    step: float = 2.0
+    curves: Mapping[str, ResponseCurve] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def plan(self, now: Round, target: Budget) -> Plan:
+        """Measures response curves and spends the least effect per cost saved."""
+        fit, measure = split_images(now.images)
+        curves = response_curves(
+            now.network,
+            cut_images(fit, FIT_IMAGES)[0],
+            measure,
+            outcome=now.outcome,
+            model=now.model,
+            removed=now.removed,
+            seed=now.seed,
+            progress=now.progress,
+        )
+        self.curves = self.curves or curves
+        return allocate_curves(
+            now.network, curves, target, removed=now.removed, base=now.base, constraints=now.constraints
+        )
+
+
+@dataclass
+class ByEffects:
+    """Units by their conditional, unique effect: what none of those that stay can carry, given what is gone.
+
+    Before the last round only units go whose place is settled: the interval of their effect lies below that of every
+    unit that would stay. At least half of a round's units go all the same, so that rounds come to an end.
+    """
+
+    step: float = 1.25
+    intervention: str = "carried"
+    curves: Mapping[str, ResponseCurve] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def plan(self, now: Round, target: Budget) -> Plan:
+        """Measures conditional effects of all units and removes the lowest."""
+        effects = exact_effects(
+            now.network,
+            cut_images(now.images, EFFECT_IMAGES)[0],
+            outcome=now.outcome,
+            intervention=self.intervention,
+            model=now.model,
+            removed=now.removed,
+            progress=now.progress,
+        )
+        effects = replace(effects, method="conditional", estimand="conditional")
+        plan = allocate_global(
+            now.network, effects, target, removed=now.removed, base=now.base, constraints=now.constraints
+        )
+        return plan if now.last else self._settled(now, effects, plan)
+
+    def _settled(self, now: Round, effects: Effects, plan: Plan) -> Plan:
+        """The plan without units whose removal is still open, where constraints leave that choice."""
+        gone = {u.name for u in now.removed}
+        fresh = [name for name in plan.units if name not in gone]
+        certain = settled(effects, fresh)
+        bounded = bool(str(now.constraints or ""))  # fewer units of a group may break a multiple
+        if bounded or len(certain) == len(fresh):
+            return plan
+        still = len(fresh) - len(certain)
+        self.notes.append(f"{still} of the {len(fresh)} removals of a round were not settled, and measured again.")
+        return make_plan(
+            now.network,
+            [*now.removed, *certain],
+            method=plan.method,
+            budget=plan.budget,
+            predicted=now.base + float(sum(effects[name] for name in certain)),
+        )
+
+
+def settled(effects: Effects, chosen: Sequence[str]) -> list[str]:
+    """Those of `chosen` whose interval lies below those of all others; at least half, the lowest effects first."""
+    low, high = (dict(zip(effects.units, bound.tolist(), strict=True)) for bound in effects.interval)
+    rest = set(effects.units) - set(chosen)
+    wall = min((low[name] for name in rest), default=np.inf)
+    order = sorted(chosen, key=lambda name: effects[name])
+    certain = [name for name in order if high[name] < wall]
+    return max(certain, order[: int(np.ceil(LEAST_SETTLED * len(order)))], key=len)
