@@ -8,6 +8,7 @@ from acceptance_property import assert_comes_back, assert_removable, assert_remo
 from removal_property import assert_close, removals
 from torch import nn
 from wide_attention import WIDE_ATTENTION
+from wide_blocks import WIDE_BLOCKS
 from wide_channels import WIDE_CHANNELS
 from wide_convolutions import WIDE_CONVOLUTIONS
 from wide_models import WIDE_MODELS
@@ -17,7 +18,7 @@ from wide_writing import WIDE_WRITING
 from whyprune.errors import TraceError
 from whyprune.structure.remove import remove
 
-TABLES = (WIDE_CONVOLUTIONS, WIDE_ATTENTION, WIDE_CHANNELS, WIDE_STATISTICS, WIDE_MODELS, WIDE_WRITING)
+TABLES = (WIDE_CONVOLUTIONS, WIDE_ATTENTION, WIDE_CHANNELS, WIDE_STATISTICS, WIDE_MODELS, WIDE_WRITING, WIDE_BLOCKS)
 WIDE = {name: case for table in TABLES for name, case in table.items()}
 MAY_FAIL_TO_TRACE = ("written in parts",)  # a clear error is an answer there
 KNOWN = sorted(name for name, case in WIDE.items() if case.reads)
