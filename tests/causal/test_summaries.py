@@ -68,7 +68,7 @@ def test_nothing_masked_gives_the_summaries_of_the_network_as_it_is(name):
 def test_masked_rows_have_the_summaries_of_the_masked_networks():
     network, images = tiny(), digits()[0][1000:1032]
     worlds = Worlds(network, [images])
-    masks, rows = random_rows(worlds, 9)
+    masks, rows = random_rows(worlds, 4)
     found, logits = masked_summaries(worlds, masks, rows)
     np.testing.assert_allclose(logits.numpy(), worlds.logits(masks, rows).numpy(), atol=TOLERANCE)
     assert np.abs(found[masks]).max() == 0

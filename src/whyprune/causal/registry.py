@@ -7,6 +7,7 @@ from whyprune.causal.contract import Estimator
 from whyprune.errors import InputError
 
 ESTIMATORS = {
+    "cxplain": "whyprune.causal.cxplain.estimator:cxplain",
     "exact": "whyprune.causal.exact:exact",
     "random-masks": "whyprune.causal.random_masks:random_masks",
     "responsibility": "whyprune.causal.responsibility.estimator:responsibility",

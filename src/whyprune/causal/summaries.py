@@ -50,20 +50,19 @@ def summaries(
     Raises:
         InputError: no data, no such unit, or an unknown way to pool.
     """
-    replay = Replay(network)
-    views = _views(replay, chosen_units(network, units), where)
-    found = []
-    for batch in as_batches(data, network.positional):
-        size = network.graph.batch_size or ROWS
-        for start in range(0, len(batch), size):
-            part = batch[slice(start, start + size)]
-            full = part[torch.arange(size) % len(part)] if network.graph.batch_size else part
-            values = replay.run(full, keep={v.reader.data for v in views})
-            seen = [_pooled(v, values[v.reader.data], len(full), pool) for v in views]
-            found.append(_together(seen, views)[: len(part)])
-    if not found:
-        raise InputError("there is no data: summaries are taken on images")
-    return np.concatenate(found)
+    return _runs(network, data, units, (pool,), where)[0]
+
+
+def features(network: Network, data: Iterable[Any], *, units: Sequence[Unit | str] | None = None) -> Floats:
+    """What is seen of each image in one forward pass: means and maxima over places of every unit, and the logits.
+
+    Returns:
+        (images, 2 x units + classes).
+
+    Raises:
+        InputError: no data or no such unit.
+    """
+    return np.concatenate(_runs(network, data, units, ("mean", "max"), "all"), axis=1)
 
 
 def masked_summaries(
@@ -109,6 +108,28 @@ class _View:
     reader: Reader
     columns: Tensor
     counts: Tensor
+
+
+def _runs(
+    network: Network, data: Iterable[Any], units: Sequence[Unit | str] | None, pools: Sequence[Pool], where: Where
+) -> list[Floats]:
+    """Pooled values (images, units) for each way to pool, and the logits (images, classes)."""
+    replay = Replay(network)
+    views = _views(replay, chosen_units(network, units), where)
+    found: list[list[Floats]] = [[] for _ in range(len(pools) + 1)]
+    size = network.graph.batch_size or ROWS
+    for batch in as_batches(data, network.positional):
+        for start in range(0, len(batch), size):
+            part = batch[slice(start, start + size)]
+            full = part[torch.arange(size) % len(part)] if network.graph.batch_size else part
+            values = replay.run(full, keep={v.reader.data for v in views})
+            for held, pool in zip(found, pools, strict=False):
+                seen = [_pooled(v, values[v.reader.data], len(full), pool) for v in views]
+                held.append(_together(seen, views)[: len(part)])
+            found[-1].append(replay.read(values)[: len(part)].double().numpy())
+    if not found[-1]:
+        raise InputError("there is no data: summaries are taken on images")
+    return [np.concatenate(held) for held in found]
 
 
 def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
