@@ -3,6 +3,7 @@
 from whyprune.allocation import Budget, allocate
 from whyprune.causal.effects import Effects, ResponseCurve
 from whyprune.causal.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, PredictionChange
+from whyprune.causal.responsibility import Explanation, explain_prediction, saliency
 from whyprune.constraints import Constraints
 from whyprune.errors import WhypruneError
 from whyprune.estimate import estimate
@@ -26,6 +27,7 @@ __all__ = [
     "Constraints",
     "CrossEntropy",
     "Effects",
+    "Explanation",
     "Group",
     "LogitShift",
     "Margin",
@@ -40,6 +42,7 @@ __all__ = [
     "WhypruneError",
     "allocate",
     "estimate",
+    "explain_prediction",
     "load",
     "masked",
     "prune",
@@ -47,6 +50,7 @@ __all__ = [
     "reestimate_batch_norm",
     "remove",
     "repair",
+    "saliency",
     "trace",
     "verify",
 ]
