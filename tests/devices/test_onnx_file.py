@@ -72,6 +72,14 @@ def test_export_says_nothing(tmp_path, capfd):
     assert captured.out + captured.err == ""
 
 
+def test_attention_whose_fused_kernel_lays_memory_out_otherwise_is_written(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.BeitConfig(image_size=16, patch_size=8, use_relative_position_bias=True, **small)
+    model = transformers.BeitForImageClassification(config)
+    assert export_onnx(model, Batch((torch.randn(2, 3, 16, 16),), {}), tmp_path / "m.onnx", batch_sizes=(3,)) < 1e-5
+
+
 def test_another_network_is_told_from_the_exported_one(tmp_path):
     torch.manual_seed(0)
     model, other = nn.Linear(3, 2), nn.Linear(3, 2)

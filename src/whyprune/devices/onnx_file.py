@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whyprune.atomic import atomic_file
 from whyprune.data.batches import Batch
@@ -102,14 +103,16 @@ def _check_sizes(model: nn.Module, example: Batch, batches: Sequence[Batch]) -> 
 def _export(model: nn.Module, example: Batch) -> torch.onnx.ONNXProgram:
     two = _drawn(example, 2, torch.Generator().manual_seed(0))  # export specialises on a batch of one
     try:
-        program = torch.onnx.export(
-            model,
-            two.args,
-            kwargs=two.kwargs,
-            dynamo=True,
-            verbose=False,
-            dynamic_shapes=_dynamic_shapes(model, two),
-        )
+        # A fused kernel lays its result out in memory otherwise than the operations that stand for it in the file.
+        with sdpa_kernel(SDPBackend.MATH):
+            program = torch.onnx.export(
+                model,
+                two.args,
+                kwargs=two.kwargs,
+                dynamo=True,
+                verbose=False,
+                dynamic_shapes=_dynamic_shapes(model, two),
+            )
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise TraceError(
             f"{type(model).__name__} cannot be written as ONNX with a dynamic batch: {_cause(error)}"
