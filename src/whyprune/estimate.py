@@ -50,7 +50,7 @@ def estimate(
             curves per group); or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`. All: `METHODS`.
         outcome: what harm is: `logit-shift` (default), `cross-entropy`, `margin`, `prediction-change`, or a
             function.
-        intervention: `zero`, `mean`, `optimal`, `resample` or `carried`; criteria have none.
+        intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`; criteria have none.
         units: which units (default all); criteria judge all.
         per_image: keep individual effects, where the estimator has them.
         forwards: most dense forward passes of one image to spend, all in all; None for the estimator's default.

@@ -1,36 +1,28 @@
 """Exact interventional effects: every unit is intervened on, on every image, on the real network.
 
 The network is a deterministic structural causal model, so E[Y | do(u := v)] - E[Y] needs no identification: it is
-measured, paired on the same images. What makes it affordable:
-* prefix caching: operations before the first reader of a unit run once for all units;
-* one channel changed, one channel computed: the first reader is updated by the change's own convolution;
-* many interventions in one batch; batch normalisation folded.
+measured, paired on the same images. What makes it affordable is in `suffix`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import nn
 
 from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects, from_samples
-from whyprune.causal.interventions import Intervention, checked
+from whyprune.causal.interventions import Intervention, checked, fit_cost
 from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.causal.suffix import chosen_units, edits, on_batch, rebatched, relative_cost, rows, suffixes
 from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.errors import InputError
 from whyprune.progress import Progress
-from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, name_of
-from whyprune.structure.replay import Edit, Replay, Values
+from whyprune.structure.network import Network
+from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
 
-CACHE_BYTES = 256 * 2**20
-ROWS = 256
+__all__ = ["chosen_units", "edits", "exact", "exact_effects", "relative_cost", "rows"]
 
 
 def exact_effects(
@@ -51,7 +43,7 @@ def exact_effects(
         network: a traced model.
         data: batches; labels only if the outcome needs them.
         outcome: what harm is (default `LogitShift`).
-        intervention: `zero`, `mean`, `optimal`, `resample` or `carried`.
+        intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
         units: which units (default: all that are not removed).
         model: the network cut by `removed` (and repaired, perhaps): effects are then conditional on that removal.
         removed: the units that `model` lacks.
@@ -64,21 +56,21 @@ def exact_effects(
     replay = Replay(network, model, removed)
     dense = replay if model is None else Replay(network)
     chosen = chosen_units(network, units, removed)
-    plans = [_suffix(replay, list(group)) for _, group in groupby(chosen, key=lambda u: u.group)]
-    batches = list(_rebatched(as_batches(data, network.positional), replay, plans))
+    plans = suffixes(replay, chosen)
+    batches = list(rebatched(as_batches(data, network.positional), replay, plans))
     if not batches:
         raise InputError("there is no data: effects are measured on images")
     measured = as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))
-    value = Intervention(checked(intervention)).fit(replay, batches, measured)
+    value = Intervention(checked(intervention)).fit(replay, batches, measured, chosen, progress=progress)
     per_batch = []
     with Progress(progress) as bars:
         bar = bars.add("Measuring effects", len(batches) * len(chosen))
         for batch in batches:
-            rows = []
-            for block in _on_batch(replay, dense, batch, plans, measured, value):
-                rows.append(block)
+            blocks = []
+            for block in on_batch(replay, dense, batch, plans, measured, value):
+                blocks.append(block)
                 bars.advance(bar, len(block))
-            per_batch.append(np.concatenate(rows))
+            per_batch.append(np.concatenate(blocks))
     return from_samples(
         chosen,
         np.concatenate(per_batch, axis=1),
@@ -89,17 +81,16 @@ def exact_effects(
         method="exact",
         given=tuple(u.name for u in removed),
         forwards_per_unit=(share := relative_cost(network, plans)),
-        forwards=(1 + share * len(chosen)) * sum(map(len, batches)),
+        forwards=(1 + share * len(chosen)) * sum(map(len, batches)) + value.forwards,
     )
 
 
 def exact(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
     """The estimator `exact`: as many of the first images as the budget allows, all units on each."""
     if asked.forwards is not None:
-        replay = Replay(network)
         chosen = chosen_units(network, asked.units)
-        plans = [_suffix(replay, list(group)) for _, group in groupby(chosen, key=lambda u: u.group)]
-        per_image = 1 + relative_cost(network, plans) * len(chosen)
+        each = relative_cost(network, suffixes(Replay(network), chosen)) * len(chosen)
+        per_image = 1 + each + fit_cost(checked(asked.intervention), each)
         batches = cut_images(batches, int(asked.forwards // per_image))[0]
         if sum(map(len, batches)) < 2:
             raise InputError(
@@ -115,191 +106,3 @@ def exact(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
         per_image=asked.per_image,
         progress=asked.progress,
     )
-
-
-@dataclass(frozen=True)
-class Suffix:
-    """The units of one group and the operations that run again for each of them.
-
-    Attributes:
-        units: intervened on one by one.
-        readers: the operations that read any of them.
-        steps: operations that run again for each unit.
-        kept: values to keep of the plain run.
-        direct: the only reader, when its output can be updated by the change's own convolution.
-    """
-
-    units: tuple[Unit, ...]
-    readers: tuple[Reader, ...]
-    steps: tuple[fx.Node, ...]
-    kept: frozenset[fx.Node]
-    direct: Reader | None
-
-
-def chosen_units(
-    network: Network, units: Sequence[Unit | str] | None = None, removed: Sequence[Unit] = ()
-) -> list[Unit]:
-    """The units asked for (default: all) that are not removed, in the network's order.
-
-    Raises:
-        InputError: one is unknown, or there is none.
-    """
-    gone = {u.name for u in removed}
-    wanted = None if units is None else {u if isinstance(u, str) else u.name for u in units}
-    unknown = set() if wanted is None else wanted - network.by_name.keys()
-    if unknown:
-        raise InputError(f"no unit named {min(unknown)!r}: see network.units for the names")
-    chosen = [u for u in network.units if u.name not in gone and (wanted is None or u.name in wanted)]
-    if not chosen:
-        raise InputError("there is no unit to measure: see network.refusals for what is kept whole, and why")
-    return chosen
-
-
-def _suffix(replay: Replay, units: list[Unit]) -> Suffix:
-    readers = tuple(replay.readers(units))
-    steps = replay.behind({r.node for r in readers})
-    free = replay.network.graph.batch_size is None
-    direct = readers[0] if free and len(readers) == 1 and _is_direct(readers[0], units) else None
-    kept = replay.frontier(steps)
-    if direct is not None:
-        steps = [n for n in steps if n is not direct.node]
-        kept = replay.frontier(steps) | {direct.data, direct.node}
-    return Suffix(tuple(units), readers, tuple(steps), frozenset(kept), direct)
-
-
-def _is_direct(reader: Reader, units: Sequence[Unit]) -> bool:
-    """A convolution over all channels that reads each unit once: linear in the change of one channel."""
-    once = all((reader.labels == u.label).sum() == 1 for u in units)
-    padding = bind(reader.node).get("padding")
-    return (
-        once and name_of(reader.node) == "conv2d" and bind(reader.node)["groups"] == 1 and not isinstance(padding, str)
-    )
-
-
-def _rebatched(batches: Iterable[Batch], replay: Replay, plans: Sequence[Suffix]) -> Iterator[Batch]:
-    """Batches small enough that all kept values fit the cache, channels last: the faster layout on a CPU."""
-    fixed = replay.network.graph.batch_size
-    per_image = sum(_bytes_per_image(n) for n in {n for plan in plans for n in plan.kept})
-    size = fixed or max(1, min(ROWS // 2, CACHE_BYTES // max(per_image, 1)))
-    for batch in batches:
-        count = -(-len(batch) // size)
-        bounds = [len(batch) * k // count for k in range(count + 1)]  # equal parts: none is left with one image
-        yield from (batch[slice(start, end)].channels_last() for start, end in pairwise(bounds))
-
-
-def _bytes_per_image(node: fx.Node) -> int:
-    value = node.meta.get("val")
-    if not isinstance(value, Tensor) or value.dim() == 0:
-        return 0
-    return int(np.prod([int(s) for s in value.shape[1:]], dtype=np.int64)) * value.element_size()
-
-
-def _on_batch(
-    replay: Replay,
-    dense: Replay,
-    batch: Batch,
-    plans: Sequence[Suffix],
-    outcome: Outcome,
-    value: Intervention,
-) -> Iterator[NDArray[np.float32]]:
-    """Individual effects (units, images) of one block of units after the other."""
-    values = replay.run(batch, keep={n for plan in plans for n in plan.kept})
-    logits = replay.read(values)
-    target = logits if dense is replay else dense.logits(batch)
-    base = outcome(logits, target, batch.labels)
-    for plan in plans:
-        together = 1 if replay.network.graph.batch_size else max(1, ROWS // len(batch))
-        for start in range(0, len(plan.units), together):
-            block = plan.units[start : start + together]
-            changed = _intervene(replay, values, plan, block, value)
-            effect = [outcome(c, target, batch.labels) - base for c in changed.chunk(len(block))]
-            yield torch.stack(effect).float().numpy()
-
-
-def _intervene(replay: Replay, values: Values, plan: Suffix, units: Sequence[Unit], value: Intervention) -> Tensor:
-    """Logits (units x images, classes) under do(u := v) for each of `units`."""
-    if plan.direct is not None:
-        return _update(replay, values, plan, plan.direct, units, value)
-    count = len(replay.read(values))
-    repeated = {n: rows(n, values[n], torch.arange(count).repeat(len(units)), count) for n in plan.kept}
-    return replay.resume(repeated, plan.steps, edits(replay, plan.readers, [[u] for u in units], value))
-
-
-def _update(
-    replay: Replay, values: Values, plan: Suffix, reader: Reader, units: Sequence[Unit], value: Intervention
-) -> Tensor:
-    """The same through the one reader's output: its plain output plus the convolution of the change alone.
-
-    Where the channel has the value v already, nothing changes, and nothing is computed.
-    """
-    logits = replay.read(values).repeat(len(units), 1)
-    weight, _ = replay.parameters_of(reader.node)
-    bound = bind(reader.node)
-    outputs, images, places = [], [], []
-    for number, unit in enumerate(units):
-        place = replay.positions(reader.labels, [unit])
-        change = value.change(reader, values[reader.data], place)
-        moved = change.flatten(1).any(dim=1).nonzero().flatten()
-        if len(moved):
-            outputs.append(
-                F.conv2d(
-                    change[moved], weight[:, place], None, bound["stride"], bound["padding"], bound["dilation"]
-                ).add_(values[reader.node][moved])
-            )
-            images.append(moved)
-            places.append(moved + number * len(change))
-    if not outputs:
-        return logits
-    chosen = torch.cat(images)
-    inside = set(plan.steps)
-    needed = [n for n in plan.kept if any(user in inside for user in n.users) and n is not reader.node]
-    seen = {n: rows(n, values[n], chosen, len(logits) // len(units)) for n in needed}
-    return logits.index_copy(0, torch.cat(places), replay.resume({**seen, reader.node: torch.cat(outputs)}, plan.steps))
-
-
-def rows(node: fx.Node, value: Tensor | int, images: Tensor, count: int) -> Tensor | int:
-    """A node's value for the images of these numbers, out of `count`.
-
-    Sizes computed from the batch's follow, and so do parts of an image that lie along the batch dimension (windows).
-    """
-    if isinstance(value, int):
-        return value // count * len(images)
-    if len(value) == count:
-        return value[images]
-    if value.dim() == 0 or isinstance(node.meta["val"].shape[0], int):
-        return value  # it does not depend on the batch
-    return value.reshape(count, -1, *value.shape[1:])[images].flatten(0, 1)
-
-
-def edits(
-    replay: Replay, readers: Sequence[Reader], sets: Sequence[Sequence[Unit]], value: Intervention
-) -> dict[tuple[fx.Node, fx.Node], Edit]:
-    """What every reader sees when block k of the batch is under do(all of `sets[k]` := v)."""
-    return {(r.node, r.data): _edit(replay, r, sets, value) for r in readers}
-
-
-def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value: Intervention) -> Edit:
-    places = [replay.positions(reader.labels, units) for units in sets]
-
-    def change(tensor: Tensor) -> Tensor:
-        blocks = []
-        for block, place in zip(tensor.chunk(len(sets)), places, strict=True):
-            edited = block.clone()
-            if len(place):
-                edited.index_add_(reader.dim, place, value.change(reader, block, place))
-            blocks.append(edited)
-        return torch.cat(blocks)
-
-    return change
-
-
-def relative_cost(network: Network, plans: Sequence[Suffix]) -> float:
-    """MACs that run per unit and image, in dense forward passes of one image (mean over units)."""
-    dense = network.cost.by_operation()
-    cost = 0.0
-    for plan in plans:
-        run: float = sum(dense[n.name] for n in plan.steps)
-        if plan.direct is not None:
-            run += dense[plan.direct.node.name] / len(plan.direct.labels)
-        cost += run * len(plan.units)
-    return cost / network.cost().macs / sum(len(p.units) for p in plans)

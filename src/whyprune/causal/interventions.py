@@ -1,26 +1,31 @@
 """Interventions do(unit := v): which value every reader of a unit's channels sees instead of the true one.
 
-`zero`: nothing. `mean`: the channel's mean over images and places. `optimal`: the constant that does least harm, to
-second order (see `sensitivity`). `resample`: the channel of another image.
+`zero`: nothing. `mean`: the channel's mean over images and places. `closed-form`: the constant that does least harm to
+second order. `optimal`: the one that does least harm as measured (see `optimal`). `resample`: the channel of another
+image.
 `carried`: the best linear prediction of the channel from the channels that stay, at the same place; what is then
 missing is the unit's *unique* effect, what nobody else can carry.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, fx
 
+from whyprune.causal.optimal import CLOSED_FORM_COST, EVALUATIONS, Constants, closed_form, searched
 from whyprune.causal.outcomes import LogitShift, Outcome
-from whyprune.causal.sensitivity import sensitivity
+from whyprune.causal.suffix import chosen_units
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
+from whyprune.progress import Progress
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay
+from whyprune.structure.units import Unit
 
-InterventionValue = Literal["zero", "mean", "optimal", "resample", "carried"]
+InterventionValue = Literal["zero", "mean", "optimal", "closed-form", "resample", "carried"]
+CONSTANT = ("zero", "mean", "optimal", "closed-form")
 RIDGE = 1e-6
 
 
@@ -33,6 +38,17 @@ def checked(value: str) -> InterventionValue:
     if value not in get_args(InterventionValue):
         raise InputError(f"no intervention {value!r}: choose from {', '.join(get_args(InterventionValue))}")
     return value  # type: ignore[return-value]
+
+
+def fit_cost(value: InterventionValue, measuring: float) -> float:
+    """What fitting an intervention costs per image, at most, in dense forward passes of one image.
+
+    Args:
+        value: the intervention.
+        measuring: what the exact effects of all units cost per image.
+    """
+    search = 2.0 + CLOSED_FORM_COST + EVALUATIONS * (1.0 + measuring)
+    return {"mean": 1.0, "carried": 1.0, "closed-form": CLOSED_FORM_COST, "optimal": search}.get(value, 0.0)
 
 
 @dataclass
@@ -75,16 +91,40 @@ class Moments:
 
 @dataclass
 class Intervention:
-    """An intervention value, with what it must know of the calibration images."""
+    """An intervention value, with what it must know of the calibration images.
+
+    Attributes:
+        value: its name.
+        moments: of every tensor that a reader sees, for `mean` and `carried`.
+        constants: for `optimal` and `closed-form`.
+        forwards: what fitting cost, in dense forward passes of one image.
+    """
 
     value: InterventionValue
     moments: dict[fx.Node, Moments] = field(default_factory=dict)
-    constants: dict[fx.Node, Tensor] = field(default_factory=dict)
+    constants: Constants = field(default_factory=lambda: Constants({}))
+    forwards: float = 0.0
 
-    def fit(self, replay: Replay, batches: Iterable[Batch], outcome: Outcome | None = None) -> "Intervention":
-        """Gathers what the value needs to know of every tensor that a reader sees; `optimal` depends on the outcome."""
-        if self.value == "optimal":
-            self._optimise(replay, batches, LogitShift() if outcome is None else outcome)
+    def fit(
+        self,
+        replay: Replay,
+        batches: Iterable[Batch],
+        outcome: Outcome | None = None,
+        units: Sequence[Unit] | None = None,
+        *,
+        progress: bool = False,
+    ) -> "Intervention":
+        """Gathers what the value needs to know of every tensor that a reader sees.
+
+        Args:
+            replay: the network that is intervened on.
+            batches: images.
+            outcome: what `optimal` and `closed-form` constants are best for.
+            units: which units need `optimal` constants (default: all that are there); others get their mean.
+            progress: show a progress bar while `optimal` constants are searched.
+        """
+        if self.value in ("optimal", "closed-form"):
+            return self._optimise(replay, list(batches), LogitShift() if outcome is None else outcome, units, progress)
         if self.value not in ("mean", "carried"):
             return self
         data = {r.data: r.dim for r in replay.network.readers}
@@ -92,14 +132,23 @@ class Intervention:
             values = replay.run(batch, keep=data)
             for node, dim in data.items():
                 self._gather(node, values[node], dim)
+            self.forwards += len(batch)
         return self
 
-    def _optimise(self, replay: Replay, batches: Iterable[Batch], outcome: Outcome) -> None:
-        found = sensitivity(replay, batches, outcome).optimal_constants().tolist()
-        best = dict(zip((u.label for u in replay.network.units), found, strict=True))
-        for reader in replay.network.readers:
-            labels = [label for label in reader.labels.tolist() if label not in replay.gone]
-            self.constants[reader.data] = torch.tensor([best.get(label, 0.0) for label in labels])
+    def _optimise(
+        self, replay: Replay, batches: list[Batch], outcome: Outcome, units: Sequence[Unit] | None, progress: bool
+    ) -> "Intervention":
+        if self.value == "closed-form":
+            self.constants = closed_form(replay, batches, outcome)
+        else:
+            gone = [u for u in replay.network.units if u.label in replay.gone]
+            chosen = chosen_units(replay.network, units, gone)
+            measured = outcome.fit(torch.cat([Replay(replay.network).logits(b) for b in batches]))
+            with Progress(progress) as bars:
+                bar = bars.add("Searching constants", EVALUATIONS * len(chosen))
+                self.constants = searched(replay, batches, measured, chosen, lambda done: bars.advance(bar, done))
+        self.forwards += self.constants.forwards
+        return self
 
     def _gather(self, node: fx.Node, value: Tensor, dim: int) -> None:
         rows = value.movedim(dim, -1).flatten(0, -2).double()  # the ridge is below single precision's rounding
@@ -121,9 +170,12 @@ class Intervention:
             return current.roll(1, dims=0) - current
         shape = [1] * value.dim()
         shape[reader.dim] = len(unit)
-        if self.value in ("mean", "optimal"):
-            known = self.moments[reader.data].mean if self.value == "mean" else self.constants[reader.data]
-            return known[unit].to(value.dtype).reshape(shape) - current
+        if self.value in ("optimal", "closed-form"):
+            return self.constants.change(reader, value, unit)
+        if self.value == "mean":
+            return Constants({reader.data: self.moments[reader.data].mean}).change(reader, value, unit)
+        shape = [1] * value.dim()
+        shape[reader.dim] = len(unit)
         coefficients, intercepts = self.moments[reader.data].prediction(unit)
         predicted: Tensor = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim]))
         predicted = predicted.movedim(0, reader.dim)

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.elimination import Elimination, Reading, eliminate, eliminate_jointly
-from whyprune.causal.exact import edits
 from whyprune.causal.interventions import RIDGE, Intervention
 from whyprune.causal.joint import fitted
 from whyprune.causal.outcomes import Outcome
+from whyprune.causal.suffix import edits
 from whyprune.data.batches import Batch, as_batches
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for

@@ -5,21 +5,26 @@ T = sum_p g_p a_p and G = sum_p g_p. Under do(unit := c) at all places the scala
 `zero` is c = 0. Where the outcome has a gradient (`CrossEntropy`, `Margin`, `ClassLogit`), the scalar is the outcome
 itself. `LogitShift` and `PredictionChange` have none at the dense network; there the scalars are random directions
 s·z of the centred logits z with E[s s'] = 1, so that E[(G c - T)²] = |J δ|²: what `LogitShift` is to second order,
-the curvature of the network itself left out.
+the curvature of the network itself left out (and before it is divided by the outcome's scale).
+
+The signs of one image are rows of a Hadamard matrix with random columns' signs: as many probes as there are classes,
+rounded up to a power of 2, give |J δ|² exactly; fewer give it without bias.
 
 A unit that a stream carries on past a reader is counted at each reader: what one term does to the unit further down
 the same stream counts in both.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from whyprune.causal.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, centred
-from whyprune.data.batches import Batch, as_batches
+from whyprune.causal.suffix import Value
+from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.structure.replay import Replay, Values
 
@@ -33,12 +38,15 @@ class Sensitivity:
     Attributes:
         products: T, (probes, units, images).
         gradients: G, (probes, units, images).
+        shifts: first-order change of every probe's scalar under the intervention given, (probes, units, images);
+            under `zero`, where none was given.
         differentiable: True where the one probe is the outcome itself, False where probes are directions of the logits.
         forwards: cost in dense forward passes of one image; a backward pass counts as two.
     """
 
     products: Tensor
     gradients: Tensor
+    shifts: Tensor
     differentiable: bool
     forwards: float
 
@@ -65,53 +73,86 @@ class Sensitivity:
         return torch.where(squares > 0, found, torch.zeros_like(found)).to(self.products.dtype)
 
 
-def sensitivity(replay: Replay, data: Iterable[Any], outcome: Outcome, seed: int = 0) -> Sensitivity:
-    """Runs forward and backward once per batch and probe.
+def is_differentiable(outcome: Outcome) -> bool:
+    """Whether an outcome has a gradient of its own at the dense network."""
+    return isinstance(outcome, CrossEntropy | Margin | ClassLogit)
+
+
+def sensitivity(
+    replay: Replay,
+    data: Iterable[Any],
+    outcome: Outcome,
+    seed: int = 0,
+    *,
+    probes: int = PROBES,
+    value: Value | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Sensitivity:
+    """Runs forward once and backward once per probe, for every batch.
 
     Args:
         replay: the network; units that it lacks get zeros.
         data: batches; labels only if the outcome needs them.
         outcome: fitted or not.
         seed: of the random directions.
+        probes: how many directions of the logits, where the outcome has no gradient of its own.
+        value: the intervention, fitted; None for `zero`.
+        progress: called with the number of images done.
 
     Raises:
         InputError: there is no data.
     """
     generator = torch.Generator().manual_seed(seed)
-    differentiable = isinstance(outcome, CrossEntropy | Margin | ClassLogit)
-    probes = 1 if differentiable else PROBES
-    products: list[Tensor] = []
-    gradients: list[Tensor] = []
+    differentiable = is_differentiable(outcome)
+    count = 1 if differentiable else probes
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
     for batch in as_batches(data, replay.network.positional):
-        pairs = [_probe(replay, batch, outcome if differentiable else None, generator) for _ in range(probes)]
-        products.append(torch.stack([t for t, _ in pairs]))
-        gradients.append(torch.stack([g for _, g in pairs]))
+        logits, inputs = replay.differentiable(batch)
+        if differentiable:
+            scalars = [outcome(logits, logits.detach(), batch.labels).sum()]
+        else:
+            scalars = [(centred(logits) * s).sum() for s in signs(count, logits, generator)]
+        found.append(_probes(replay, inputs, scalars, value, len(batch)))
         images += len(batch)
+        if progress is not None:
+            progress(len(batch))
     if not images:
         raise InputError("there is no data: sensitivities need images")
-    cost = 3.0 * probes * images
-    return Sensitivity(torch.cat(products, dim=2), torch.cat(gradients, dim=2), differentiable, cost)
+    products, gradients, shifts = (torch.cat(parts, dim=2) for parts in zip(*found, strict=True))
+    return Sensitivity(products, gradients, shifts, differentiable, (1.0 + 2.0 * count) * images)
 
 
-def _probe(replay: Replay, batch: Batch, outcome: Outcome | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(T, G) of one scalar, each (units, images)."""
-    logits, inputs = replay.differentiable(batch)
-    if outcome is not None:
-        scalar = outcome(logits, logits.detach(), batch.labels).sum()
-    else:
-        signs = torch.randint(0, 2, logits.shape, generator=generator).to(logits.dtype) * 2 - 1
-        scalar = (centred(logits) * signs).sum()
+def signs(probes: int, logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Signs (probes, *logits.shape) with mean 0; those of one image are orthogonal as far as `probes` goes."""
+    classes = logits.shape[-1]
+    parity = np.bitwise_count(np.arange(probes)[:, None] & np.arange(classes)[None, :]) % 2
+    rows = torch.from_numpy(1.0 - 2.0 * parity).to(logits.dtype)
+    flips = torch.randint(0, 2, logits.shape, generator=generator).to(logits.dtype) * 2 - 1
+    return rows.reshape(probes, *[1] * (logits.dim() - 1), classes) * flips
+
+
+def _probes(
+    replay: Replay, inputs: Values, scalars: Sequence[Tensor], value: Value | None, images: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(T, G, shift) of every scalar, each (probes, units, images)."""
     nodes = list(inputs)
-    found = torch.autograd.grad(scalar, [inputs[n] for n in nodes], allow_unused=True)
-    return _by_unit(replay, inputs, dict(zip(nodes, found, strict=True)), len(batch))
+    rows = []
+    for scalar in scalars:
+        last = scalar is scalars[-1]
+        found = torch.autograd.grad(scalar, [inputs[n] for n in nodes], allow_unused=True, retain_graph=not last)
+        rows.append(_by_unit(replay, inputs, dict(zip(nodes, found, strict=True)), value, images))
+    products, gradients, shifts = (torch.stack(parts) for parts in zip(*rows, strict=True))
+    return products, gradients, shifts
 
 
-def _by_unit(replay: Replay, inputs: Values, gradients: Values, images: int) -> tuple[Tensor, Tensor]:
+def _by_unit(
+    replay: Replay, inputs: Values, gradients: Values, value: Value | None, images: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over places and readers, unit by unit."""
     network = replay.network
     place = {u.label: k for k, u in enumerate(network.units)}
-    products, sums = torch.zeros(len(place), images), torch.zeros(len(place), images)
+    products, sums, shifts = (torch.zeros(len(place), images) for _ in range(3))
     readers = {r.data: r for r in network.readers}
     for node, gradient in gradients.items():
         if gradient is None:
@@ -120,11 +161,13 @@ def _by_unit(replay: Replay, inputs: Values, gradients: Values, images: int) -> 
         labels = [label for label in reader.labels.tolist() if label not in replay.gone]
         kept = [k for k, label in enumerate(labels) if label in place]
         rows = torch.tensor([place[labels[k]] for k in kept], dtype=torch.long)
-        for target, value in ((products, gradient * inputs[node].detach()), (sums, gradient)):
-            flat = value.movedim(reader.dim, 1).reshape(images, -1, value.shape[reader.dim], *_rest(value, reader.dim))
+        seen = inputs[node].detach()
+        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)))
+        for target, term in ((products, gradient * seen), (sums, gradient), (shifts, gradient * moved)):
+            flat = term.movedim(reader.dim, 1).reshape(images, -1, term.shape[reader.dim], *_rest(term, reader.dim))
             per_image = flat.movedim(2, 1).flatten(2).sum(dim=2)
             target.index_add_(0, rows, per_image[:, kept].T.to(target.dtype))
-    return products, sums
+    return products, sums, shifts
 
 
 def _rest(value: Tensor, dim: int) -> list[int]:

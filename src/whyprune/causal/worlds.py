@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from whyprune.causal.exact import chosen_units, edits, rows
 from whyprune.causal.interventions import Intervention, checked
 from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.causal.suffix import chosen_units, edits, rows
 from whyprune.data.batches import Batch, as_batches, joined
 from whyprune.errors import InputError
 from whyprune.structure.network import Network, Reader
@@ -61,7 +61,7 @@ class Worlds:
             network: a traced model.
             data: batches; labels only if the outcome needs them.
             outcome: what harm is (default `LogitShift`).
-            intervention: `zero`, `mean`, `optimal`, `resample` or `carried`.
+            intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
             units: which units masks speak of (default: all that are not removed).
             model: the network cut by `removed` (and repaired, perhaps); default: the network's own.
             removed: the units that `model` lacks.
@@ -82,9 +82,9 @@ class Worlds:
         )
         self.outcome = as_outcome(outcome).fit(self.dense)
         batches = [self._images(b) for b in blocks]
-        self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome)
+        self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome, self.units)
         self.base = self._harm(self.plain, np.arange(len(self.inputs)))
-        self.forwards = float(len(self.inputs))
+        self.forwards = float(len(self.inputs)) + self.value.forwards
         self._macs = network.cost.by_operation()
         self._columns = {reader.node: self._column(reader) for reader in network.readers}
 
