@@ -12,6 +12,9 @@ ESTIMATORS = {
     "random-masks": "whyprune.causal.random_masks:random_masks",
     "responsibility": "whyprune.causal.responsibility.estimator:responsibility",
     "shapley": "whyprune.causal.shapley:shapley",
+    "gradient": "whyprune.causal.gradient:gradient",
+    "gradient-first": "whyprune.causal.gradient:gradient_first",
+    "interventional-risk": "whyprune.causal.interventional_risk:interventional_risk",
 }
 """Name -> where its function is, as `module:function`."""
 

@@ -1,6 +1,7 @@
-"""Repair without labels or gradient steps: closed-form refits, and batch-norm re-estimation as a baseline."""
+"""Repair without labels or gradient steps: closed-form refits, constants in biases, batch-norm re-estimation."""
 
 from whyprune.repair.batch_norm import reestimate_batch_norm
+from whyprune.repair.constants import fold_constants, repair_constants
 from whyprune.repair.refit import repair
 
-__all__ = ["reestimate_batch_norm", "repair"]
+__all__ = ["fold_constants", "reestimate_batch_norm", "repair", "repair_constants"]

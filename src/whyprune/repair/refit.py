@@ -74,7 +74,7 @@ def repair(
     repaired = copy.deepcopy(pruned)
     for result in refitted:
         write(replay, repaired, result)
-    return repaired if _no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
+    return repaired if no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
 
 
 def _run(
@@ -121,7 +121,7 @@ def _refit_one(
     return Refitted(job.node, new.reshape(weight.shape), bias, response.mean(dim=0), response.var(dim=0))
 
 
-def _no_worse(
+def no_worse(
     network: Network,
     before: nn.Module,
     after: nn.Module,

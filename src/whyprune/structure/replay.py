@@ -140,6 +140,25 @@ class Replay:
         """
         return self.read(self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits))
 
+    def follow(
+        self,
+        values: Mapping[fx.Node, Any],
+        steps: Sequence[fx.Node],
+        edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None = None,
+    ) -> Values:
+        """All values of `resume`'s operations, as functions of what the edits bring in: to be differentiated.
+
+        Args:
+            values: what `run` kept, usable with gradients (see `leaves`).
+            steps: operations to run again, in execution order.
+            edits: (operation, the tensor it reads) -> change of that tensor before the operation reads it.
+        """
+        found: Values = dict(values)
+        with torch.enable_grad():
+            for node in steps:
+                found[node] = self.step(node, _edited(node, found, edits))
+        return found
+
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
         """`start` and all operations that depend on it, in execution order."""
         reached = set(start)
@@ -190,6 +209,11 @@ class Replay:
         bound = bind(node)
         bias = bound["bias"]
         return self._bound[bound["weight"]], None if bias is None else self._bound[bias]
+
+    def bound(self, node: fx.Node) -> Tensor:
+        """A parameter or buffer as the model has it, nothing folded in."""
+        found: Tensor = self._bound[node]
+        return found
 
     def set_parameters(self, node: fx.Node, weight: Tensor, bias: Tensor) -> None:
         """From now on an affine operation runs with this weight and bias; the model is not changed."""
@@ -255,6 +279,11 @@ class Replay:
             with torch.inference_mode(mode=False), torch.no_grad():
                 self._bound[node] = self.step(node, values)
         return self._bound[node]
+
+
+def leaves(values: Mapping[fx.Node, Any]) -> Values:
+    """Kept values as constants of a computation that is differentiated."""
+    return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
 
 
 def _edited(

@@ -1,0 +1,26 @@
+"""Interventional risk: what replacing a unit by its best constant costs, to second order.
+
+Asiaee, arXiv 2602.24266 (its abstract: pruning as a search for approximate causal abstractions; a second-order closed
+form of the risk of replacing a unit by a constant or folding it; under uniform curvature the score is the variance of
+the activation). [I] The formulas are ours, in the spirit of it: with T and G of `sensitivity`, c* = argmin_c of the
+second-order effect, and the score is that effect at c*: mean (G c* - T)² / scale for `LogitShift`; for an outcome with
+a gradient, E[Gc* - T] + E[(Gc* - T)²] / 2.
+
+It estimates the single effect under the intervention `closed-form`, whichever intervention is asked for, and shares all
+limits of `gradient`: local, and blind to what other units carry. c* is fitted on the same images (one number per
+unit). The constants cost nothing at inference: `repair.constants` folds them into the next layer's bias.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from whyprune.causal.contract import Asked
+from whyprune.causal.effects import Effects
+from whyprune.causal.gradient import gradient_effects
+from whyprune.data.batches import Batch
+from whyprune.structure.network import Network
+
+
+def interventional_risk(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+    """The estimator `interventional-risk`: second-order effect of replacing each unit by its closed-form constant."""
+    return gradient_effects(network, batches, replace(asked, intervention="closed-form"), method="interventional-risk")
