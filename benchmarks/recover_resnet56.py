@@ -8,6 +8,7 @@ seen. Then the test images are read, once.
 
 import argparse
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,18 @@ from benchmarks.common import (
 from whyprune.data import Augmentation, DataSource, Loader, Normalization
 from whyprune.data.batches import Batch
 from whyprune.devices import accuracy
-from whyprune.recovery import RecoveryResult
+from whyprune.recovery import RecoveryResult, Twin, twins
 from whyprune.recovery.mixup import mixed
+from whyprune.structure.file import read_plan
 
 
 def pruned_network(
     options: argparse.Namespace, model: nn.Module, source: DataSource, normalization: Normalization
-) -> nn.Module:
-    """The pruned, repaired network: read from `--pruned` if it is there, else made (and kept there)."""
+) -> tuple[nn.Module, Sequence[str]]:
+    """The pruned, repaired network and the units it lacks: read from `--pruned` if it is there, else made (and kept there)."""
     if options.pruned is not None and options.pruned.exists():
-        return wp.load(copy.deepcopy(model), options.pruned)
-    loader = calibration(source, normalization, 256 if options.quick else 1024, options.seed)
+        return wp.load(copy.deepcopy(model), options.pruned), read_plan(options.pruned).units
+    loader = calibration(source, normalization, 256 if options.quick else options.calibration_images, options.seed)
     first, _ = next(iter(loader))
     result = wp.prune(
         model,
@@ -47,18 +49,19 @@ def pruned_network(
         budget=wp.Budget(macs=0.5),
         example_inputs=first[:2],
         augment=Augmentation(),
-        settings=wp.Settings(effect_images=16, latency=False),
+        settings=wp.Settings(effect_images=16, latency=False, refute=False),
         seed=options.seed,
         progress=False,
     )
     if options.pruned is not None:
         result.save(options.pruned)
-    return result.model
+    return result.model, result.plan.units
 
 
 def recovered(
     options: argparse.Namespace,
     pruned: nn.Module,
+    layers: Sequence[Twin],
     dense: nn.Module,
     source: DataSource,
     normalization: Normalization,
@@ -67,7 +70,12 @@ def recovered(
 ) -> RecoveryResult:
     """Fine-tunes with one configuration; no test image is read."""
     recovery = wp.Recovery(
-        epochs=options.epochs, learning_rate=rate, distill=options.distill, mixup=mixup, precision=options.precision
+        epochs=options.epochs,
+        learning_rate=rate,
+        distill=options.distill,
+        follow=options.follow,
+        mixup=mixup,
+        precision=options.precision,
     )
     train = Loader(
         source.train,
@@ -86,6 +94,7 @@ def recovered(
         train,
         recovery,
         dense=dense,
+        layers=layers,
         seed=options.seed,
         checkpoint=checkpoint,
         resume=checkpoint is not None and checkpoint.exists(),
@@ -114,7 +123,8 @@ def run(options: argparse.Namespace) -> None:
     """Prunes, fine-tunes in every configuration, chooses, reads the test images and writes the record."""
     source = cifar10()
     model, normalization = trained("resnet20" if options.quick else "resnet56")
-    pruned = pruned_network(options, model, source, normalization)
+    pruned, units = pruned_network(options, model, source, normalization)
+    layers = twins(wp.trace(model, next(iter(test_images(source, normalization, 2)))[0]), units)
     every = Loader(source.train, normalization, 250, range(4096) if options.quick else None, num_classes=10)
     _, unseen = every.hold_out(0.1, options.seed)  # the images that recovery holds out, by the same seed
     found: dict[tuple[float, float], RecoveryResult] = {}
@@ -122,7 +132,7 @@ def run(options: argparse.Namespace) -> None:
     for rate in options.learning_rates:
         for mixup in options.mixups:
             watch = Stopwatch()
-            result = recovered(options, pruned, model, source, normalization, rate, mixup)
+            result = recovered(options, pruned, layers, model, source, normalization, rate, mixup)
             row = {
                 "learning_rate": rate,
                 "mixup": mixup,
@@ -155,6 +165,8 @@ def run(options: argparse.Namespace) -> None:
         rows,
         recovered_interval_percent=final.interval_percent,
         distill=options.distill,
+        follow=options.follow,
+        calibration_images=options.calibration_images,
         precision=options.precision,
         data_fingerprint=fingerprint(source),
         seed=options.seed,
@@ -167,6 +179,8 @@ if __name__ == "__main__":
     parser.add_argument("--learning-rates", nargs="+", type=float, default=[0.003, 0.01])
     parser.add_argument("--mixups", nargs="+", type=float, default=[0.0, 1.0])
     parser.add_argument("--distill", type=float, default=0.9)
+    parser.add_argument("--follow", type=float, default=0.0)
+    parser.add_argument("--calibration-images", type=int, default=1024, help="of the pruning, without labels")
     parser.add_argument("--precision", default="32-true", help="bf16-mixed is faster on CPUs that have it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pruned", type=Path, help="the folder of the pruned network; made if it is not there")

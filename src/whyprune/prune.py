@@ -25,7 +25,7 @@ from whyprune.errors import InputError
 from whyprune.estimate import CRITERIA, CURVES, METHODS, estimate
 from whyprune.measure import certificate, measured_run
 from whyprune.planners import ByCurves, ByEffects, Planner
-from whyprune.recovery import Recovery, RecoveryResult, recover
+from whyprune.recovery import Recovery, RecoveryResult, recover, twins
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.result import Result
 from whyprune.results import AccuracyAfter, JointEffect, Refutation
@@ -328,7 +328,8 @@ def _recover(
             stage.model,
             data,
             recovery,
-            dense=run.network.model if recovery.distill else None,
+            dense=run.network.model if recovery.distill or recovery.follow else None,
+            layers=twins(run.network, stage.plan.units) if recovery.follow else (),
             positional=run.network.positional,
             seed=run.seed,
             checkpoint=None if folder is None else folder / CHECKPOINT,

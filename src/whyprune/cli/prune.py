@@ -154,6 +154,10 @@ def prune(
     label_smoothing: Annotated[
         float, _option(TUNING, "Share of each label spread over all classes.", metavar="X")
     ] = 0.0,
+    follow: Annotated[
+        float,
+        _option(TUNING, "Weight of the loss that follows the dense network's channels, layer by layer.", metavar="X"),
+    ] = 0.0,
     mixup: Annotated[
         float,
         _option(TUNING, "Train on images in pairs, one shining through the other; 0 for none, 1 strong.", metavar="X"),
@@ -214,6 +218,7 @@ def prune(
         "weight_decay": weight_decay,
         "warmup": warmup,
         "label_smoothing": label_smoothing,
+        "follow": follow,
         "mixup": mixup,
         "holdout": holdout,
         "precision": precision,

@@ -25,6 +25,9 @@ class Recovery(Record):
     distill: float = Field(0.0, ge=0, le=1, description="share of the loss on the dense network's logits")
     temperature: float = Field(4.0, gt=0, allow_inf_nan=False, description="softens both logits when distilling")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    follow: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="weight of the loss on the dense network's channels"
+    )
     mixup: float = Field(0.0, ge=0, allow_inf_nan=False, description="images in pairs; 0 for none, 1 for even shares")
     holdout: float = Field(0.1, ge=0, lt=1, description="share of the training data that chooses the best epoch")
     clip_grad_norm: float | None = Field(None, gt=0, allow_inf_nan=False)

@@ -1,7 +1,7 @@
 """The door of the room: a pruned network and training data in, a recovered network out."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from whyprune.devices.evaluation import call, device_of
 from whyprune.errors import InputError
 from whyprune.recovery import checkpoint as files
 from whyprune.recovery.config import Recovery
+from whyprune.recovery.features import Twin
 from whyprune.recovery.randomness import repeatable
 from whyprune.recovery.sources import checked_labels, class_numbers
 from whyprune.recovery.split import Parts, split_data
@@ -44,6 +45,7 @@ def recover(
     recovery: Recovery,
     *,
     dense: nn.Module | None = None,
+    layers: Sequence[Twin] = (),
     outcome_of: Callable[[Any], Tensor] | None = None,
     positional: int = 1,
     seed: int = 0,
@@ -65,7 +67,8 @@ def recover(
         data: a map-style dataset of (x, y), a `DataLoader`, or batches as `as_batch` reads them; see
             `split_data`.
         recovery: how to train.
-        dense: the network to distil from; needed when `recovery.distill` is above 0; it is not changed.
+        dense: the network to distil from; needed when `recovery.distill` or `follow` is above 0; it is not changed.
+        layers: what `twins` gives, for `recovery.follow`.
         outcome_of: from the network's output to logits (B, K); `logits_of` when None.
         positional: how many positional inputs the network takes.
         seed: 0 or more; of the split, the order, augmentation and dropout.
@@ -82,8 +85,9 @@ def recover(
         FormatError: a checkpoint that is missing, corrupt or of another recovery.
         KeyboardInterrupt: passed on; the last checkpoint stays.
     """
-    _check_arguments(recovery, dense, seed, checkpoint, resume)
-    teacher = _copy(dense).eval().requires_grad_(False) if dense is not None and recovery.distill > 0 else None
+    _check_arguments(recovery, dense, layers, seed, checkpoint, resume)
+    leads = dense is not None and (recovery.distill > 0 or recovery.follow > 0)
+    teacher = _copy(dense).eval().requires_grad_(False) if dense is not None and leads else None
     net, logits = _copy(model), _reader(outcome_of)
     fabric = _fabric(recovery)
     with repeatable():
@@ -92,6 +96,7 @@ def recover(
         job = Job(
             net=net,
             dense=teacher,
+            layers=layers if recovery.follow > 0 else (),
             parts=parts,
             recovery=recovery,
             seed=seed,
@@ -112,10 +117,22 @@ def recover(
 
 
 def _check_arguments(
-    recovery: Recovery, dense: nn.Module | None, seed: int, checkpoint: str | Path | None, resume: bool
+    recovery: Recovery,
+    dense: nn.Module | None,
+    layers: Sequence[Twin],
+    seed: int,
+    checkpoint: str | Path | None,
+    resume: bool,
 ) -> None:
-    if recovery.distill > 0 and dense is None:
-        raise InputError(f"recovery.distill is {recovery.distill} and there is no dense network: give dense=…")
+    for name in ("distill", "follow"):
+        if getattr(recovery, name) > 0 and dense is None:
+            raise InputError(
+                f"recovery.{name} is {getattr(recovery, name)} and there is no dense network: give dense=…"
+            )
+    if recovery.follow > 0 and not layers:
+        raise InputError(
+            f"recovery.follow is {recovery.follow} and there is no layer to follow: give layers=twins(network, units)"
+        )
     if seed < 0:
         raise InputError(f"seed is {seed}: give 0 or more")
     if resume and checkpoint is None:

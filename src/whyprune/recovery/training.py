@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,6 +15,7 @@ from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.recovery import checkpoint as files
 from whyprune.recovery.config import Recovery
+from whyprune.recovery.features import Tap, Twin, feature_loss
 from whyprune.recovery.mixup import Mixture, mixed
 from whyprune.recovery.objective import learning_rate_at, recovery_loss
 from whyprune.recovery.optimizer import make_average, make_optimizer, optimizer_tensors, restore_optimizer
@@ -36,6 +37,7 @@ class Job:
 
     net: nn.Module
     dense: nn.Module | None
+    layers: Sequence[Twin]
     parts: Parts
     recovery: Recovery
     seed: int
@@ -94,6 +96,9 @@ class Training:
             )
         self.net = self._laid_out(fabric.to_device(job.net))
         self.dense = None if job.dense is None else self._laid_out(fabric.to_device(job.dense))
+        self._taps = None
+        if job.layers and self.dense is not None:
+            self._taps = Tap(self.net, job.layers), Tap(self.dense, job.layers)
         self.wrapped, self.optimizer = fabric.setup(self.net, make_optimizer(self.net, job.recovery))
         self.average = None if job.recovery.ema is None else make_average(self.net, job.recovery.ema, fabric.device)
         self.state = files.State()
@@ -161,6 +166,8 @@ class Training:
         batch, mixture = self._mixed(self._ready(batch), key)
         seed_all(Stream.MODEL, *key)
         loss = self._loss(self._logits(self.wrapped, batch), batch, mixture)
+        if self._taps is not None:
+            loss = loss + recovery.follow * feature_loss(*self._taps)
         mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
         value = float(cast(Tensor, mean))
         if not math.isfinite(value):

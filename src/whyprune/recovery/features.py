@@ -1,0 +1,85 @@
+"""Following the dense network inside: what a layer reads should be what the same layer of the dense network reads.
+
+FitNets (Romero et al., ICLR 2015) lead a student by its teacher's features through a learnt map, because the two have
+other channels. After pruning no map is needed: every channel that is left has its twin in the dense network [I].
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whyprune.errors import InputError
+from whyprune.structure.capture import module_path
+from whyprune.structure.network import Network
+from whyprune.structure.units import Unit
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A layer that both networks have.
+
+    Attributes:
+        module: its dotted path, the same in both.
+        dim: along which dimension of its input channels lie.
+        kept: (channels,), the channels of the dense network's input that the pruned network's input still has.
+    """
+
+    module: str
+    dim: int
+    kept: Tensor
+
+
+def twins(network: Network, units: Iterable[Unit | str]) -> tuple[Twin, ...]:
+    """The convolutions and linear layers, called once per forward pass, that read channels of which some can go.
+
+    Args:
+        network: the traced original.
+        units: what the pruned network lacks.
+    """
+    gone = [u.label for u in network.select(units)]
+    paths = Counter(module_path(r.node) for r in network.readers if r.affine)
+    found = []
+    for reader in network.readers:
+        path = module_path(reader.node)
+        if reader.affine and paths[path] == 1 and isinstance(network.model.get_submodule(path), LAYERS):
+            kept = torch.from_numpy(np.flatnonzero(~np.isin(reader.labels, gone)))
+            found.append(Twin(path, reader.dim, kept))
+    return tuple(found)
+
+
+@dataclass
+class Tap:
+    """Keeps what layers of a network read in its last forward pass."""
+
+    network: nn.Module
+    layers: Sequence[Twin]
+    seen: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        modules = dict(self.network.named_modules())
+        for twin in self.layers:
+            if twin.module not in modules:
+                raise InputError(f"the network has no layer {twin.module!r}: it is not the one that was pruned")
+            modules[twin.module].register_forward_pre_hook(self._keep(twin.module))
+
+    def _keep(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            self.seen[name] = args[0]
+
+        return hook
+
+
+def feature_loss(pruned: Tap, dense: Tap) -> Tensor:
+    """Mean over layers of the squared distance of kept channels to their twins, over the twins' variance."""
+    losses = []
+    for twin in pruned.layers:
+        ours, theirs = pruned.seen[twin.module].float(), dense.seen[twin.module].float()
+        aim = theirs.index_select(twin.dim, twin.kept.to(theirs.device))
+        losses.append((ours - aim).square().mean() / aim.var().clamp_min(1e-6))
+    return torch.stack(losses).mean()
