@@ -38,7 +38,7 @@ from whyprune.structure.file import read_plan
 def pruned_network(
     options: argparse.Namespace, model: nn.Module, source: DataSource, normalization: Normalization
 ) -> tuple[nn.Module, Sequence[str]]:
-    """The pruned, repaired network and the units it lacks: read from `--pruned` if it is there, else made (and kept there)."""
+    """The pruned, repaired network and the units it lacks: read from `--pruned`, or made (and kept there)."""
     if options.pruned is not None and options.pruned.exists():
         return wp.load(copy.deepcopy(model), options.pruned), read_plan(options.pruned).units
     loader = calibration(source, normalization, 256 if options.quick else options.calibration_images, options.seed)
