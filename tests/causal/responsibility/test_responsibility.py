@@ -15,7 +15,7 @@ from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.registry import estimator
 from whyprune.causal.responsibility import Contingency, Event, explain_prediction, responsibilities, saliency
-from whyprune.causal.responsibility.measure import share_interval
+from whyprune.causal.responsibility.result import share_interval
 from whyprune.data.batches import as_batch, joined
 from whyprune.errors import InputError
 from whyprune.structure.remove import zeroed
@@ -82,12 +82,12 @@ def test_redundant_units_share_the_responsibility_that_no_single_effect_shows():
     units = [f"units:{k}" for k in range(4)]
     alone = exact_effects(network, [x], units=units, outcome="prediction-change", per_image=True).per_image
     assert (alone[:, 0] == 0).all()
-    found = responsibilities(network, [x], units=units)
+    found = responsibilities(network, [x], among=units)
     np.testing.assert_allclose(found.values[:, 0], [1 / 2, 1 / 2, 0, 0])
     np.testing.assert_allclose(found.values[:, 1], [0, 1, 0, 0])  # with one of them silent, the other decides
     assert found.necessary.tolist() == [[False, False], [False, True], [False, False], [False, False]]
     np.testing.assert_allclose(found.blame, [1 / 4, 3 / 4, 0, 0])
-    added = responsibilities(network, [x], units=units, contingency=Contingency(additive=True))
+    added = responsibilities(network, [x], among=units, contingency=Contingency(additive=True))
     assert (added.values[:, 0] == 0).all()  # effects of 0 add up to nothing: the surrogate is wrong here
 
 
@@ -153,11 +153,12 @@ def test_contingency_sets_are_those_of_all_sets_run_one_by_one(about):
     for exact in (0, 2):
         options = Contingency(exact=exact)
         found = responsibilities(
-            HERE.network, [HERE.batch], event=event, outcome=outcome, units=units, contingency=options
+            HERE.network, [HERE.batch], event=event, outcome=outcome, among=units, contingency=options
         )
         for (f, image), others in found.sets.items():
-            assert kept[frozenset(others)][image]
-            assert not kept[frozenset((*others, f))][image]
+            out = frozenset(units.index(name) for name in others)
+            assert kept[out][image]
+            assert not kept[out | {f}][image]
         sizes = found.sizes
         assert ((sizes < 0) | (sizes >= truth)).all()
         small = (truth >= 0) & (truth <= exact)
@@ -175,9 +176,24 @@ def test_planted_units_have_the_blame_that_is_theirs(readers):
     assert found[case.unit(DEAD)] == found[case.unit(BYSTANDER)] == 0
     np.testing.assert_array_equal(found.per_image[COPY], found.per_image[OTHER_COPY])  # alike in everything
     whole = responsibilities(case.network, [case.batch])
-    pairs = [i for (f, i), w in whole.sets.items() if f == COPY and w == (OTHER_COPY,)]
+    pairs = [i for (f, i), w in whole.sets.items() if f == COPY and w == (case.unit(OTHER_COPY),)]
     assert pairs
-    assert all(whole.sets[OTHER_COPY, i] == (COPY,) for i in pairs)  # one may go, and then the other decides
+    assert all(whole.sets[OTHER_COPY, i] == (case.unit(COPY),) for i in pairs)  # one may go, and then the other decides
+
+
+def test_who_is_judged_does_not_change_the_judgement():
+    case = planted.case(1)
+    whole = responsibilities(case.network, [case.batch], sufficiency=True)
+    names = [case.unit(k) for k in (BYSTANDER, COPY)]
+    some = responsibilities(case.network, [case.batch], units=names, sufficiency=True)
+    places = [whole.units.index(name) for name in some.units]
+    assert set(some.units) == set(names)
+    assert (some.sizes >= whole.sizes[places])[whole.sizes[places] >= 0].all()
+    assert (some.sizes == whole.sizes[places])[whole.sizes[places] <= 2].all()
+    np.testing.assert_array_equal(some.sufficient, whole.sufficient[places])
+    assert some.forwards < whole.forwards
+    with pytest.raises(InputError, match="1 units to judge are not among"):
+        responsibilities(case.network, [case.batch], units=names, among=names[:1])
 
 
 def test_more_budget_means_more_images_and_the_first_ones_stay_as_they_are():

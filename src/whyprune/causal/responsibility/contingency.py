@@ -70,30 +70,31 @@ class Contingency:
         return 1 if units * (units - 1) // 2 <= self.thorough else 0
 
 
-def search(units: int, slack: float, options: Contingency) -> Search:
+def search(units: int, slack: float, options: Contingency, wanted: Sequence[int] | None = None) -> Search:
     """The smallest contingency sets found on one image.
 
     Args:
         units: how many there are.
         slack: of phi without intervention; nothing is a cause of what does not hold.
         options: how to search.
+        wanted: the units to search sets for; default: all. Any unit may be in a set.
 
     Yields:
         Sets (rows, units); to be sent their slacks (rows,).
 
     Returns:
-        The contingency set of every unit that has one.
+        The contingency set of every wanted unit that has one.
     """
     if slack <= 0:
         return {}
+    judged = frozenset(range(units) if wanted is None else wanted)
     alone = yield np.eye(units, dtype=bool)
     if options.additive:
-        return _added(slack - alone, slack)
-    found: Sets = {int(f): () for f in np.flatnonzero(alone <= 0)}
-    yield from _Greedy(units, options, found).search(
-        [int(f) for f in np.argsort(alone, kind="stable") if f not in found]
-    )
-    yield from _exhaustive(units, options.searched(units), alone > 0, found)
+        return {f: w for f, w in _added(slack - alone, slack).items() if f in judged}
+    found: Sets = {int(f): () for f in np.flatnonzero(alone <= 0) if f in judged}
+    order = [int(f) for f in np.argsort(alone, kind="stable") if alone[f] > 0]
+    yield from _Greedy(units, judged, options, found).search(order)
+    yield from _exhaustive(judged, options.searched(units), alone > 0, found)
     yield from _shrunk(units, options.searched(units) + 1, found)
     return found
 
@@ -103,6 +104,7 @@ class _Greedy:
     """Greedy sets on one image; `found` grows."""
 
     units: int
+    judged: frozenset[int]
     options: Contingency
     found: Sets
     start: int = field(default=1)
@@ -110,7 +112,7 @@ class _Greedy:
     def search(self, order: list[int]) -> Generator[Masks, Floats, None]:
         for _ in range(self.options.rounds):
             chain = order[: self.options.largest + 1]
-            if len(chain) <= self.start - 1 or len(self.found) == self.units:
+            if len(chain) <= self.start - 1 or len(self.found) == len(self.judged):
                 return
             slack = yield _rows(self.units, [chain[:size] for size in range(self.start, len(chain) + 1)])
             ended = np.flatnonzero(slack <= 0)
@@ -127,7 +129,7 @@ class _Greedy:
         if last < self.start:
             return
         place = {f: k for k, f in enumerate(chain)}
-        open_units = [f for f in range(self.units) if f not in self.found]
+        open_units = sorted(self.judged - self.found.keys())
         if len(open_units) * (last - self.start + 1) > self.options.thorough:
             rows = [(f, last) for f in open_units if place.get(f, last) >= last]
             slack = yield _rows(self.units, [[*chain[:k], f] for f, k in rows])
@@ -143,7 +145,7 @@ class _Greedy:
 
     def _without(self, chain: list[int]) -> Generator[Masks, Floats, None]:
         """All of the chain together ends phi: units without which it does not are causes, the rest their set."""
-        members = [f for f in chain if f not in self.found]
+        members = [f for f in chain if f in self.judged and f not in self.found]
         sets = [[g for g in chain if g != f] for f in members]
         if not sets:
             return
@@ -160,11 +162,14 @@ def _rows(units: int, sets: Sequence[Sequence[int]]) -> Masks:
     return masks
 
 
-def _exhaustive(units: int, sizes: int, alone: NDArray[np.bool_], found: Sets) -> Generator[Masks, Floats, None]:
+def _exhaustive(
+    judged: frozenset[int], sizes: int, alone: NDArray[np.bool_], found: Sets
+) -> Generator[Masks, Floats, None]:
     """All sets of one, then of two others, for units whose greedy set is larger, or that have none."""
+    units = len(alone)
     keeps: dict[tuple[int, ...], bool] = {(g,): bool(kept) for g, kept in enumerate(alone)}
     for size in range(1, sizes + 1):
-        still = {f for f in range(units) if f not in found or len(found[f]) > size}
+        still = {f for f in judged if f not in found or len(found[f]) > size}
         everything = size < sizes  # whether these keep phi is needed to go on
         sets = [s for s in combinations(range(units), size + 1) if everything or _open(s, still, keeps)]
         if not sets:

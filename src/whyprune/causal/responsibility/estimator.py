@@ -19,7 +19,8 @@ from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects
 from whyprune.causal.responsibility.contingency import Contingency
 from whyprune.causal.responsibility.event import Event
-from whyprune.causal.responsibility.measure import checked_images, measured, share_interval
+from whyprune.causal.responsibility.measure import checked_images, measured
+from whyprune.causal.responsibility.result import share_interval
 from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
 from whyprune.structure.network import Network
@@ -47,8 +48,8 @@ def blame(network: Network, batches: Sequence[Batch], asked: Asked, event: Event
         batches = cut_images(batches, max(2, int(asked.forwards / 2)))[0]
     checked_images(sum(map(len, batches)))
     outcome = asked.outcome if event.harm is not None else "prediction-change"
-    worlds = Worlds(network, batches, outcome=outcome, intervention=asked.intervention, units=asked.units)
-    found = measured(worlds, event, contingency, forwards=asked.forwards, progress=asked.progress)
+    worlds = Worlds(network, batches, outcome=outcome, intervention=asked.intervention)
+    found = measured(worlds, event, contingency, units=asked.units, forwards=asked.forwards, progress=asked.progress)
     values = found.values
     images = checked_images(values.shape[1])
     return Effects(

@@ -119,7 +119,7 @@ def explain_prediction(
         event: what units are causes of (default: the predicted class stays).
         outcome: for `Event(harm=...)`: the outcome it is about.
         intervention: the value v of do(unit := v). All but `zero` are taken from `background`.
-        units: which units may be causes, and in contingency sets (default: all).
+        units: which units to judge (default: all); any unit may be in a contingency set.
         contingency: how contingency sets are searched.
         class_names: names of the classes.
         background: other images, from which the values of interventions and an outcome's scale are taken.
@@ -135,15 +135,15 @@ def explain_prediction(
         raise InputError(f"intervention {intervention!r} takes its value from other images: give some as background")
     event = event or Event()
     named = outcome if event.harm is not None else "prediction-change"
-    worlds = Worlds(network, [batch, *others], outcome=named, intervention=intervention, units=units)
-    found = measured(worlds, event, contingency or Contingency(), images=1, sufficiency=True)
+    worlds = Worlds(network, [batch, *others], outcome=named, intervention=intervention)
+    found = measured(worlds, event, contingency or Contingency(), units=units, images=1, sufficiency=True)
     predicted = int(found.classes[0])
     if class_names is not None and predicted >= len(class_names):
         raise InputError(f"{len(class_names)} class names, and the network predicts class {predicted}")
     causes = [
         Cause(
             unit=found.units[f],
-            contingency=tuple(found.units[g] for g in others_out),
+            contingency=others_out,
             smallest=len(others_out) <= found.searched + 1,
             sufficient=bool(found.sufficient is not None and found.sufficient[f, 0]),
         )
