@@ -43,7 +43,7 @@ def draw_all(found: dict[str, Any], model: nn.Module, names: Sequence[str], rate
             "network": _bytes(network(model, names)),
             "estimands": _bytes(estimands(rows, rate, gone)),
             "pairs": _bytes(side_by_side(pairs)),
-            "values": _bytes(panels(rows, {f"value_{v}": f"do(unit := {v})" for v in _keys(rows, "value_")})),
+            "values": _bytes(panels(rows, {f"value_{v}": v for v in _keys(rows, "value_")})),
             "classes": _bytes(panels(rows, {f"class_{c}": f"images of class {c}" for c in _keys(rows, "class_")})),
         }
 
@@ -112,7 +112,7 @@ def estimands(rows: Sequence[dict[str, Any]], rate: float, gone: Sequence[str]) 
 
 def panels(rows: Sequence[dict[str, Any]], titles: dict[str, str]) -> Figure:
     """Horizontal bars, a row for each unit, a panel for each column; panels of effects share one scale."""
-    figure = Figure(figsize=(1.8 * len(titles) + 1.1, 3.0))
+    figure = Figure(figsize=(1.6 * len(titles) + 1.6, 3.0))
     axes = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
     places = np.arange(len(rows))[::-1]
     shared = [r[key] for key in titles if key != "blame" for r in rows if r[key] is not None]

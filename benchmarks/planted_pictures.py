@@ -34,7 +34,7 @@ NAMES = {
     ONE_CLASS: "one class",
     PLAIN: "plain",
 }
-VALUES = ("zero", "mean", "optimal", "resample", "carried")
+VALUES = ("zero", "mean", "closed-form", "optimal", "resample", "carried")
 GONE = (OTHER_COPY, MINUS)
 RATE = 0.25
 PICTURES = Path(__file__).parent.parent / "docs" / "images"

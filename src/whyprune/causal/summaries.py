@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whyprune.causal.exact import chosen_units
+from whyprune.causal.suffix import chosen_units
 from whyprune.causal.worlds import ROWS, Masks, Worlds
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError

@@ -177,7 +177,7 @@ def explain(
         network: a traced model.
         data: batches, every image of which is intervened on; labels only if the outcome needs them.
         outcome: what harm is (default `LogitShift`).
-        intervention: `zero`, `mean`, `optimal`, `resample` or `carried`.
+        intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
         units: which units (default: all).
         options: how.
         seed: of the split and of the training.

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.exact import chosen_units
 from whyprune.causal.responsibility.contingency import Contingency, Search, Sets, search
 from whyprune.causal.responsibility.event import Event
 from whyprune.causal.responsibility.result import Flags, Responsibilities
+from whyprune.causal.suffix import chosen_units
 from whyprune.causal.worlds import Floats, Masks, Worlds
 from whyprune.errors import InputError
 from whyprune.progress import Progress
@@ -39,7 +39,7 @@ def responsibilities(
         data: batches; labels only if the event is about an outcome that needs them.
         event: what units are causes of (default: the predicted class).
         outcome: for `Event(harm=...)`: the outcome it is about.
-        intervention: the value v of do(unit := v): `zero`, `mean`, `optimal`, `resample` or `carried`.
+        intervention: the value v of do(unit := v): `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
         units: which units to judge (default: all of `among`).
         among: which units are ever intervened on: those of contingency sets and groups (default: all).
         contingency: how contingency sets are searched.
