@@ -17,7 +17,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, arguments, commit, write_record
+from benchmarks.common import RESULTS, arguments, write_record
 from benchmarks.coverage_check import RIGHT
 from benchmarks.coverage_models import QUICK, SUITES, subjects
 from benchmarks.coverage_torch_pruning import installed
@@ -41,7 +41,6 @@ def run(options: argparse.Namespace) -> None:
         names = chosen(suite, list(known), options)
         wanted.difference_update(names)
         for row in measured(suite, names, options):
-            row["git_commit"] = commit()  # rows of one record may be of several days
             if suite == "transformers":  # the table of costs shows no others
                 row["memory"] = memory(suite, row["model"], known[row["model"]].doubles, options.time_limit)
             print(line(row), flush=True)

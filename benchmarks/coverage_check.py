@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -65,8 +66,9 @@ def judged(pruned: nn.Module, expected: list[Tensor], inputs: Batch) -> dict[str
 
 def size(model: nn.Module, inputs: Batch) -> tuple[int, int]:
     """(MACs per sample as PyTorch's own counter sees them, parameters)."""
+    frozen = {name: tensor.detach() for name, tensor in model.named_parameters()}  # the counter stumbles over gradients
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        inputs.call(model)
+        inputs.call(lambda *args, **kwargs: functional_call(model, frozen, args, kwargs))
     return counter.get_total_flops() // (2 * len(inputs)), sum(p.numel() for p in model.parameters())
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import whyprune as wp
 from benchmarks import coverage_torch_pruning as torch_pruning
-from benchmarks.common import Stopwatch
+from benchmarks.common import Stopwatch, commit
 from benchmarks.coverage_check import (
     FORWARD,
     RIGHT,
@@ -247,7 +247,8 @@ def main() -> None:
         if options.memory:
             path.write_text(json.dumps(memory(known[name], options.memory)), encoding="utf-8")
         else:
-            measure(known[name], options.seeds, options.repeats, Row(path, suite=options.suite, model=name))
+            row = Row(path, suite=options.suite, model=name, git_commit=commit())
+            measure(known[name], options.seeds, options.repeats, row)
 
 
 if __name__ == "__main__":
