@@ -21,7 +21,13 @@ def coverage() -> str:
 
 def coverage_timm() -> str:
     """The same for one network of each of timm's families."""
-    return _networks("timm", "coverage_timm")
+    path = RESULTS / "coverage_timm.json"
+    if not path.exists():
+        return _networks("timm", "coverage_timm")
+    record = json.loads(path.read_text())
+    known = {**record["versions"], "Torch-Pruning": record["torch_pruning_version"]}
+    versions = ", ".join(f"{n} {known[n]}" for n in ("torch", "torchvision", "timm", "Torch-Pruning") if known.get(n))
+    return f"{_networks('timm', 'coverage_timm')}\n\nMeasured with {versions}."
 
 
 def coverage_small() -> str:

@@ -18,6 +18,7 @@ LIBRARIES = (
     "onnxruntime",
     "transformers",
     "timm",
+    "torchvision",
 )
 
 
