@@ -8,6 +8,7 @@ from whyprune.errors import InputError
 
 ESTIMATORS = {
     "cxplain": "whyprune.causal.cxplain.estimator:cxplain",
+    "adaptive": "whyprune.causal.adaptive:adaptive",
     "exact": "whyprune.causal.exact:exact",
     "random-masks": "whyprune.causal.random_masks:random_masks",
     "responsibility": "whyprune.causal.responsibility.estimator:responsibility",
