@@ -16,6 +16,7 @@ ESTIMATORS = {
     "gradient": "whyprune.causal.gradient:gradient",
     "gradient-first": "whyprune.causal.gradient:gradient_first",
     "interventional-risk": "whyprune.causal.interventional_risk:interventional_risk",
+    "scm": "whyprune.causal.scm:scm",
 }
 """Name -> where its function is, as `module:function`."""
 

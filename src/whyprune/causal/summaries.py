@@ -92,7 +92,7 @@ def masked_summaries(
         block = slice(start, start + size)
         seen: dict[Any, Tensor] = {}
 
-        def see(reader: Reader, value: Tensor, rows: int, seen: dict[Any, Tensor] = seen) -> None:
+        def see(reader: Reader, _: Tensor, value: Tensor, rows: int, seen: dict[Any, Tensor] = seen) -> None:
             if reader.node in views:
                 seen[reader.node] = _pooled(views[reader.node], value, rows, pool)
 

@@ -24,7 +24,7 @@ from whyprune.structure.units import Unit
 
 Masks = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-See = Callable[[Reader, Tensor, int], None]
+See = Callable[[Reader, Tensor, Tensor, int], None]
 ROWS = 256
 
 
@@ -116,8 +116,8 @@ class Worlds:
         Args:
             masks: (rows, units), True where a unit is intervened on.
             images: (rows,), the number of each row's image.
-            see: called for every block of rows with each reader, the tensor it sees under the intervention, and the
-                number of rows in it.
+            see: called for every block of rows with each reader, the tensor as it was computed, the same as the reader
+                sees it under the intervention, and the number of rows in it.
 
         Raises:
             InputError: masks and images do not fit each other or the units.
@@ -218,7 +218,7 @@ class Worlds:
 def _watched(edit: Edit, reader: Reader, rows: int, see: See) -> Edit:
     def change(tensor: Tensor) -> Tensor:
         changed = edit(tensor)
-        see(reader, changed, rows)
+        see(reader, tensor, changed, rows)
         return changed
 
     return change

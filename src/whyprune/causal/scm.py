@@ -1,0 +1,172 @@
+"""`scm`: the influence of units by counterfactuals in structural equations that were fitted to the network's runs.
+
+Narendra et al. 2018, arXiv:1811.04376 (see `structural`). [P] equations fitted to runs without intervention, linear.
+[I] boosted trees, and equations fitted to runs under random masks, each unit being gone with probability `rate`.
+
+What it does not claim: fitted to runs without intervention, equations only see which units go together, and every
+unit depends on the image. A bystander that no layer uses then has as much influence as the unit it resembles. With
+random masks that confounding is broken, but a mean over places is still not the map: the error does not shrink with
+more images, and no interval covers it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from whyprune.causal.contract import Asked
+from whyprune.causal.effects import Effects, from_samples
+from whyprune.causal.exact import chosen_units
+from whyprune.causal.sites import Runs, watch
+from whyprune.causal.structural import Mechanism, StructuralModel, fit_structural
+from whyprune.causal.variables import Variables, variables
+from whyprune.causal.worlds import Worlds
+from whyprune.data.batches import Batch, cut_images
+from whyprune.errors import InputError
+from whyprune.structure.network import Network
+
+Floats = NDArray[np.float64]
+Regime = Literal["observational", "masked"]
+RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Equations:
+    """How structural equations are fitted.
+
+    Attributes:
+        mechanism: `linear` or `trees`.
+        regime: `observational`: runs as they are; `masked`: also runs in which units are gone at random.
+        rows: masked runs; None for 32 for each unit, at most 4096.
+        images: most images on which influence is asked for.
+        most: variables beyond which units are taken together in blocks.
+    """
+
+    mechanism: Mechanism = "trees"
+    regime: Regime = "masked"
+    rows: int | None = None
+    images: int = 256
+    most: int = 400
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("mechanism", self.mechanism, get_args(Mechanism)),
+            ("regime", self.regime, get_args(Regime)),
+        ):
+            if value not in known:
+                raise InputError(f"no {name} {value!r}: choose from {', '.join(known)}")
+
+
+def scm(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+    """The estimator `scm`: boosted trees on randomly masked runs."""
+    return structural_influence(network, batches, asked, Equations())
+
+
+def structural_influence(network: Network, batches: Sequence[Batch], asked: Asked, how: Equations) -> Effects:
+    """Counterfactual influence of every unit asked for.
+
+    All units take part in the equations; `asked.units` only chooses of which the influence is asked. The budget
+    `asked.forwards` pays for images first, at most a quarter of it, then for masked runs.
+
+    Raises:
+        InputError: fewer than two images, or an intervention whose value depends on other units (`carried`).
+    """
+    worlds = affordable(network, batches, asked, how.images)
+    every = variables(worlds, how.most)
+    plain = plain_runs(worlds, every)
+    runs = plain if how.regime == "observational" else joined_runs(plain, masked_runs(worlds, every, asked, how.rows))
+    model = fit_structural(every, runs, mechanism=how.mechanism, seed=asked.seed, progress=asked.progress)
+    values = held_values(worlds, every)
+    names = [u.name for u in worlds.units]
+    chosen = range(len(names)) if asked.units is None else [k for k, n in enumerate(names) if n in set(asked.units)]
+    per_image = _influence(worlds, model, plain, values, list(chosen))
+    return from_samples(
+        [worlds.units[k] for k in chosen],
+        per_image,
+        keep_images=asked.per_image,
+        outcome=worlds.outcome.name,
+        intervention=worlds.value.value,
+        estimand="single",
+        method="scm",
+        approximate=True,
+        forwards=worlds.forwards,
+    )
+
+
+def affordable(network: Network, batches: Sequence[Batch], asked: Asked, images: int) -> Worlds:
+    """The network's worlds on at most so many images, and on no more than a quarter of the budget pays for.
+
+    Raises:
+        InputError: an intervention that fitted equations cannot hold, an unknown unit, fewer than two images.
+    """
+    if asked.intervention == "carried":
+        raise InputError("a fitted model cannot carry a unit by others: choose zero, mean, optimal or resample")
+    if asked.forwards is not None:
+        images = min(images, int(asked.forwards / 4))
+    first = cut_images(batches, images)[0]
+    if sum(map(len, first)) < 2:
+        raise InputError(f"{sum(map(len, first))} image(s): at least 2 are needed; give more data or more forwards")
+    if asked.units is not None:
+        chosen_units(network, asked.units)
+    return Worlds(network, first, outcome=asked.outcome, intervention=asked.intervention)
+
+
+def plain_runs(worlds: Worlds, every: Variables) -> Runs:
+    """Every image once, without intervention."""
+    nothing = np.zeros((worlds.images, len(worlds.units)), dtype=bool)
+    return watch(worlds, every.where, nothing, np.arange(worlds.images))
+
+
+def masked_runs(worlds: Worlds, every: Variables, asked: Asked, rows: int | None, blocks: bool = False) -> Runs:
+    """Random images under random masks: each unit (each part, if `blocks`) is gone with probability `asked.rate`.
+
+    Args:
+        worlds: the network on its images.
+        every: the variables to watch.
+        asked: for the rate (default 0.1), the seed and the budget, of which all that is left is spent.
+        rows: how many; None for 32 for each part, at most 4096, or as many as the budget leaves.
+        blocks: mask whole parts.
+    """
+    rng = np.random.default_rng(asked.seed)
+    rate = RATE if asked.rate is None else asked.rate
+    count = min(4096, 32 * len(every.titles)) if rows is None else rows
+    if asked.forwards is not None:
+        count = max(int(asked.forwards - worlds.forwards), 2)
+    columns = every.part if blocks else np.arange(len(worlds.units))
+    masks = (rng.random((count, int(columns.max()) + 1)) < rate)[:, columns]
+    return watch(worlds, every.where, masks, rng.integers(0, worlds.images, count))
+
+
+def joined_runs(one: Runs, other: Runs) -> Runs:
+    """Both, one after the other."""
+    return Runs(
+        np.concatenate([one.masks, other.masks]),
+        np.concatenate([one.images, other.images]),
+        tuple(np.concatenate(pair) for pair in zip(one.raw, other.raw, strict=True)),
+        tuple(np.concatenate(pair) for pair in zip(one.seen, other.seen, strict=True)),
+        torch.cat([one.logits, other.logits]),
+    )
+
+
+def held_values(worlds: Worlds, every: Variables) -> tuple[Floats, ...] | None:
+    """Per site (images, units) the value v of do(unit := v); None for zero. It is what readers see if all are held."""
+    if worlds.value.value == "zero":
+        return None
+    everything = np.ones((worlds.images, len(worlds.units)), dtype=bool)
+    return watch(worlds, every.where, everything, np.arange(worlds.images)).seen
+
+
+def _influence(
+    worlds: Worlds, model: StructuralModel, plain: Runs, values: tuple[Floats, ...] | None, chosen: Sequence[int]
+) -> NDArray[np.float32]:
+    """(units, images): the outcome under do(unit := v) in the model, less the outcome as it is."""
+    every, images = model.variables, np.arange(worlds.images)
+    alone = np.bincount(every.part) == 1
+    owner = np.concatenate(every.here)
+    held = np.array([alone[owner] & (owner == every.part[k]) for k in chosen])
+    moved = np.array([every.shares(plain, values, k) for k in chosen])
+    logits = model.logits(plain, moved, held)
+    return np.array([worlds.harm(z, images) - worlds.base for z in logits], dtype=np.float32)
