@@ -16,6 +16,9 @@ ESTIMATORS = {
     "gradient": "whyprune.causal.gradient:gradient",
     "gradient-first": "whyprune.causal.gradient:gradient_first",
     "interventional-risk": "whyprune.causal.interventional_risk:interventional_risk",
+    "discovery": "whyprune.causal.discovered:discovery",
+    "dowhy": "whyprune.causal.dowhy_study:dowhy",
+    "gcm": "whyprune.causal.graphical:gcm",
     "scm": "whyprune.causal.scm:scm",
 }
 """Name -> where its function is, as `module:function`."""

@@ -82,8 +82,8 @@ class Runs:
         return len(self.images)
 
 
-def sites(network: Network, units: Sequence[Unit]) -> Sites:
-    """The sites at which `units` are read, and their graph."""
+def sites(network: Network, units: Sequence[Unit], removed: Sequence[Unit] = ()) -> Sites:
+    """The sites at which `units` are read, and their graph, in a network that lacks `removed`."""
     place = {u.label: k for k, u in enumerate(units)}
     readers: dict[fx.Node, Reader] = {}
     for reader in network.readers:
@@ -92,10 +92,13 @@ def sites(network: Network, units: Sequence[Unit]) -> Sites:
     order = [n for n in network.graph.nodes if n in readers]
     number = {node: k for k, node in enumerate(order)}
     edges = {(r.node, r.data) for r in network.readers}
+    gone = {u.label for u in removed}
     found = []
     for node in order:
         read, passed = _parents(node.all_input_nodes, node, number, edges)
-        found.append(_site(network, readers[node], place, read, passed))
+        labels = [label for label in readers[node].labels.tolist() if label not in gone]
+        columns = np.array([place.get(label, -1) for label in labels])
+        found.append(_site(network, readers[node], columns, read, passed))
     output = network.graph.output
     read, passed = _parents(output.all_input_nodes, output, number, edges)
     return Sites(tuple(found), tuple(sorted({*read, *passed})))
@@ -128,9 +131,8 @@ def _stacked(blocks: Sequence[Sequence[Floats]], where: Sites, rows: int) -> tup
 
 
 def _site(
-    network: Network, reader: Reader, place: dict[int, int], read: tuple[int, ...], passed: tuple[int, ...]
+    network: Network, reader: Reader, columns: NDArray[np.int64], read: tuple[int, ...], passed: tuple[int, ...]
 ) -> Site:
-    columns = np.array([place.get(label, -1) for label in reader.labels.tolist()])
     units = np.unique(columns[columns >= 0])
     channels = tuple(np.flatnonzero(columns == u) for u in units)
     return Site(_name(network, reader), reader.data, reader.node, reader.dim, units, channels, read, passed)

@@ -1,0 +1,140 @@
+"""The estimator `discovery`, and graphs discovered on the network's own runs (see `discovery` for the algorithms)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whyprune.causal.contract import Asked
+from whyprune.causal.discovery import DiscoveredGraph, discover
+from whyprune.causal.effects import Effects, from_samples
+from whyprune.causal.exact import chosen_units
+from whyprune.causal.extra import required
+from whyprune.causal.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
+from whyprune.causal.sites import Runs
+from whyprune.causal.variables import Variables, variables
+from whyprune.causal.worlds import Worlds
+from whyprune.data.batches import Batch
+from whyprune.structure.network import Network
+
+Floats = NDArray[np.float64]
+Regime = Literal["observational", "masked"]
+Y = "outcome"
+MOST = 50
+IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a graph is looked for.
+
+    Attributes:
+        method: one of `whyprune.causal.discovery.ALGORITHMS`.
+        regime: `observational`: runs as they are; `masked`: also runs in which parts are gone at random.
+        tiers: tell the algorithm the order of sites.
+        rows: masked runs; None for 32 for each part, at most 4096, or as many as the budget leaves.
+        images: most images.
+        most: variables beyond which units are taken together in blocks.
+    """
+
+    method: str = "pc"
+    regime: Regime = "masked"
+    tiers: bool = True
+    rows: int | None = None
+    images: int = IMAGES
+    most: int = MOST
+
+
+def discovery(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+    """The estimator `discovery`: PC within the order of sites on masked runs, then linear adjustment on its graph.
+
+    A unit has an effect only if the graph has a path of arrows from its part to the outcome; it is then the share of
+    its part's mean times the coefficient in a regression of the outcome on the part's variables and their parents.
+    A linear coefficient cannot be right for an outcome that bends, and the interval counts images only.
+
+    Raises:
+        MissingDependencyError: the extra `causal` is not installed.
+        InputError: too few images or forward passes, or the intervention `carried`.
+    """
+    chosen = {u.name for u in chosen_units(network, asked.units)}
+    worlds, every, plain, runs = observed_runs(network, batches, asked, Search())
+    table = np.column_stack([every.table(runs.seen), worlds.harm(runs.logits, runs.images)])
+    tier = [*every.tier.tolist(), len(every.where)]
+    graph = discover(table, [*every.names, Y], "pc", tier=tier, seed=asked.seed)
+    slopes = adjusted(graph, table, every)
+    values = held_values(worlds, every)
+    places = [k for k, u in enumerate(worlds.units) if u.name in chosen]
+    return from_samples(
+        [worlds.units[k] for k in places],
+        np.array([every.shares(plain, values, k) @ slopes for k in places], dtype=np.float32),
+        keep_images=asked.per_image,
+        outcome=worlds.outcome.name,
+        intervention=worlds.value.value,
+        estimand="single",
+        method="discovery",
+        approximate=True,
+        forwards=worlds.forwards,
+    )
+
+
+def network_graph(network: Network, batches: Sequence[Batch], asked: Asked, how: Search) -> DiscoveredGraph:
+    """What an algorithm finds among the network's variables, with the network's own wiring beside it.
+
+    Raises:
+        MissingDependencyError: the extra `causal` is not installed.
+        InputError: an unknown algorithm, too few images, or numbers on which it fails.
+    """
+    _, every, _, runs = observed_runs(network, batches, asked, how)
+    tier = every.tier.tolist()
+    found = discover(every.table(runs.seen), every.names, how.method, tier=tier if how.tiers else None, seed=asked.seed)
+    wired = np.zeros((len(tier), len(tier)), dtype=bool)
+    for child, parents in enumerate(every.parents):
+        wired[list(parents), child] = True
+    return replace(found, tier=every.tier, wired=wired)
+
+
+def observed_runs(
+    network: Network, batches: Sequence[Batch], asked: Asked, how: Search
+) -> tuple[Worlds, Variables, Runs, Runs]:
+    """(worlds, variables, the runs without intervention, the runs to learn from)."""
+    required("causallearn")
+    worlds = affordable(network, batches, asked, how.images)
+    every = variables(worlds, how.most)
+    plain = plain_runs(worlds, every)
+    if how.regime == "observational":
+        return worlds, every, plain, plain
+    return worlds, every, plain, joined_runs(plain, masked_runs(worlds, every, asked, how.rows, blocks=True))
+
+
+def adjusted(graph: DiscoveredGraph, table: Floats, every: Variables) -> Floats:
+    """(variables,): the outcome's slope along each, 0 where the graph has no path of arrows to the outcome.
+
+    Args:
+        graph: over the variables and, last, the outcome.
+        table: (rows, variables and outcome).
+        every: the variables; those of one part are moved together, and share a regression.
+    """
+    reach = _ancestors(graph.arrows, len(graph.names) - 1)
+    slopes, owner = np.zeros(len(every.names)), np.concatenate(every.here)
+    for part in range(len(every.titles)):
+        own = np.flatnonzero((owner == part) & reach[:-1])
+        if not len(own):
+            continue
+        parents = np.flatnonzero(graph.arrows[:, own[0]])
+        columns = [*own.tolist(), *(p for p in parents.tolist() if p not in own and p < len(owner))]
+        design = np.column_stack([np.ones(len(table)), table[:, columns]])
+        slopes[own] = np.linalg.lstsq(design, table[:, -1], rcond=None)[0][1 : 1 + len(own)]
+    return slopes
+
+
+def _ancestors(arrows: NDArray[np.bool_], node: int) -> NDArray[np.bool_]:
+    """Which variables have a path of arrows to `node`."""
+    found = np.zeros(len(arrows), dtype=bool)
+    todo = [node]
+    while todo:
+        new = np.flatnonzero(arrows[:, todo.pop()] & ~found)
+        found[new] = True
+        todo.extend(new.tolist())
+    return found
