@@ -7,7 +7,6 @@ from whyprune.causal.registry import ESTIMATORS, estimator
 from whyprune.errors import InputError
 from whyprune.testing import check_estimator
 
-
 NEEDS = {"discovery": "causallearn", "dowhy": "dowhy", "gcm": "dowhy"}
 
 
