@@ -68,6 +68,7 @@ class Effects:
             count it.
         degrees_of_freedom: of the t-intervals; None for `samples` - 1.
         bounds: (low, high) of intervals that are no t-intervals around the mean.
+        diagnostics: numbers that a method says of itself, by name.
     """
 
     units: tuple[str, ...]
@@ -88,6 +89,7 @@ class Effects:
     approximate: bool = False
     degrees_of_freedom: float | None = None
     bounds: tuple[Floats, Floats] | None = None
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.estimand not in ESTIMANDS:

@@ -15,6 +15,7 @@ ESTIMATORS = {
     "shapley": "whyprune.causal.shapley:shapley",
     "gradient": "whyprune.causal.gradient:gradient",
     "gradient-first": "whyprune.causal.gradient:gradient_first",
+    "concepts": "whyprune.causal.concepts.estimator:concepts",
     "interventional-risk": "whyprune.causal.interventional_risk:interventional_risk",
     "discovery": "whyprune.causal.discovered:discovery",
     "dowhy": "whyprune.causal.dowhy_study:dowhy",
