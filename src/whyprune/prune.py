@@ -26,7 +26,7 @@ from whyprune.estimate import CRITERIA, CURVES, METHODS, estimate
 from whyprune.measure import certificate, measured_run
 from whyprune.planners import ByCurves, ByEffects, Planner
 from whyprune.recovery import Recovery, RecoveryResult, recover, twins
-from whyprune.repair import reestimate_batch_norm, repair
+from whyprune.repair import reestimate_batch_norm, repair, repair_constants
 from whyprune.result import Result
 from whyprune.results import AccuracyAfter, JointEffect, Refutation
 from whyprune.rounds import prune_in_rounds
@@ -37,7 +37,7 @@ from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 from whyprune.structure.verify import verify
 
-REPAIRS = ("refit", "batch-norm", "none")
+REPAIRS = ("refit", "constants", "batch-norm", "none")
 CAUSAL, CONDITIONAL = "causal", "conditional"
 PLANNERS: dict[str, type[Planner]] = {CAUSAL: ByCurves, CONDITIONAL: ByEffects}
 """Methods that plan in rounds."""
@@ -50,7 +50,8 @@ class Settings:
 
     Attributes:
         allocation: `uniform`, `global` or `curves`; None picks by method. `causal` has its own.
-        repair: `refit` (closed form), `batch-norm` (statistics only) or `none`.
+        repair: `refit` (closed form), `constants` (means of the removed units in biases), `batch-norm` (statistics
+            only) or `none`.
         views: augmented views of every calibration image in the final repair.
         effect_images: images on which single effects of all units are measured.
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
@@ -285,6 +286,8 @@ def _repair(run: _Run, pruned: nn.Module, plan: Plan) -> nn.Module:
     views = run.calibration.views(range(1_000, 1_000 + run.settings.views))
     if run.settings.repair == "batch-norm":
         return reestimate_batch_norm(pruned, views, run.network.positional)
+    if run.settings.repair == "constants":
+        return repair_constants(run.network, pruned, plan.units, views, outcome=run.outcome, progress=run.progress)
     return repair(run.network, pruned, plan.units, views, outcome=run.outcome, seed=run.seed, progress=run.progress)
 
 

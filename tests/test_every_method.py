@@ -1,0 +1,53 @@
+"""Every method of the library prunes through the same pipeline: within the budget, proven, saved and loaded."""
+
+import copy
+
+import pytest
+import torch
+
+import tiny
+from whyprune import Budget, Settings, load, prune
+from whyprune.causal.registry import ESTIMATORS
+from whyprune.estimate import CRITERIA, CURVES
+from whyprune.prune import CAUSAL, CONDITIONAL, REPAIRS
+
+QUICK = Settings(latency=False, effect_images=48, views=1, refute=False)
+LABELLED = tiny.batches(0, 240)
+
+
+@pytest.mark.parametrize("method", [CAUSAL, CONDITIONAL, CURVES, *ESTIMATORS, *CRITERIA])
+def test_every_method_prunes(method, tmp_path):
+    result = prune(
+        tiny.trained(),
+        LABELLED,
+        example_inputs=LABELLED[0][0][:2],
+        budget=Budget(macs=0.7),
+        method=method,
+        settings=QUICK,
+        progress=False,
+    )
+    found = result.measurements
+    assert found.pruned.macs <= 0.7 * found.dense.macs
+    assert found.asked["method"] == method
+    assert found.verify.max_abs_difference <= found.verify.tolerance
+    result.save(tmp_path / "run")
+    loaded = load(copy.deepcopy(tiny.trained()), tmp_path / "run")
+    with torch.no_grad():
+        assert torch.equal(loaded(LABELLED[0][0]), result.model(LABELLED[0][0]))
+
+
+@pytest.mark.parametrize("repair", REPAIRS)
+def test_every_repair_does_no_harm_on_its_images(repair):
+    result = prune(
+        tiny.trained(),
+        LABELLED,
+        example_inputs=LABELLED[0][0][:2],
+        budget=Budget(macs=0.7),
+        method="magnitude-l2",
+        settings=Settings(latency=False, effect_images=48, views=1, refute=False, repair=repair),
+        progress=False,
+    )
+    joint = result.measurements.joint_effect
+    if repair in ("none", "refit", "constants"):
+        assert joint.measured <= joint.after_removal * 1.5 + 1e-6
+    assert result.measurements.asked["repair"] == repair
