@@ -7,7 +7,7 @@ import pytest
 
 from whyprune.causal.registry import ESTIMATORS, estimator
 from whyprune.testing import planted
-from whyprune.testing.matrix import CASES, NO_CLAIM, RIGHT, WRONG, ordinary, planted_outcomes, truth
+from whyprune.testing.matrix import CASES, NO_CLAIM, OFF, RIGHT, WRONG, ordinary, planted_outcomes, truth
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -59,6 +59,13 @@ def test_another_estimand_than_the_one_named_is_found_out():
             return replace(estimator("exact")(network, batches, asked), estimand=estimand, rate=rate)
 
         assert planted_outcomes(mislabelled)["preemption"] == WRONG
+
+
+def test_an_approximation_that_is_off_is_told_from_a_broken_promise():
+    """To second order, around the network as it is, a unit that has a backup looks like any other."""
+    found = planted_outcomes(estimator("gradient"))
+    assert found["dead unit"] == found["bystander"] == RIGHT
+    assert found["preemption"] == OFF
 
 
 def test_who_gives_no_interval_claims_nothing():

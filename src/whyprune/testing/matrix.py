@@ -17,7 +17,8 @@ A score claims that nothing scores less than the dead unit, and no more.
 An estimator with intervals claims that they hold the truth of its estimand for all units of the case. `RIGHT`: they do,
 and where the truth is not 0 they exclude 0. `WRONG`: an interval twice as wide as stated, about four standard errors to
 each side, does not hold it. `NO_CLAIM`: no interval, or one that holds the truth and 0 too although the truth is
-something else. A result that calls itself `approximate` claims its intervals, where it gives any, and nothing else.
+something else. A result that calls itself `approximate` does not claim that its intervals hold the truth: where they do
+not, it is `OFF`, which is no broken promise, and worth knowing.
 """
 
 from collections.abc import Callable
@@ -45,7 +46,7 @@ from whyprune.testing.planted import (
     Case,
 )
 
-RIGHT, WRONG, NO_CLAIM = "right", "wrong", "does not claim"
+RIGHT, WRONG, NO_CLAIM, OFF = "right", "wrong", "does not claim", "approximate, and off"
 ROUNDING = 1e-4
 ZERO = 1e-5
 """Truth below this is rounding."""
@@ -61,7 +62,7 @@ CASES: dict[str, tuple[int, ...]] = {
 
 
 def planted_outcomes(estimate: Estimator, *, asked: Asked | None = None) -> dict[str, str]:
-    """Case -> `RIGHT`, `WRONG` or `NO_CLAIM`.
+    """Case -> `RIGHT`, `WRONG`, `NO_CLAIM` or `OFF`.
 
     Args:
         estimate: the estimator.
@@ -112,7 +113,7 @@ def _held(found: Effects, expected: NDArray[np.float64], units: tuple[int, ...])
     mean, expected = found.mean[chosen], expected[chosen]
     below, above = mean - 2 * (mean - low[chosen]) - ROUNDING, mean + 2 * (high[chosen] - mean) + ROUNDING
     if ((expected < below) | (expected > above)).any():
-        return WRONG
+        return OFF if found.approximate else WRONG
     moving = np.abs(expected) > ZERO
     open_ = moving & (low[chosen] <= 0) & (high[chosen] >= 0)
     return NO_CLAIM if open_.any() else RIGHT
