@@ -7,11 +7,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.causal_tools_tables import CAUSAL_TOOLS_TABLES
 from benchmarks.common import RESULTS
 from benchmarks.coverage_tables import COVERAGE_TABLES
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/index.md", "docs/coverage.md")
+PAGES = ("README.md", "docs/index.md", "docs/coverage.md", "docs/causal-tools.md")
 NAMES = {"causal": "**causal**", "magnitude-l2": "L2 magnitude", "taylor": "Taylor", "random": "random"}
 
 
@@ -64,7 +65,10 @@ def _mean(rows: list[dict[str, Any]], key: str) -> str:
 
 def main() -> None:
     """Puts every table between its markers."""
-    tables = {"one_shot_resnet56": one_shot(), **{name: table() for name, table in COVERAGE_TABLES.items()}}
+    tables = {
+        "one_shot_resnet56": one_shot(),
+        **{name: table() for name, table in (COVERAGE_TABLES | CAUSAL_TOOLS_TABLES).items()},
+    }
     for page in PAGES:
         path = ROOT / page
         text = path.read_text()

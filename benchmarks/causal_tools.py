@@ -1,0 +1,155 @@
+"""Every causal method of the library against the truth in trained networks, at equal budgets of forward passes.
+
+Truth is measured by interventions on audit images that no estimator sees. Estimators get as many forward passes of one
+image as `budget` times the number of units. Hypotheses H1 to H7 are answered in the record, with numbers.
+"""
+
+import argparse
+import traceback
+from typing import Any
+
+import numpy as np
+import torch
+
+import whyprune as wp
+from benchmarks.causal_tools_answers import answers
+from benchmarks.causal_tools_metrics import BOTTOM, Truth, judged, lowest, pruned_accuracy
+from benchmarks.causal_tools_models import discovery_rows, observational_rows, refuter_rows
+from benchmarks.causal_tools_networks import Case, case
+from benchmarks.common import Stopwatch, arguments, write_record
+from whyprune.causal.exact import exact_effects
+from whyprune.causal.registry import ESTIMATORS
+from whyprune.errors import WhypruneError
+from whyprune.estimate import CRITERIA, estimate
+
+NETWORKS = ("digits-cnn", "digits-vgg", "resnet20")
+ROUNDS = 8
+
+
+def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every registered estimator at every budget, and every criterion once."""
+    rows = []
+    wanted = options.methods or [*ESTIMATORS, *CRITERIA]
+    units = len(one.network.units)
+    for method in wanted:
+        budgets = [None] if method in CRITERIA else options.budgets
+        for budget in budgets:
+            about = {"network": one.name, "seed": one.seed, "outcome": truth.outcome, "method": method}
+            about["budget"] = budget
+            watch = Stopwatch()
+            try:
+                found = estimate(
+                    one.network,
+                    [one.pool],
+                    method=method,
+                    outcome=one.outcome(truth.outcome),
+                    forwards=None if budget is None else float(budget * units),
+                    seed=one.seed,
+                )
+            except Exception as error:  # noqa: BLE001  one method that fails must not end the others
+                kind = type(error).__name__
+                rows.append(about | {"skipped": f"{kind}: {error}"[:300]})
+                print(rows[-1] if isinstance(error, WhypruneError) else traceback.format_exc(), flush=True)
+                continue
+            row = about | {"estimand": found.estimand, "approximate": found.approximate, "seconds": watch.seconds}
+            row |= {"forwards": found.forwards, "forwards_per_unit": found.forwards / units} | judged(found, truth)
+            chosen = lowest(one, found.mean, BOTTOM)
+            recovered = options.recover and (budget is None or budget == max(options.budgets))
+            row |= {f"pruned_{k}_percent": v for k, v in pruned_accuracy(one, chosen, recovered=recovered).items()}
+            rows.append(row)
+            print(_short(row), flush=True)
+    return rows
+
+
+def reference_rows(one: Case, truth: Truth, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Pruning by the true single effects in one shot, and by conditional effects in rounds."""
+    about = {"network": one.name, "seed": one.seed, "outcome": truth.outcome, "budget": None, "estimand": ""}
+    rows = []
+    for method, chosen in (
+        ("truth, one shot", lowest(one, truth.single.mean, BOTTOM)),
+        (f"conditional, {ROUNDS} rounds", in_rounds(one, truth.outcome)),
+    ):
+        found = pruned_accuracy(one, chosen, recovered=options.recover)
+        rows.append(about | {"method": method} | {f"pruned_{k}_percent": v for k, v in found.items()})
+        print(_short(rows[-1]), flush=True)
+    return rows
+
+
+def in_rounds(one: Case, outcome: str, images: int = 64) -> list[str]:
+    """The same number of units as one shot takes, an eighth at a time, each conditional on what is gone."""
+    network, data = one.network, [one.pool[slice(0, images)]]
+    gone: list[str] = []
+    total = len(lowest(one, np.zeros(len(network.units)), BOTTOM))
+    while len(gone) < total:
+        removed = network.select(gone)
+        model = wp.remove(network, gone) if gone else None
+        found = exact_effects(network, data, outcome=one.outcome(outcome), model=model, removed=removed)
+        scores = np.full(len(network.units), -np.inf)  # what is gone stays gone
+        names = [u.name for u in network.units]
+        for name, mean in found.by_unit().items():
+            scores[names.index(name)] = mean
+        step = min(total, len(gone) + -(-total // ROUNDS))
+        gone = lowest(one, scores, (step + 0.5) / len(names))
+    return gone
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs what is asked for and writes the record after every network."""
+    torch.set_num_threads(options.threads)
+    if options.quick:
+        options.networks, options.seeds, options.budgets, options.recover = ["digits-cnn"], 1, [4], True
+    rows: list[dict[str, Any]] = []
+    parts: dict[str, list[dict[str, Any]]] = {"observational": [], "discovery": [], "refuters": [], "networks": []}
+    for name in options.networks:
+        for seed in range(options.seeds):
+            watch = Stopwatch()
+            one = case(name, seed)
+            dense = pruned_accuracy_of_dense(one)
+            print(f"{name} seed {seed}: {len(one.network.units)} units, {dense:.2f}% right", flush=True)
+            truth = Truth(one, "logit-shift", 60 if options.quick else options.depth, 20 if options.quick else 100)
+            parts["networks"].append(_about(one, dense))
+            rows += reference_rows(one, truth, options)
+            rows += estimator_rows(one, truth, options)
+            if options.models:
+                parts["observational"] += observational_rows(one, options)
+                parts["discovery"] += discovery_rows(one, options)
+                parts["refuters"] += refuter_rows(one, options)
+            print(f"{name} seed {seed}: {watch.seconds:.0f} s", flush=True)
+            found = answers(rows, parts)
+            write_record("causal_tools", options, found["headline"], rows, **parts, hypotheses=found["hypotheses"])
+
+
+def pruned_accuracy_of_dense(one: Case) -> float:
+    """Audit accuracy of the untouched network, in percent."""
+    with torch.no_grad():
+        right = one.network.model(one.audit.args[0]).argmax(dim=1) == one.audit.labels
+    return 100 * float(right.float().mean())
+
+
+def _about(one: Case, dense: float) -> dict[str, Any]:
+    return {
+        "network": one.name,
+        "seed": one.seed,
+        "units": len(one.network.units),
+        "pool_images": len(one.pool),
+        "audit_images": len(one.audit),
+        "dense_top1_percent": dense,
+    }
+
+
+def _short(row: dict[str, Any]) -> str:
+    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items() if v is not None)
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--budgets", nargs="+", type=int, default=[1, 4, 16, 64], help="forward passes for each unit")
+    parser.add_argument("--methods", nargs="+", help="instead of all that are registered")
+    parser.add_argument("--depth", type=float, default=300, help="forward passes for each unit behind a context truth")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--no-models", dest="models", action="store_false", help="leave fitted models and discovery out"
+    )
+    parser.add_argument("--no-recover", dest="recover", action="store_false", help="leave fine-tuning out")
+    run(parser.parse_args())

@@ -1,0 +1,126 @@
+"""The parts of `causal_tools` about fitted models: observational against masked, discovery, and DoWhy's refuters."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from benchmarks.causal_tools_metrics import within
+from benchmarks.causal_tools_networks import Case
+from benchmarks.common import Stopwatch
+from whyprune.causal.contract import Asked
+from whyprune.causal.designs import design
+from whyprune.causal.discovered import Search, network_graph
+from whyprune.causal.discovery import ALGORITHMS
+from whyprune.causal.dowhy_study import dowhy_study
+from whyprune.causal.exact import exact_effects
+from whyprune.causal.graphical import graphical_model
+from whyprune.causal.scm import Equations, structural_influence
+from whyprune.causal.worlds import Worlds
+from whyprune.errors import WhypruneError
+
+OUTCOME = "margin"
+BUDGET = 16
+GROUPED = 14
+REFUTERS = ("placebo", "random common cause", "data subset", "bootstrap")
+
+
+def observational_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The same model on runs as they are and on masked runs; and flat adjustment, which is DoWhy's to 1e-6."""
+    truth = exact_effects(one.network, [one.audit], outcome=OUTCOME)
+    asked = Asked(outcome=OUTCOME, forwards=float((4 if options.quick else BUDGET) * len(one.network.units)))
+    jobs: dict[tuple[str, str], Callable[[], np.ndarray]] = {}
+    for regime in ("observational", "masked"):
+        for mechanism in ("linear", "trees"):
+            jobs[f"scm {mechanism}", regime] = lambda m=mechanism, r=regime: (
+                structural_influence(one.network, [one.pool], asked, Equations(m, r)).mean
+            )
+            jobs[f"gcm {mechanism}", regime] = lambda m=mechanism, r=regime: _graphical(one, asked, m, r)
+    for adjust in ("none", "same", "before"):
+        jobs[f"flat adjustment: {adjust}", "observational"] = lambda a=adjust: _adjusted(one, asked, a)
+    rows = []
+    for (model, regime), job in jobs.items():
+        with _row(rows, one, model=model, regime=regime, outcome=OUTCOME) as row:
+            found = job()
+            large = np.abs(truth.mean) > 2 * truth.standard_error
+            row["spearman"] = float(spearmanr(found, truth.mean)[0])
+            row["spearman_within"] = within(truth.groups, found, truth.mean)
+            row["sign_accuracy"] = float((np.sign(found) == np.sign(truth.mean))[large].mean())
+            row["mae_over_mean_effect"] = float(np.abs(found - truth.mean).mean() / np.abs(truth.mean).mean())
+    return rows
+
+
+def _graphical(one: Case, asked: Asked, mechanism: Any, regime: Any) -> np.ndarray:
+    model = graphical_model(one.network, [one.pool], asked, mechanism=mechanism, regime=regime)
+    return model.unit_effects(range(len(one.network.units)), None).mean(axis=1)
+
+
+def _adjusted(one: Case, asked: Asked, adjust: str) -> np.ndarray:
+    """What DoWhy's linear regression says of do(summary := 0), for every unit."""
+    table = design(Worlds(one.network, [one.pool], outcome=OUTCOME), asked, "observational")
+    found = []
+    for column, mean in enumerate(table.values.mean(axis=0)):
+        tier = table.tier - table.tier[column]
+        causes = {"none": tier > 10**6, "same": tier == 0, "before": tier == -1}[adjust].copy()
+        causes[column] = False
+        x = np.column_stack([np.ones(len(table.outcome)), table.values[:, column], table.values[:, causes]])
+        found.append(-mean * np.linalg.lstsq(x, table.outcome, rcond=None)[0][1])
+    return np.array(found)
+
+
+def discovery_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every algorithm on blocks of units, on both regimes, with and without the order of sites."""
+    rows: list[dict[str, Any]] = []
+    for method in ALGORITHMS:
+        for regime in ("observational", "masked"):
+            for tiers in (False, True):
+                with _row(rows, one, algorithm=method, regime=regime, tiers=tiers) as row:
+                    how = Search(method, regime, tiers, rows=600 if options.quick else 2000, images=400, most=GROUPED)
+                    found = network_graph(one.network, [one.pool], Asked(seed=one.seed), how)
+                    row["variables"] = len(found.names)
+                    for name in ("precision", "recall", "chance", "direction_accuracy"):
+                        value = getattr(found, name)
+                        row[name] = value if np.isfinite(value) else None
+    return rows
+
+
+def refuter_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """DoWhy's refuters on estimates of which is known whether they are wrong: more than two errors from the truth."""
+    asked = Asked(outcome=OUTCOME, seed=one.seed)
+    count = 4 if options.quick else 16
+    exact = exact_effects(one.network, [one.audit], outcome=OUTCOME)
+    units = np.random.default_rng(one.seed).choice(len(exact.units), count, replace=False)
+    seen = design(Worlds(one.network, [one.pool], outcome=OUTCOME), asked, "observational")
+    masks = design(Worlds(one.network, [one.pool], outcome=OUTCOME), asked, "masks", rows=2000)
+    rows: list[dict[str, Any]] = []
+    for regime, table in (("observational", seen), ("masks", masks)):
+        for unit in units.tolist():
+            name = exact.units[unit]
+            with _row(rows, one, regime=regime, unit=name) as row:
+                study = dowhy_study(
+                    table, name, adjust="none" if regime == "masks" else "same", refuters=REFUTERS, seed=one.seed
+                )
+                spread = float(np.hypot(study.standard_error, exact.standard_error[unit]))
+                row["estimate"], row["truth"] = study.estimate, float(exact.mean[unit])
+                row["wrong"] = bool(abs(study.estimate - exact.mean[unit]) > 2 * spread)
+                row["wrong_sign"] = bool(np.sign(study.estimate) != np.sign(exact.mean[unit]))
+                row["p"] = {r.name: r.p_value for r in study.refutations}
+                row["passed"] = {r.name: r.passed for r in study.refutations}
+    return rows
+
+
+@contextmanager
+def _row(rows: list[dict[str, Any]], one: Case, **about: Any) -> Iterator[dict[str, Any]]:
+    """A row that is kept even where its numbers could not be had."""
+    row: dict[str, Any] = {"network": one.name, "seed": one.seed, **about}
+    watch = Stopwatch()
+    try:
+        yield row
+    except WhypruneError as error:
+        row["skipped"] = str(error)[:300]
+    row["seconds"] = watch.seconds
+    rows.append(row)
+    print(row, flush=True)

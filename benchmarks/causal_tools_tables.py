@@ -1,0 +1,145 @@
+"""The tables of docs/causal-tools.md, from the record of `causal_tools`, or of its quick run if there is no other."""
+
+import json
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.common import RESULTS
+
+Rows = list[dict[str, Any]]
+
+
+def record() -> dict[str, Any] | None:
+    """The full record, else the quick one, else None."""
+    for name in ("causal_tools.json", "causal_tools-quick.json"):
+        if (RESULTS / name).exists():
+            found: dict[str, Any] = json.loads((RESULTS / name).read_text())
+            return found
+    return None
+
+
+def estimators(known: dict[str, Any]) -> str:
+    """Every estimator at every budget, mean over seeds, network by network."""
+    parts = [_provenance(known)]
+    for network in dict.fromkeys(r["network"] for r in known["rows"]):
+        rows = [r for r in known["rows"] if r["network"] == network and r.get("spearman") is not None]
+        columns = {
+            "rank correlation": ("spearman", 2),
+            "within layers": ("spearman_within", 2),
+            "weakest quarter found": ("bottom_overlap", 2),
+            "error / mean effect": ("mae_over_mean_effect", 2),
+            "coverage": ("coverage", 2),
+            "R² of joint effects (10%)": ("joint_r2_0.1", 2),
+            "pruned, plain %": ("pruned_plain_percent", 1),
+            "pruned, BN %": ("pruned_batch_norm_percent", 1),
+            "seconds": ("seconds", 1),
+            "forwards per unit": ("forwards_per_unit", 1),
+        }
+        parts += [f"**{network}**", _table(rows, {"method": _text("method"), "budget": _text("budget")}, columns)]
+    return "\n\n".join(parts)
+
+
+def models(known: dict[str, Any]) -> str:
+    """The same models on runs as they are and on masked runs."""
+    columns = {
+        "rank correlation": ("spearman", 2),
+        "within layers": ("spearman_within", 2),
+        "sign right": ("sign_accuracy", 2),
+        "error / mean effect": ("mae_over_mean_effect", 2),
+    }
+    keys = {"network": _text("network"), "model": _text("model"), "fitted to": _text("regime")}
+    return _table(known["observational"], keys, columns)
+
+
+def discovery(known: dict[str, Any]) -> str:
+    """Every algorithm against the network's own wiring."""
+    columns = {
+        "precision": ("precision", 2),
+        "chance": ("chance", 2),
+        "recall": ("recall", 2),
+        "arrows right": ("direction_accuracy", 2),
+    }
+    keys = {
+        "network": _text("network"),
+        "algorithm": _text("algorithm"),
+        "runs": _text("regime"),
+        "order of layers": lambda r: "given" if r["tiers"] else "–",
+    }
+    return _table(known["discovery"], keys, columns)
+
+
+def refuters(known: dict[str, Any]) -> str:
+    """How often each refuter passes wrong and right estimates."""
+    rows = [r for r in known["refuters"] if "skipped" not in r]
+    lines = ["| refuter | passes wrong estimates | passes right estimates | AUC |", "|---|---|---|---|"]
+    auc = known["hypotheses"]["H2 refuters do not detect wrong estimates"].get("auc", {})
+    for name in rows[0]["passed"] if rows else ():
+        cells = []
+        for wrong in (True, False):
+            some = [r["passed"][name] for r in rows if r["wrong"] is wrong]
+            cells.append(f"{sum(some)} of {len(some)}")
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {_number(auc.get(name), 2)} |")
+    return "\n".join(lines)
+
+
+def pruning(known: dict[str, Any]) -> str:
+    """Accuracy after removing a quarter of the units, at the largest budget."""
+    largest = max((r["budget"] for r in known["rows"] if r["budget"]), default=None)
+    rows = [r for r in known["rows"] if r["budget"] in (None, largest) and "pruned_plain_percent" in r]
+    columns = {
+        "plain": ("pruned_plain_percent", 1),
+        "BN re-estimated": ("pruned_batch_norm_percent", 1),
+        "refitted": ("pruned_refit_percent", 1),
+        "fine-tuned": ("pruned_fine_tuned_percent", 1),
+    }
+    return _table(rows, {"network": _text("network"), "channels by": _text("method")}, columns)
+
+
+def _text(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: "–" if row.get(name) is None else str(row[name])
+
+
+def _table(rows: Rows, keys: dict[str, Callable[[dict[str, Any]], str]], columns: dict[str, tuple[str, int]]) -> str:
+    """Means over the rows that share all keys."""
+    groups: dict[tuple[str, ...], Rows] = {}
+    for row in rows:
+        if "skipped" not in row:
+            groups.setdefault(tuple(key(row) for key in keys.values()), []).append(row)
+    lines = ["| " + " | ".join([*keys, *columns]) + " |", "|" + "---|" * (len(keys) + len(columns))]
+    for names, some in groups.items():
+        cells = [_number(_mean(some, field), digits) for field, digits in columns.values()]
+        lines.append("| " + " | ".join([*names, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _mean(rows: Rows, name: str) -> float | None:
+    values = [r[name] for r in rows if r.get(name) is not None]
+    return statistics.mean(values) if values else None
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _provenance(known: dict[str, Any]) -> str:
+    seeds = len({(r["network"], r["seed"]) for r in known["networks"]})
+    kind = "Quick run" if known["quick"] else "Run"
+    return f"{kind} of {known['time'][:10]}, commit {known['git_commit']}, {seeds} trained networks. Means over seeds."
+
+
+def _written(table: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
+    def write() -> str:
+        known = record()
+        return "Not run yet." if known is None else table(known)
+
+    return write
+
+
+CAUSAL_TOOLS_TABLES = {
+    "causal_tools_estimators": _written(estimators),
+    "causal_tools_models": _written(models),
+    "causal_tools_discovery": _written(discovery),
+    "causal_tools_refuters": _written(refuters),
+    "causal_tools_pruning": _written(pruning),
+}
