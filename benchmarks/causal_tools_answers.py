@@ -83,6 +83,7 @@ def _coverage(rows: Rows) -> dict[str, Any]:
     return {
         "coverage": _by(stated, key, "coverage"),
         "coverage_allowing_truth_error": _by(stated, key, "coverage_allowing_truth_error"),
+        "coverage_of_single": _by(stated, key, "coverage_of_single"),
     }
 
 

@@ -14,7 +14,6 @@ import whyprune as wp
 from benchmarks.causal_tools_networks import Case
 from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects
-from whyprune.causal.exact import exact_effects
 from whyprune.causal.registry import estimator
 from whyprune.causal.worlds import Worlds
 
@@ -30,30 +29,29 @@ class Truth:
     outcome: str
     depth: float
     subsets: int
-    known: dict[tuple[str, float], Effects] = field(default_factory=dict)
+    known: dict[tuple[str, str, float], Effects] = field(default_factory=dict)
 
     @cached_property
     def single(self) -> Effects:
-        """Single effects of all units on all audit images."""
-        return exact_effects(self.case.network, [self.case.audit], outcome=self.case.outcome(self.outcome))
+        """Single effects of setting units to zero, of all units on all audit images."""
+        return self._measured("exact", "zero", None, None)
 
-    def of(self, estimand: str, rate: float) -> Effects | None:
-        """The effects of that estimand; None where there is no truth to compare with."""
-        if estimand == "single":
-            return self.single
-        names = {"context": "random-masks", "shapley": "shapley"}
-        if estimand not in names:
+    def of(self, found: Effects) -> Effects | None:
+        """The effects of the same estimand and intervention; None where there is no truth to compare with."""
+        names = {"single": "exact", "context": "random-masks", "shapley": "shapley"}
+        if found.estimand not in names:
             return None
-        key = (estimand, rate)
+        if found.estimand == "single" and found.intervention == "zero":
+            return self.single
+        key = (found.estimand, found.intervention, found.rate if found.estimand == "context" else 0.0)
         if key not in self.known:
-            asked = Asked(
-                outcome=self.case.outcome(self.outcome),
-                forwards=self.depth * len(self.case.network.units),
-                rate=rate if estimand == "context" else None,
-                seed=99,
-            )
-            self.known[key] = estimator(names[estimand])(self.case.network, [self.case.audit], asked)
+            forwards = None if found.estimand == "single" else self.depth * len(self.case.network.units)
+            self.known[key] = self._measured(names[found.estimand], found.intervention, forwards, key[2] or None)
         return self.known[key]
+
+    def _measured(self, method: str, intervention: str, forwards: float | None, rate: float | None) -> Effects:
+        asked = Asked(self.case.outcome(self.outcome), intervention, forwards=forwards, rate=rate, seed=99)
+        return estimator(method)(self.case.network, [self.case.audit], asked)
 
     @cached_property
     def joint(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
@@ -80,7 +78,7 @@ def judged(found: Effects, truth: Truth) -> dict[str, float | None]:
     }
     for share, (masks, effects) in truth.joint.items():
         row[f"joint_r2_{share:g}"] = _spread(masks @ mean, effects)
-    claimed = truth.of(found.estimand, found.rate)
+    claimed = truth.of(found)
     if claimed is None:
         return row
     low, high = found.interval
@@ -96,6 +94,7 @@ def judged(found: Effects, truth: Truth) -> dict[str, float | None]:
         "mae_over_mean_effect": float(np.abs(mean - claimed.mean).mean() / np.abs(claimed.mean).mean()),
         "coverage": float(strict[stated].mean()) if stated.any() else None,
         "coverage_allowing_truth_error": float(inside[stated].mean()) if stated.any() else None,
+        "coverage_of_single": float(((low <= single) & (single <= high))[stated].mean()) if stated.any() else None,
         "interval_width": float((high - low)[stated].mean()) if stated.any() else None,
         "calibration_slope": _slope(mean, claimed.mean),
     }

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.common import RESULTS
@@ -96,6 +96,53 @@ def pruning(known: dict[str, Any]) -> str:
     return _table(rows, {"network": _text("network"), "channels by": _text("method")}, columns)
 
 
+def hypotheses(known: dict[str, Any]) -> str:
+    """One line of numbers for each hypothesis."""
+    found = known["hypotheses"]
+    ranks = found["H1 observational estimates do not rank units"]["spearman_within"]
+    graphical = found["H4 graphical models improve on masked runs"]["spearman_within"]
+    covered = found["H3 masks cover the context effect, not the single effect"]
+    context = [k for k in covered["coverage"] if "(context)" in k]
+    wiring = found["H5 discovery is at chance on runs as they are"]
+    pruned = found["H6 conditional effects in rounds beat one-shot rankings"]
+    gaps = found["H7 recovery closes the gap to random"]
+    refuted = found["H2 refuters do not detect wrong estimates"]
+    lines = {
+        "H1: observational estimates do not rank units": "rank correlation within layers: "
+        f"{_range(_some(ranks, 'observational'))} on runs as they are, "
+        f"{_range(_some(ranks, 'masked'))} on masked runs",
+        "H2: refuters do not detect wrong estimates": f"{refuted.get('wrong')} of {refuted.get('estimates')} estimates "
+        f"are wrong; {refuted.get('wrong_that_pass_all')} of these pass every refuter; AUC "
+        f"{_range((refuted.get('auc') or {}).values())}",
+        "H3: intervals of random masks cover the context effect, not the single effect": "coverage "
+        + f"{_range(covered['coverage'][k] for k in context)} of context effects, "
+        f"{_range(covered['coverage_of_single'][k] for k in context)} of single effects",
+        "H4: graphical models improve on masked runs": "rank correlation within layers: "
+        + f"{_range(_some(graphical, 'observational'))} → {_range(_some(graphical, 'masked'))}",
+        "H5: discovery finds the wiring at chance on runs as they are, and better on masked runs": "precision "
+        + f"{_range(_some(wiring['precision'], 'observational'))} → {_range(_some(wiring['precision'], 'masked'))}, "
+        f"chance {_range(wiring['chance'].values())}",
+        "H6: conditional effects in rounds beat one-shot rankings": "; ".join(
+            f"{name}: {value:.1f}%" for name, value in sorted(pruned.items(), key=lambda i: -(i[1] or 0))[:4] if value
+        )
+        + f"; random: {pruned.get('random') or float('nan'):.1f}%",
+        "H7: recovery closes the gap to random": ", ".join(
+            f"{kind.replace('_', ' ')} {row['gap_points']:.1f}" for kind, row in gaps.items()
+        )
+        + " points between the best ranking and random",
+    }
+    return "\n".join(["| hypothesis | what was measured |", "|---|---|", *(f"| {k} | {v} |" for k, v in lines.items())])
+
+
+def _some(values: dict[str, float | None], part: str) -> list[float | None]:
+    return [value for name, value in values.items() if f", {part}" in name]
+
+
+def _range(values: Iterable[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    return f"{min(known):.2f} to {max(known):.2f}" if known else "–"
+
+
 def _text(name: str) -> Callable[[dict[str, Any]], str]:
     return lambda row: "–" if row.get(name) is None else str(row[name])
 
@@ -137,6 +184,7 @@ def _written(table: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
 
 
 CAUSAL_TOOLS_TABLES = {
+    "causal_tools_hypotheses": _written(hypotheses),
     "causal_tools_estimators": _written(estimators),
     "causal_tools_models": _written(models),
     "causal_tools_discovery": _written(discovery),
