@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from causal.oracles import hooked
-from structure.networks import conv_bn, randomised
+from structure.networks import conv_bn, randomised, traced
+from structure.removal_property import fresh_batch
 from tiny import batches, digits, trained
 from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
@@ -139,6 +140,18 @@ def test_true_curvature_is_the_second_derivative_of_the_real_intervention(outcom
             assert found.estimand == "score"
         else:
             np.testing.assert_allclose(found.per_image, np.stack(expected), atol=2e-5 * np.abs(expected).max() + 1e-6)
+
+
+@pytest.mark.parametrize("name", ["separable", "depth multiplier", "functional depthwise", "vgg", "concat", "dicts"])
+def test_directions_and_true_derivatives_agree_where_no_stream_runs_past_a_reader(name):
+    """A depthwise convolution reads a unit and hands it on: that counts once."""
+    network = traced(name)
+    data = [fresh_batch(network, count=12)]
+    found = [
+        gradient_effects(network, data, Asked(per_image=True), Expansion(curvature=c, probes=4)).per_image
+        for c in ("fisher", "hessian")
+    ]
+    np.testing.assert_allclose(found[0], found[1], rtol=2e-3, atol=2e-4 * found[1].max())
 
 
 def test_the_second_order_ranks_units_of_a_trained_network_on_images_it_has_not_seen():

@@ -10,8 +10,9 @@ the curvature of the network itself left out (and before it is divided by the ou
 The signs of one image are rows of a Hadamard matrix with random columns' signs: as many probes as there are classes,
 rounded up to a power of 2, give |J δ|² exactly; fewer give it without bias.
 
-A unit that a stream carries on past a reader is counted at each reader: what one term does to the unit further down
-the same stream counts in both.
+A unit that a residual stream carries on past a reader is counted at each reader: what the block between them adds to
+the unit's own channel counts in both, though the second reader sees v there. Readers that carry the unit on themselves
+(depthwise convolutions, norms) are passed by, which is exact for the former, and leaves the norm's statistics out.
 """
 
 from collections.abc import Callable, Iterable, Sequence

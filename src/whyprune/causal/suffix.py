@@ -209,7 +209,7 @@ def rows(node: fx.Node, value: Tensor | int, images: Tensor, count: int) -> Tens
     """
     if isinstance(value, int):
         return value // count * len(images)
-    if len(value) == count:
+    if value.dim() and len(value) == count:
         return value[images]
     if value.dim() == 0 or isinstance(node.meta["val"].shape[0], int):
         return value  # it does not depend on the batch

@@ -91,11 +91,13 @@ class Replay:
         """The logits, and what every reader sees, as leaves to differentiate the logits by.
 
         A tensor that several readers see is one leaf for each way into the network: the gradient of each is
-        taken where the reader reads, so that paths around a reader do not count for it.
+        taken where the reader reads, so that paths around a reader do not count for it. A reader that carries its
+        channels on (a depthwise convolution, a norm) is passed by: whatever it makes of a unit is seen by the unit's
+        next reader, and counts there.
         """
         values: Values = self.inputs(batch)
         seen: Values = {}
-        readers = {r.node: r.data for r in self.network.readers}
+        readers = {r.node: r.data for r in self.network.readers if not self._carries(r)}
         with torch.enable_grad():
             for node in self.order:
                 view: Mapping[fx.Node, Any] = values
@@ -107,6 +109,11 @@ class Replay:
                     view = {**values, data: seen[data]}
                 values[node] = self.step(node, view)
             return self.read(values), seen
+
+    def _carries(self, reader: Reader) -> bool:
+        """Whether every channel that an operation reads goes on in its output."""
+        after = {label for _, labels in self.network.extents.get(reader.node, ()) for label in labels.tolist()}
+        return after.issuperset(reader.labels.tolist())
 
     def inputs(self, batch: Batch) -> Values:
         """The values of the network's inputs."""
