@@ -9,6 +9,7 @@ seen. Then the test images are read, once.
 import argparse
 import copy
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +66,10 @@ def recovered(
     dense: nn.Module,
     source: DataSource,
     normalization: Normalization,
-    rate: float,
-    mixup: float,
+    tuning: dict[str, float],
 ) -> RecoveryResult:
     """Fine-tunes with one configuration; no test image is read."""
-    recovery = wp.Recovery(
-        epochs=options.epochs,
-        learning_rate=rate,
-        distill=options.distill,
-        follow=options.follow,
-        mixup=mixup,
-        precision=options.precision,
-    )
+    recovery = wp.Recovery(epochs=options.epochs, distill=options.distill, precision=options.precision, **tuning)
     train = Loader(
         source.train,
         normalization,
@@ -86,7 +79,7 @@ def recovered(
         augment=Augmentation(),
         num_classes=10,
     )
-    checkpoint = None if options.workspace is None else options.workspace / f"rate-{rate:g}-mixup-{mixup:g}.safetensors"
+    checkpoint = None if options.workspace is None else options.workspace / f"{name_of(tuning)}.safetensors"
     if checkpoint is not None:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     return wp.recover(
@@ -100,6 +93,11 @@ def recovered(
         resume=checkpoint is not None and checkpoint.exists(),
         progress=False,
     )
+
+
+def name_of(tuning: dict[str, float]) -> str:
+    """A configuration as a file name."""
+    return "-".join(f"{name}-{value:g}" for name, value in tuning.items())
 
 
 def held_out(result: RecoveryResult) -> float:
@@ -127,26 +125,25 @@ def run(options: argparse.Namespace) -> None:
     layers = twins(wp.trace(model, next(iter(test_images(source, normalization, 2)))[0]), units)
     every = Loader(source.train, normalization, 250, range(4096) if options.quick else None, num_classes=10)
     _, unseen = every.hold_out(0.1, options.seed)  # the images that recovery holds out, by the same seed
-    found: dict[tuple[float, float], RecoveryResult] = {}
+    found: dict[str, RecoveryResult] = {}
     rows: list[dict[str, Any]] = []
-    for rate in options.learning_rates:
-        for mixup in options.mixups:
-            watch = Stopwatch()
-            result = recovered(options, pruned, layers, model, source, normalization, rate, mixup)
-            row = {
-                "learning_rate": rate,
-                "mixup": mixup,
-                "held_out_top1_percent": held_out(result),
-                "agreement_on_mixtures_percent": agreement(result.model, model, unseen),
-                "seconds": watch.seconds,
-                "history": [epoch.model_dump() for epoch in result.history],
-            }
-            print({key: value for key, value in row.items() if key != "history"}, flush=True)
-            rows.append(row)
-            found[rate, mixup] = result
+    for rate, mixup, follow in product(options.learning_rates, options.mixups, options.follows):
+        watch, tuning = Stopwatch(), {"learning_rate": rate, "mixup": mixup, "follow": follow}
+        result = recovered(options, pruned, layers, model, source, normalization, tuning)
+        row = {
+            **tuning,
+            "held_out_top1_percent": held_out(result),
+            "agreement_on_mixtures_percent": agreement(result.model, model, unseen),
+            "seconds": watch.seconds,
+            "history": [epoch.model_dump() for epoch in result.history],
+        }
+        print({key: value for key, value in row.items() if key != "history"}, flush=True)
+        rows.append(row)
+        found[name_of(tuning)] = result
     best = max(rows, key=lambda row: row["agreement_on_mixtures_percent"])
+    chosen = {name: best[name] for name in ("learning_rate", "mixup", "follow")}
     test = test_images(source, normalization, 1000 if options.quick else None)
-    final = accuracy(found[best["learning_rate"], best["mixup"]].model, test, progress=False)
+    final = accuracy(found[name_of(chosen)].model, test, progress=False)
     example, _ = next(iter(test_images(source, normalization, 2)))
     macs, dense_macs = (wp.trace(network, example).cost().macs for network in (pruned, model))
     headline = {
@@ -155,8 +152,7 @@ def run(options: argparse.Namespace) -> None:
         "recovered_top1_percent": final.top1_percent,
         "macs_ratio": macs / dense_macs,
         "epochs": options.epochs,
-        "learning_rate": best["learning_rate"],
-        "mixup": best["mixup"],
+        **chosen,
     }
     write_record(
         "recover_resnet56",
@@ -165,7 +161,6 @@ def run(options: argparse.Namespace) -> None:
         rows,
         recovered_interval_percent=final.interval_percent,
         distill=options.distill,
-        follow=options.follow,
         calibration_images=options.calibration_images,
         precision=options.precision,
         data_fingerprint=fingerprint(source),
@@ -179,7 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--learning-rates", nargs="+", type=float, default=[0.003, 0.01])
     parser.add_argument("--mixups", nargs="+", type=float, default=[0.0, 1.0])
     parser.add_argument("--distill", type=float, default=0.9)
-    parser.add_argument("--follow", type=float, default=0.0)
+    parser.add_argument("--follows", nargs="+", type=float, default=[0.0, 10.0])
     parser.add_argument("--calibration-images", type=int, default=1024, help="of the pruning, without labels")
     parser.add_argument("--precision", default="32-true", help="bf16-mixed is faster on CPUs that have it")
     parser.add_argument("--seed", type=int, default=0)
