@@ -6,10 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import CASES, CLASSES, randomised, traced, vector
-from removal_property import assert_close, removals
+from removal_property import assert_close, fresh_batch, output, removals
 from torch import nn
+from wide_attention import ClassicQkv
 
-from whyprune.structure.numbers import Numbers, read_numbers, telling_removals
+from whyprune.structure.numbers import telling_removals, wrong_numbers
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.trace import trace
 
@@ -55,7 +56,7 @@ def test_all_numbers_of_a_traced_network_follow_removals_that_every_site_counts(
     assert all(not ever.isdisjoint(s.labels.tolist()) for s in network.sites if can_count(network, s))
     for units in found:
         gone = {u.label for u in units}
-        assert read_numbers(network, units).wrong == ()
+        assert wrong_numbers(network, units) == []
         assert all(any(u.label not in gone for u in group.units) for group in network.groups)
 
 
@@ -68,8 +69,8 @@ def can_count(network, site):
 def test_a_wrong_attribute_is_read_off():
     network = trace(randomised(Parts("attribute")), vector(5))
     (units,) = telling_removals(network)
-    assert read_numbers(network, units) == Numbers()
-    wrong = read_numbers(replace(network, attributes=()), units).wrong
+    assert wrong_numbers(network, units) == []
+    wrong = wrong_numbers(replace(network, attributes=()), units)
     assert {s.value for s in wrong} == {2}
 
 
@@ -98,3 +99,23 @@ def test_any_two_groups_of_a_size_lose_different_numbers_in_some_removal(count, 
     ]
     assert len(set(lost)) == count
     assert all(sum(codes) > 0 for codes in lost)
+
+
+class Stream(nn.Module):
+    """One head as wide as the stream, from whose width the code computes the head's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mixer, self.head = nn.Linear(5, 6), ClassicQkv(6, 1, 6, False), nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.head((x + self.mixer(x)).mean(1))
+
+
+def test_two_groups_of_a_width_that_lose_equally_much_do_not_hide_that_they_hang_together():
+    network = trace(randomised(Stream()), vector(6, 5))
+    batch = fresh_batch(network)
+    assert network.units
+    for unit in network.units:
+        assert_close(output(remove(network, [unit]), batch), output(masked(network, [unit]), batch))

@@ -6,7 +6,6 @@ Outputs can agree by chance: a factor that falls on a channel which is zero on a
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -23,32 +22,16 @@ from whyprune.structure.units import Group, Unit
 MOST_ROUNDS = 4
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """What a second capture shows of the numbers that count channels.
+def wrong_numbers(network: Network, units: Sequence[Unit]) -> list[WidthSite]:
+    """The sites at which the code of the model without units passes another number than it should.
 
-    Attributes:
-        wrong: sites at which the code passes another number than it should.
-        unseen: sites whose operations the second capture does not have, so that nothing is known of them.
+    Where the second capture does not have the operations of the first, nothing is known of their numbers.
     """
-
-    wrong: tuple[WidthSite, ...] = ()
-    unseen: tuple[WidthSite, ...] = ()
-
-
-def read_numbers(network: Network, units: Sequence[Unit]) -> Numbers:
-    """Captures the model without units, and reads the numbers that its own code passes."""
     sites = _removable_sites(network)
-    if not sites:
-        return Numbers()
-    nodes = recapture(remove(network, units), network.example, network.graph)
+    nodes = recapture(remove(network, units), network.example, network.graph) if sites else ()
     same = _matched(network.graph.operations, nodes)
     gone = {u.label for u in units}
-    seen = [s for s in sites if s.node in same]
-    return Numbers(
-        wrong=tuple(s for s in seen if not _agrees(s, same[s.node], gone, len(network.example))),
-        unseen=tuple(s for s in sites if s.node not in same),
-    )
+    return [s for s in sites if s.node in same and not _agrees(s, same[s.node], gone, len(network.example))]
 
 
 def telling_removals(network: Network, seed: int = 0) -> list[list[Unit]]:

@@ -11,7 +11,7 @@ from whyprune.data.outputs import tensors_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
-from whyprune.structure.numbers import Numbers, read_numbers, telling_removals
+from whyprune.structure.numbers import telling_removals, wrong_numbers
 from whyprune.structure.operations import name_of, where
 from whyprune.structure.precise import in_double
 from whyprune.structure.remove import masked, remove
@@ -30,8 +30,6 @@ def settle(labelled: Labelled) -> Network:
     """The network whose every removal the model's code can follow: attributes are found, the rest is refused."""
     while True:
         prober = _Prober(labelled)
-        if _follows(prober.network):
-            return prober.network
         if refused := prober.run():
             if _tied(labelled, refused):
                 continue
@@ -40,19 +38,10 @@ def settle(labelled: Labelled) -> Network:
             for group, error in broken:
                 labels = np.array([u.label for u in group.units])
                 labelled.refuse(labels, group.name, f"the model's code cannot follow a removal here: {error}")
-        elif wrong := [s for r in telling_removals(prober.network) for s in read_numbers(prober.network, r).wrong]:
+        elif wrong := [s for r in telling_removals(prober.network) for s in wrong_numbers(prober.network, r)]:
             _refuse(labelled, wrong)
         else:
             return prober.network
-
-
-def _follows(network: Network) -> bool:
-    """Whether the model's code follows removals that tell all numbers apart, in every number and in its outputs."""
-    removals = telling_removals(network)
-    if not removals:
-        return not _may_fail(network)
-    numbers = [read_numbers(network, units) for units in removals]
-    return all(n == Numbers() for n in numbers) and not failure(network, removals[0])
 
 
 def _refuse(labelled: Labelled, sites: Iterable[WidthSite]) -> None:
