@@ -25,6 +25,8 @@ from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
 from whyprune.structure.network import Network
 
+IMAGES = 128
+
 
 def responsibility(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
     """Blame of units for the predicted class, whatever outcome is asked for; in the shape of effects."""
@@ -32,7 +34,7 @@ def responsibility(network: Network, batches: Sequence[Batch], asked: Asked) -> 
 
 
 def blame(network: Network, batches: Sequence[Batch], asked: Asked, event: Event, contingency: Contingency) -> Effects:
-    """Blame of units for an event.
+    """Blame of units for an event, on at most `IMAGES` images where no budget is given.
 
     Args:
         network: a traced model.
@@ -44,8 +46,8 @@ def blame(network: Network, batches: Sequence[Batch], asked: Asked, event: Event
     Raises:
         InputError: fewer than two images, or a budget that pays for fewer.
     """
-    if asked.forwards is not None:  # half of it for seeing the images at all
-        batches = cut_images(batches, max(2, int(asked.forwards / 2)))[0]
+    most = IMAGES if asked.forwards is None else max(2, int(asked.forwards / 2))  # half of it for seeing images at all
+    batches = cut_images(batches, most)[0]
     checked_images(sum(map(len, batches)))
     outcome = asked.outcome if event.harm is not None else "prediction-change"
     worlds = Worlds(network, batches, outcome=outcome, intervention=asked.intervention)
