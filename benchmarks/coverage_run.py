@@ -241,13 +241,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--memory", type=int, help="only the memory of tracing, at so many times the image side")
     options = parser.parse_args()
-    known = subjects(options.suite)
+    known, version = subjects(options.suite), commit()
     for index, name in enumerate(options.models):
         path = options.folder / f"{index:04}.json"
         if options.memory:
             path.write_text(json.dumps(memory(known[name], options.memory)), encoding="utf-8")
         else:
-            row = Row(path, suite=options.suite, model=name, git_commit=commit())
+            row = Row(path, suite=options.suite, model=name, git_commit=version)
             measure(known[name], options.seeds, options.repeats, row)
 
 

@@ -1,6 +1,5 @@
 """The door of the room: a pruned network and training data in, a recovered network out."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from whyprune.recovery.sources import checked_labels, class_numbers
 from whyprune.recovery.split import Parts, split_data
 from whyprune.recovery.training import Job, Logits, StepHook, train
 from whyprune.results import RecoveryEpoch
+from whyprune.structure.copies import duplicate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -141,7 +141,7 @@ def _check_arguments(
 
 def _copy(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return duplicate(model)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"the network {type(model).__name__} cannot be copied: {error}") from error
 

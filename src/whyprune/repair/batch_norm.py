@@ -1,6 +1,5 @@
 """Re-estimation of batch-norm statistics on calibration images (EagleEye, Li et al., ECCV 2020): no weights change."""
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import nn
 
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
+from whyprune.structure.copies import duplicate
 
 
 def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int = 1) -> nn.Module:
@@ -17,7 +17,7 @@ def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int
     Raises:
         InputError: there is no data.
     """
-    tuned = copy.deepcopy(model).eval()
+    tuned = duplicate(model).eval()
     norms = [m for m in tuned.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
     for norm in norms:

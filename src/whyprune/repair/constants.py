@@ -12,7 +12,6 @@ formula and its limits are ours [I]:
   no convolution or linear layer: there the removed channels stay zero (see `unfolded`).
 """
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from whyprune.causal.outcomes import Outcome, as_outcome
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.repair.refit import no_worse
+from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of, where
 from whyprune.structure.replay import Replay
@@ -70,7 +70,7 @@ def repair_constants(
         network, batches, intervention=intervention, outcome=outcome, units=chosen, progress=progress
     )
     repaired = fold_constants(network, pruned, chosen, constants)
-    return repaired if no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
+    return repaired if no_worse(network, pruned, repaired, chosen, batches, outcome) else duplicate(pruned)
 
 
 def fitted_constants(
@@ -118,7 +118,7 @@ def fold_constants(
     chosen = network.select(units)
     gone = {unit.label for unit in chosen}
     replay = Replay(network)
-    folded = copy.deepcopy(pruned)
+    folded = duplicate(pruned)
     state = {**dict(folded.named_parameters()), **dict(folded.named_buffers())}
     names = network.graph.state_names
     with torch.no_grad():

@@ -6,7 +6,6 @@ own, so that errors are corrected instead of piling up; producers are refitted a
 in front of a ReLU only bound the fit; the ridge shrinks towards the trained weights. No labels, no gradient steps.
 """
 
-import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from whyprune.repair.rows import layout
 from whyprune.repair.solve import RIDGE, refit
 from whyprune.repair.targets import Target, targets
 from whyprune.repair.writeback import Refitted, write
+from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
@@ -71,10 +71,10 @@ def repair(
     order = schedule(replay, late=lambda n: layout(n) is not None)
     jobs = targets(replay, order)
     refitted = _run(network, replay, order, jobs, batches, ridge, relu_passes, seed, progress)
-    repaired = copy.deepcopy(pruned)
+    repaired = duplicate(pruned)
     for result in refitted:
         write(replay, repaired, result)
-    return repaired if no_worse(network, pruned, repaired, chosen, batches, outcome) else copy.deepcopy(pruned)
+    return repaired if no_worse(network, pruned, repaired, chosen, batches, outcome) else duplicate(pruned)
 
 
 def _run(

@@ -6,7 +6,6 @@ operations on that way make a module that `torch.export` can take. A number that
 graph, because Python code read it from a tensor, would be frozen: moving all values a little finds it.
 """
 
-import copy
 import inspect
 import operator
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
+from whyprune.structure.copies import duplicate
 from whyprune.structure.straight import Line, StraightLine, drop_dead, with_batch_size
 
 PLAIN = (Tensor, int, float, bool, str, type(None))
@@ -56,7 +56,7 @@ def straight_line(model: nn.Module, example: Batch) -> StraightLine:
 
 
 def _record(model: nn.Module, example: Batch) -> Line:
-    model = copy.deepcopy(model)
+    model = duplicate(model)
     _note_modules(model)
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     leaves, spec = pytree.tree_flatten((example.args, example.kwargs))
@@ -180,7 +180,7 @@ def _moved(model: nn.Module, example: Batch, move: Callable[[float], float]) -> 
         noise = torch.randn(value.shape, generator=generator).to(value)
         return value * (1 + move(torch.finfo(value.dtype).eps) * noise)
 
-    model = copy.deepcopy(model)
+    model = duplicate(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(moved(parameter))

@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
+from whyprune.structure.copies import unused
 
 ANY_SIZE = 2**31
 
@@ -36,7 +37,7 @@ def export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
     with quiet():
         try:
             program = torch.export.export(
-                model,
+                unused(model),
                 example.args,
                 example.kwargs,
                 dynamic_shapes=_by_name(model, example, shapes),
@@ -54,7 +55,7 @@ def export_fixed(model: nn.Module, example: Batch) -> ExportedProgram:
         Exception: of many kinds, from the exporter, where it cannot follow the model's code.
     """
     with quiet():
-        return _without_partial_writes(torch.export.export(model, example.args, example.kwargs, strict=False))
+        return _without_partial_writes(torch.export.export(unused(model), example.args, example.kwargs, strict=False))
 
 
 def _without_partial_writes(program: ExportedProgram) -> ExportedProgram:

@@ -3,7 +3,6 @@
 Nothing is pickled or executed.
 """
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import nn
 from whyprune.atomic import atomic_file
 from whyprune.errors import FormatError
 from whyprune.models.weights import load_weights
+from whyprune.structure.copies import duplicate
 from whyprune.structure.plan import Plan, check_plan, replay_plan
 from whyprune.structure.trace import trace
 
@@ -83,7 +83,7 @@ def load(fresh_model: nn.Module, folder: str | Path, *, example_inputs: Any = No
 
 def _check_by_trace(model: nn.Module, plan: Plan, example_inputs: Any) -> None:
     """Heads may have gone whole or by their width: the plan has to fit one of the two."""
-    model = copy.deepcopy(model).eval()
+    model = duplicate(model).eval()
     try:
         check_plan(trace(model, example_inputs), plan)
     except FormatError:

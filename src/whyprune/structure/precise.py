@@ -1,6 +1,5 @@
 """The same network in double precision: tells a wrong result from rounding that a deep network has amplified."""
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
+from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
 
 
@@ -16,7 +16,7 @@ def in_double(network: Network) -> Network:
     """A copy with parameters, constants and example inputs in double precision."""
     example = network.example
     constants = {name: _double(t) for name, t in network.graph.constants.items()}
-    model = copy.deepcopy(network.model).double()
+    model = duplicate(network.model).double()
     batch = Batch(pytree.tree_map(_double, example.args), pytree.tree_map(_double, example.kwargs))
     with torch.no_grad():
         graph = replace(network.graph, constants=constants, returned=batch.call(model))

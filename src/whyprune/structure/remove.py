@@ -1,6 +1,5 @@
 """Removal: a physically smaller module of the user's own class, and the masked original it must equal."""
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
 from whyprune.structure.attributes import update_widths
+from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
 from whyprune.structure.parametrized import touched
 from whyprune.structure.replay import Replay
@@ -118,7 +118,7 @@ def _changed(model: nn.Module, removed: Removed, change: Change) -> nn.Module:
     axes: dict[str, dict[int, Indices]] = {}
     for (name, axis), indices in removed.items():
         axes.setdefault(name, {})[axis] = indices
-    copied = copy.deepcopy(model)
+    copied = duplicate(model)
     computed = [(tensor, change(before, lost)) for tensor, lost, before in touched(copied, axes)]
     old = {**dict(copied.named_parameters()), **dict(copied.named_buffers())}
     new: dict[int, Tensor] = {}

@@ -5,7 +5,6 @@ codes: the pair (1x1 convolution E, convolution W D) replaces it, and nothing el
 whose reader sees D c (padded borders included, for D 0 = 0), with MACs C K + K O k² for C O k² per place.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from whyprune.causal.concepts.autoencoder import Autoencoder, Layer, layers
 from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError, VerificationError
 from whyprune.structure.capture import module_path
+from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of, sizes
 from whyprune.structure.replay import Replay
@@ -84,7 +84,7 @@ def bottleneck(
         raise InputError(f"codes {list(kept)} of {len(autoencoder.bias)}: give at least one that exists")
     chosen = torch.tensor(kept)
     few = Autoencoder(autoencoder.encoder[chosen], autoencoder.bias[chosen], autoencoder.decoder[:, chosen])
-    model = copy.deepcopy(network.model)
+    model = duplicate(network.model)
     for reader in layer.readers:
         path = _module(network, reader, few)
         _replace(model, path, _pair(model.get_submodule(path), few))

@@ -5,7 +5,6 @@ of its weights, are alike, and removing both does what removing the original did
 in the benchmark of causal tools [I].
 """
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import nn
 from whyprune.causal.refutation.subject import Subject
 from whyprune.causal.worlds import Worlds
 from whyprune.results import Refutation
+from whyprune.structure.copies import duplicate
 from whyprune.structure.remove import zeroed
 from whyprune.structure.units import Unit
 
@@ -84,7 +84,7 @@ def with_copy(subject: Subject, original: Unit, twin: Unit) -> nn.Module | None:
 
     None where the two units' slices do not have the same shape.
     """
-    model = copy.deepcopy(subject.network.model)
+    model = duplicate(subject.network.model)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     readers = {r.node.all_input_nodes[1].name for r in subject.network.readers if r.affine}
     read = {subject.network.graph.state_names.get(name, name) for name in readers}

@@ -5,7 +5,6 @@ They must depend on which unit they were measured on (placebo) and on the networ
 after Adebayo et al., NeurIPS 2018). Limits are ours [I].
 """
 
-import copy
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from whyprune.causal.effects import Effects
 from whyprune.causal.refutation.subject import Subject, agreement
 from whyprune.data.batches import Batch, cut_images
 from whyprune.results import Refutation
+from whyprune.structure.copies import duplicate
 
 RELIABLE, ROBUST, UNRELATED = 0.7, 0.5, 0.5
 PLACEBOS = 200
@@ -68,7 +68,7 @@ def shifted_images(subject: Subject) -> Refutation:
 
 def randomised_weights(subject: Subject) -> Refutation:
     """With shuffled weights the order is another: what is judged is the trained network."""
-    model = copy.deepcopy(subject.network.model)
+    model = duplicate(subject.network.model)
     generator = torch.Generator().manual_seed(subject.seed)
     with torch.no_grad():
         for parameter in model.parameters():
