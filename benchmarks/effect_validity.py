@@ -101,7 +101,8 @@ def from_table(network: wp.Network, effects: np.ndarray, guesses: np.ndarray) ->
     rng, inside = np.random.default_rng(0), slice(0, guesses.shape[1])
     truth, smaller = effects.mean(axis=1), effects[:, inside].mean(axis=1)
     rows = []
-    for n in (64, SAMPLES):
+    for n in (64, 128, SAMPLES):
+        ranks: dict[str, list[float]] = {"exact": [], "adaptive": []}
         hits: dict[str, list[np.ndarray]] = {"exact": [], "exact, skew-corrected": [], "adaptive": []}
         for _ in range(REPEATS):
             drawn = effects[:, rng.integers(0, effects.shape[1], n)]
@@ -111,11 +112,14 @@ def from_table(network: wp.Network, effects: np.ndarray, guesses: np.ndarray) ->
             low, high = skew_corrected(*moments(drawn.T))
             hits["exact, skew-corrected"].append((low <= truth) & (truth <= high))
             many = rng.integers(0, guesses.shape[1], 4 * n)
-            low, high = estimates(effects[:, many[:n]], guesses[:, many], groups).interval()
+            found = estimates(effects[:, many[:n]], guesses[:, many], groups)
+            low, high = found.interval()
+            ranks["exact"].append(within(groups, effects[:, many[:n]].mean(axis=1), smaller).mean())
+            ranks["adaptive"].append(within(groups, found.mean, smaller).mean())
             hits["adaptive"].append((low <= smaller) & (smaller <= high))
         moving = truth > 0
-        for name, found in hits.items():
-            each = np.mean(found, axis=0)[moving]
+        for name, held in hits.items():
+            each = np.mean(held, axis=0)[moving]
             rows.append(
                 {
                     "estimator": name,
@@ -124,9 +128,15 @@ def from_table(network: wp.Network, effects: np.ndarray, guesses: np.ndarray) ->
                     "coverage_percent_worst_unit": 100 * float(each.min()),
                     "units": int(moving.sum()),
                     "repeats": REPEATS,
+                    "spearman_within_layers": float(np.mean(ranks[name])) if name in ranks else None,
                 }
             )
     return rows
+
+
+def within(groups: np.ndarray, found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation in every group."""
+    return np.array([spearmanr(found[groups == g], truth[groups == g])[0] for g in np.unique(groups)])
 
 
 def adaptive_runs(
@@ -141,8 +151,7 @@ def adaptive_runs(
         verdict = race(network, [images], Race(seed=seed), Asked(forwards=budget))
         found = verdict.effects
         low, high = found.interval
-        groups = np.array(found.groups)
-        ranks = [spearmanr(found.mean[groups == g], truth[groups == g])[0] for g in dict.fromkeys(found.groups)]
+        ranks = within(np.array(found.groups), found.mean, truth)
         lowest = {found.units[k] for k in np.argsort(truth)[: len(verdict.goes)]}
         rows.append(
             {
@@ -150,7 +159,7 @@ def adaptive_runs(
                 "seed": seed,
                 "spearman_within_layers": float(np.mean(ranks)),
                 "spearman_worst_layer": float(np.min(ranks)),
-                "cost_ratio": found.forwards / (cost * effects.shape[1]),
+                "cost_ratio": float(found.forwards) / (cost * effects.shape[1]),
                 "coverage_percent_of_units": 100 * float(np.mean((low <= truth) & (truth <= high))),
                 "images_least": int(verdict.images.min()),
                 "images_mean": float(verdict.images.mean()),

@@ -6,13 +6,13 @@ import pytest
 from whyprune.causal.control_variate import estimates
 
 UNITS, GROUPS = 20, np.repeat([0, 1], 10)
-REPEATS = 400
+REPEATS = 200
 
 
 def population(seed, shared):
     """Skewed effects and guesses (units, images), guesses off by a factor; `shared` is how much they have in common."""
     rng = np.random.default_rng(seed)
-    common, own = rng.gamma(0.5, size=(2, UNITS, 5000))
+    common, own = rng.gamma(0.5, size=(2, UNITS, 3000))
     size = np.exp(rng.normal(size=(UNITS, 1)))
     return size * (shared * common + (1 - shared) * own), size * 1.7 * common
 
@@ -23,7 +23,7 @@ def drawn(effects, guesses, n, many, seed):
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize(("n", "many"), [(64, 64), (64, 256), (256, 1024)])
+@pytest.mark.parametrize(("n", "many"), [(64, 64), (64, 256)])
 def test_intervals_cover_whatever_the_guesses_are(shared, n, many):
     effects, guesses = population(1, shared)
     truth = effects.mean(axis=1)

@@ -134,8 +134,8 @@ def race(network: Network, batches: Sequence[Batch], options: Race, asked: Asked
         intervention=asked.intervention,
         estimand="single",
         method="adaptive",
-        forwards=laboratory.forwards,
-        forwards_per_unit=laboratory.forwards / (len(units) * float(found.samples.mean())),
+        forwards=float(laboratory.forwards),
+        forwards_per_unit=float(laboratory.forwards) / (len(units) * float(found.samples.mean())),
         bounds=found.interval(),
     )
     goes = tuple(names[np.sort(order[:remove])].tolist())

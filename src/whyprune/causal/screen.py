@@ -1,5 +1,6 @@
 """`Laboratory`: exact effects and gradient guesses of units on a growing number of images, and what both cost."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -100,8 +101,8 @@ class Laboratory:
         """
         have = int(self.measured[wanted].min())
         target = min(target, self.images)
-        while target > have and not self._affordable(wanted, target):
-            target = have + (target - have) // 2
+        if not self._affordable(wanted, target):
+            target = bisect_left(range(target), True, lo=have, key=lambda n: not self._affordable(wanted, n + 1))
         target -= target % (self._size or 1)
         if target - have < min(shortest, self.images - have) or target <= have:
             if not have:
