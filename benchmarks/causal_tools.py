@@ -52,7 +52,9 @@ def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> list
                 print(rows[-1] if isinstance(error, WhypruneError) else traceback.format_exc(), flush=True)
                 continue
             row = about | {"estimand": found.estimand, "approximate": found.approximate, "seconds": watch.seconds}
-            row |= {"forwards": found.forwards, "forwards_per_unit": found.forwards / units} | judged(found, truth)
+            spent = found.forwards if np.isfinite(found.forwards) else None
+            row |= {"forwards": spent, "forwards_per_unit": None if spent is None else spent / units}
+            row |= judged(found, truth)
             chosen = lowest(one, found.mean, BOTTOM)
             recovered = options.recover and (budget is None or budget == max(options.budgets))
             row |= {f"pruned_{k}_percent": v for k, v in pruned_accuracy(one, chosen, recovered=recovered).items()}
@@ -94,7 +96,7 @@ def in_rounds(one: Case, outcome: str, images: int = 64) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs what is asked for and writes the record after every network."""
+    """Runs what is asked for and writes the record after every part."""
     torch.set_num_threads(options.threads)
     if options.quick:
         options.networks, options.seeds, options.budgets, options.recover = ["digits-cnn"], 1, [4], True
@@ -110,13 +112,19 @@ def run(options: argparse.Namespace) -> None:
             parts["networks"].append(_about(one, dense))
             rows += reference_rows(one, truth, options)
             rows += estimator_rows(one, truth, options)
-            if options.models:
-                parts["observational"] += observational_rows(one, options)
-                parts["discovery"] += discovery_rows(one, options)
-                parts["refuters"] += refuter_rows(one, options)
+            _write(options, rows, parts)
+            jobs = {"observational": observational_rows, "discovery": discovery_rows, "refuters": refuter_rows}
+            for part, job in jobs.items() if options.models else ():
+                parts[part] += job(one, options)
+                _write(options, rows, parts)
             print(f"{name} seed {seed}: {watch.seconds:.0f} s", flush=True)
-            found = answers(rows, parts)
-            write_record("causal_tools", options, found["headline"], rows, **parts, hypotheses=found["hypotheses"])
+    _write(options, rows, parts)
+
+
+def _write(options: argparse.Namespace, rows: list[dict[str, Any]], parts: dict[str, list[dict[str, Any]]]) -> None:
+    """The record so far: a run that is cut short keeps what it has."""
+    found = answers(rows, parts)
+    write_record("causal_tools", options, found["headline"], rows, **parts, hypotheses=found["hypotheses"])
 
 
 def pruned_accuracy_of_dense(one: Case) -> float:

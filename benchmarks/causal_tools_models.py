@@ -53,8 +53,9 @@ def observational_rows(one: Case, options: argparse.Namespace) -> list[dict[str,
     return rows
 
 
-def _graphical(one: Case, asked: Asked, mechanism: Any, regime: Any) -> np.ndarray:
-    model = graphical_model(one.network, [one.pool], asked, mechanism=mechanism, regime=regime)
+def _graphical(one: Case, asked: Asked, mechanism: Any, regime: Any, quick: bool) -> np.ndarray:
+    most = 40 if quick else 100
+    model = graphical_model(one.network, [one.pool], asked, mechanism=mechanism, regime=regime, most=most)
     return model.unit_effects(range(len(one.network.units)), None).mean(axis=1)
 
 
@@ -90,7 +91,7 @@ def discovery_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any
 def refuter_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
     """DoWhy's refuters on estimates of which is known whether they are wrong: more than two errors from the truth."""
     asked = Asked(outcome=OUTCOME, seed=one.seed)
-    count = 4 if options.quick else 16
+    count = 3 if options.quick else 16
     exact = exact_effects(one.network, [one.audit], outcome=OUTCOME)
     units = np.random.default_rng(one.seed).choice(len(exact.units), count, replace=False)
     seen = design(Worlds(one.network, [one.pool], outcome=OUTCOME), asked, "observational")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from whyprune.causal.contract import Asked
 from whyprune.causal.discovery import DiscoveredGraph, discover
-from whyprune.causal.effects import Effects, from_samples
+from whyprune.causal.effects import Effects, from_scores
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.extra import required
 from whyprune.causal.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
@@ -52,7 +52,7 @@ def discovery(network: Network, batches: Sequence[Batch], asked: Asked) -> Effec
 
     A unit has an effect only if the graph has a path of arrows from its part to the outcome; it is then the share of
     its part's mean times the coefficient in a regression of the outcome on the part's variables and their parents.
-    A linear coefficient cannot be right for an outcome that bends, and the interval counts images only.
+    A linear coefficient cannot be right for an outcome that bends: a score, the size of that effect.
 
     Raises:
         MissingDependencyError: the extra `causal` is not installed.
@@ -66,15 +66,13 @@ def discovery(network: Network, batches: Sequence[Batch], asked: Asked) -> Effec
     slopes = adjusted(graph, table, every)
     values = held_values(worlds, every)
     places = [k for k, u in enumerate(worlds.units) if u.name in chosen]
-    return from_samples(
+    return from_scores(
         [worlds.units[k] for k in places],
-        np.array([every.shares(plain, values, k) @ slopes for k in places], dtype=np.float32),
-        keep_images=asked.per_image,
+        np.array([abs((every.shares(plain, values, k) @ slopes).mean()) for k in places]),
+        method="discovery",
+        samples=worlds.images,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
-        estimand="single",
-        method="discovery",
-        approximate=True,
         forwards=worlds.forwards,
     )
 

@@ -10,7 +10,7 @@ and what tells units of a block apart is their share of its mean. Samples are ne
 make filters of the first layer independent: all questions are asked about observed images. Only `intrinsic` cannot be.
 
 What it does not claim: means over places are not the maps, and a tensor that flows on past its readers is known only as
-they saw it. The error does not shrink with more images.
+they saw it. The error does not shrink with more images, and nobody knows its size: the estimator gives scores.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects, from_samples
+from whyprune.causal.effects import Effects, from_scores
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.extra import quiet, required
 from whyprune.causal.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
@@ -138,6 +138,9 @@ class GraphicalModel:
 def gcm(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
     """The estimator `gcm`: boosted-tree mechanisms on masked runs, and a counterfactual for each unit and image.
 
+    A score: the size of the mean counterfactual effect. The effects themselves, with their signs, are those of
+    `graphical_model(...).unit_effects`.
+
     Raises:
         MissingDependencyError: the extra `causal` is not installed.
         InputError: too few images or forward passes, or the intervention `carried`.
@@ -147,15 +150,13 @@ def gcm(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
     worlds = fitted.worlds
     places = [k for k, u in enumerate(worlds.units) if u.name in set(chosen)]
     values = held_values(worlds, fitted.variables)
-    return from_samples(
+    return from_scores(
         [worlds.units[k] for k in places],
-        fitted.unit_effects(places, values),
-        keep_images=asked.per_image,
+        np.abs(fitted.unit_effects(places, values).mean(axis=1, dtype=np.float64)),
+        method="gcm",
+        samples=worlds.images,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
-        estimand="single",
-        method="gcm",
-        approximate=True,
         forwards=worlds.forwards,
     )
 

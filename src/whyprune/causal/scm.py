@@ -6,11 +6,11 @@ Narendra et al. 2018, arXiv:1811.04376 (see `structural`). [P] equations fitted 
 What it does not claim: fitted to runs without intervention, equations only see which units go together, and every
 unit depends on the image. A bystander that no layer uses then has as much influence as the unit it resembles. With
 random masks that confounding is broken, but a mean over places is still not the map: the error does not shrink with
-more images, and no interval covers it.
+more images, and nobody knows its size. So no interval is given.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -83,7 +83,7 @@ def structural_influence(network: Network, batches: Sequence[Batch], asked: Aske
     names = [u.name for u in worlds.units]
     chosen = range(len(names)) if asked.units is None else [k for k, n in enumerate(names) if n in set(asked.units)]
     per_image = _influence(worlds, model, plain, values, list(chosen))
-    return from_samples(
+    found = from_samples(
         [worlds.units[k] for k in chosen],
         per_image,
         keep_images=asked.per_image,
@@ -94,6 +94,7 @@ def structural_influence(network: Network, batches: Sequence[Batch], asked: Aske
         approximate=True,
         forwards=worlds.forwards,
     )
+    return replace(found, standard_error=np.full(len(found.units), np.nan))
 
 
 def affordable(network: Network, batches: Sequence[Batch], asked: Asked, images: int) -> Worlds:
