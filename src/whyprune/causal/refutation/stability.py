@@ -26,8 +26,8 @@ NOISE = 0.2
 def split_half(subject: Subject) -> Refutation:
     """The order of units within groups is the same on two halves of the images.
 
-    Half the images give a less reliable order than all of them; the formula of Spearman and Brown (1910), 2 r / (1 + r),
-    says how reliable the order from all images is.
+    Half the images give a less reliable order than all of them; the formula of Spearman and Brown (1910),
+    2 r / (1 + r), says how reliable the order from all images is.
     """
     first, second = cut_images(subject.batches, sum(map(len, subject.batches)) // 2)
     halves = agreement(subject.again(first), subject.again(second))
@@ -38,7 +38,7 @@ def split_half(subject: Subject) -> Refutation:
         passed=passed,
         value=found if np.isfinite(found) else None,
         limit=RELIABLE,
-        sentence=f"Two halves of the images order units within groups with a rank correlation of {halves:.2f}: the order "
+        sentence=f"Two halves of the images order units within groups alike (rank correlation {halves:.2f}): the order "
         f"from all images has a reliability of {found:.2f} (at least {RELIABLE} wanted).",
     )
 
