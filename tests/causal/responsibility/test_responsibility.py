@@ -181,6 +181,22 @@ def test_planted_units_have_the_blame_that_is_theirs(readers):
     assert all(whole.sets[OTHER_COPY, i] == (case.unit(COPY),) for i in pairs)  # one may go, and then the other decides
 
 
+def test_a_backup_and_the_unit_it_replaces_are_responsible_although_neither_has_an_effect_alone():
+    case = planted.preemption()
+    units = [case.unit(k) for k in (planted.PRIMARY, planted.BACKUP)]
+    assert np.abs(exact_effects(case.network, [case.batch], units=units).mean).max() < 1e-6
+    event = Event(harm=0.05)
+    found = responsibilities(case.network, [case.batch], event=event, outcome="logit-shift")
+    pairs = {(found.units[f], w) for (f, _), w in found.sets.items() if len(w) == 1}
+    assert {(units[0], (units[1],)), (units[1], (units[0],))} <= pairs
+    both = np.isin(found.units, units)
+    assert (found.sizes[both] != 0).all()
+    added = responsibilities(
+        case.network, [case.batch], event=event, outcome="logit-shift", contingency=Contingency(additive=True)
+    )
+    assert (added.blame[np.isin(added.units, units)] == 0).all()
+
+
 def test_who_is_judged_does_not_change_the_judgement():
     case = planted.case(1)
     whole = responsibilities(case.network, [case.batch], sufficiency=True)
