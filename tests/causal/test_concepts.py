@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from causal.test_worlds import Pairs
 from structure.networks import randomised, traced
 from structure.removal_property import assert_close, assert_same_snapshot, counted_macs, fresh_batch, output, snapshot
 from tiny import batches, digits, trained
@@ -266,7 +267,7 @@ def test_scores_say_how_much_the_codes_keep_and_ignore_dead_units():
     found = concepts(case.network, [case.batch], Asked())
     assert found.estimand == "score"
     kept = [v for k, v in found.diagnostics.items() if "codes" in k]
-    assert len(kept) == 3
+    assert len(kept) == 2
     assert all(0 <= v <= 1 for v in kept)
     assert found[case.unit(planted.DEAD)] == 0
     assert found[case.unit(planted.PLAIN)] > 0
@@ -301,6 +302,18 @@ def test_budgets_are_kept_and_too_small_ones_refused(network, data):
         explain(network, [data[0][slice(0, 4)]], QUICK)
     with pytest.raises(InputError, match="bins at least 2"):
         ConceptDesign(bins=1)
+
+
+def test_a_network_of_one_batch_size_has_concepts_too():
+    model = randomised(Pairs())
+    images = torch.randn(11, 5, generator=torch.Generator().manual_seed(2))
+    network = trace(model, images[:2])
+    assert network.graph.batch_size == 2
+    for effects in ("expected", "measured"):
+        found = explain(network, [as_batch(images)], ConceptDesign(steps=2, runs=9, effects=effects))
+        assert found.images == 11
+        assert np.isfinite(found.importance).all()
+        assert found.importance.max() > 0
 
 
 def test_the_network_is_left_alone(network, data, learnt):

@@ -51,12 +51,14 @@ class Layer:
 
 
 def layers(replay: Replay) -> list[Layer]:
-    """All layers, in execution order."""
+    """All layers in which units are read, in execution order."""
     network = replay.network
+    units = {unit.label for unit in network.units}
     macs = network.cost.by_operation()
     found = []
     order = {node: k for k, node in enumerate(network.graph.nodes)}
-    for data in sorted({r.data for r in network.readers}, key=order.__getitem__):
+    read = {r.data for r in network.readers if not units.isdisjoint(r.labels.tolist())}
+    for data in sorted(read, key=order.__getitem__):
         readers = tuple(r for r in network.readers if r.data is data)
         steps = tuple(replay.behind({r.node for r in readers}))
         share = sum(macs[n.name] for n in steps) / max(sum(macs.values()), 1)
