@@ -69,12 +69,17 @@ class JointEffect(Record):
 
 
 class Verification(Record):
-    """The proof that removal did what the intervention says: pruned == original under do(removed := 0)."""
+    """The proof that removal did what the intervention says: pruned == original under do(removed := 0).
+
+    `in_double` says that the networks were compared in double precision: in their own, rounding that this network
+    amplifies is larger than the tolerance.
+    """
 
     max_abs_difference: float
     tolerance: float
     inputs: int
     stress_max_abs_difference: float | None = None
+    in_double: bool = False
 
 
 class Certificate(Record):

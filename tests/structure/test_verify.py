@@ -127,3 +127,32 @@ def test_the_mode_of_the_pruned_network_stays():
     assert pruned.training
     assert all(torch.equal(v, before[k]) for k, v in pruned.state_dict().items())
     assert not build("residual").training
+
+
+class Chaos(nn.Module):
+    """Ends in a map that doubles every difference, 30 times: rounding in single precision becomes anything."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.head = nn.Linear(5, 40), nn.Linear(40, 4)
+
+    def forward(self, x):
+        y = torch.sigmoid(self.head(torch.relu(self.one(x))))
+        for _ in range(30):
+            y = 4 * y * (1 - y)
+        return y
+
+
+def test_rounding_that_a_network_amplifies_is_told_from_a_wrong_result_in_double_precision():
+    torch.manual_seed(0)
+    network = trace(Chaos().eval(), vector(5))
+    units = half(network)
+    pruned = remove(network, units)
+    found = verify(network, pruned, units, [torch.randn(16, 5)])
+    assert found.in_double
+    assert found.max_abs_difference <= found.tolerance
+    assert not verify(traced("mlp"), traced("mlp").model, []).in_double
+    with torch.no_grad():
+        pruned.one.bias[0] += 0.5
+    with pytest.raises(VerificationError):
+        verify(network, pruned, units, [torch.randn(16, 5)])

@@ -119,6 +119,8 @@ def proof(verify: Verification) -> str:
         verdict = "They are the same function up to rounding: the removal did exactly what the plan says."
     else:
         verdict = "They are not the same function: do not use the pruned network."
+    if verify.in_double:
+        same += ", in double precision (in its own this network amplifies rounding beyond that)"
     return (
         "The pruned network, before repair, and the original with the removed units set to zero "
         f"{same}; {limit}. {verdict}"

@@ -14,13 +14,17 @@ from whyprune.structure.network import Network
 
 def in_double(network: Network) -> Network:
     """A copy with parameters, constants and example inputs in double precision."""
-    example = network.example
     constants = {name: _double(t) for name, t in network.graph.constants.items()}
     model = duplicate(network.model).double()
-    batch = Batch(pytree.tree_map(_double, example.args), pytree.tree_map(_double, example.kwargs))
+    batch = doubled(network.example)
     with torch.no_grad():
         graph = replace(network.graph, constants=constants, returned=batch.call(model))
     return replace(network, model=model, example=batch, graph=graph)
+
+
+def doubled(batch: Batch) -> Batch:
+    """The batch with its floats in double precision."""
+    return Batch(pytree.tree_map(_double, batch.args), pytree.tree_map(_double, batch.kwargs), batch.labels)
 
 
 def _double(value: Any) -> Any:

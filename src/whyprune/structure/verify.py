@@ -15,8 +15,10 @@ from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, VerificationError
 from whyprune.results import Verification
 from whyprune.structure.capture import first_line
+from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
 from whyprune.structure.operations import name_of, where
+from whyprune.structure.precise import doubled, in_double
 from whyprune.structure.remove import Excluding, masked, remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
@@ -37,6 +39,9 @@ def verify(
 ) -> Verification:
     """Compares the pruned network's outputs with the masked original's.
 
+    Where they differ, both are compared again in double precision: a network that amplifies rounding to more than the
+    tolerance says nothing in its own precision.
+
     Args:
         network: the traced original.
         pruned: the network without `units`, before repair.
@@ -55,16 +60,29 @@ def verify(
     if not batches:
         raise InputError("there is no image to verify on: give at least one batch, or none to use the traced inputs")
     second = None
-    difference = _Comparison(network, pruned, chosen, tolerance).worst(batches)
+    difference, precise = _worst(_Comparison(network, pruned, chosen, tolerance), batches)
     if stress and network.units:
         drawn = _half_of_each(network, seed)
-        second = _Comparison(network, remove(network, drawn), drawn, tolerance).worst(batches)
+        second, again = _worst(_Comparison(network, remove(network, drawn), drawn, tolerance), batches)
+        precise = precise or again
     return Verification(
         max_abs_difference=difference,
         tolerance=tolerance,
         inputs=sum(len(b) for b in batches),
         stress_max_abs_difference=second,
+        in_double=precise,
     )
+
+
+def _worst(comparison: "_Comparison", batches: Sequence[Batch]) -> tuple[float, bool]:
+    """(the largest difference, whether it took double precision to tell it from rounding)."""
+    try:
+        return comparison.worst(batches), False
+    except VerificationError as error:
+        try:
+            return comparison.in_double().worst([doubled(b) for b in batches]), True
+        except (VerificationError, RuntimeError):  # wrong there as well, or code that insists on its own precision
+            raise error from None
 
 
 def _first_images(network: Network, data: Iterable[Any] | None) -> Iterable[Batch]:
@@ -96,6 +114,10 @@ class _Comparison:
     @cached_property
     def reference(self) -> nn.Module:
         return masked(self.network, self.units)
+
+    def in_double(self) -> "_Comparison":
+        """The same in double precision."""
+        return _Comparison(in_double(self.network), duplicate(self.pruned).double().eval(), self.units, self.tolerance)
 
     def worst(self, batches: Iterable[Batch]) -> float:
         """The largest difference of logits over all batches; an error where it is too large."""
