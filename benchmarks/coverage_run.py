@@ -84,7 +84,10 @@ def measure(subject: Subject, seeds: int, repeats: int, row: Row) -> None:
             keep(subject, network, inputs, row)
     if torch_pruning.installed():
         row.stage("pruning with Torch-Pruning")
-        theirs |= torch_pruning.prune_half(subject)
+        try:
+            theirs |= torch_pruning.prune_half(subject)
+        except Exception as error:  # noqa: BLE001 - the network is of another shape than can be compared
+            theirs |= {"outcome": "not comparable", "error": said(error)}
     row["seconds"] = watch.seconds
     row.stage("done")
 

@@ -23,8 +23,8 @@ from whyprune.data.batches import Batch
 from whyprune.structure.capture import as_example
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-PATIENCE_S = 180
-"""After so many seconds its pruning is stopped: on some networks it does not come to an end."""
+PATIENCE_S = 120
+"""After so many seconds of computing its pruning is stopped: on some networks it does not come to an end."""
 
 
 def installed() -> str | None:
@@ -68,18 +68,18 @@ def prune_half(subject: Subject, seed: int = 0) -> dict[str, Any]:
 
 @contextmanager
 def _at_most(seconds: int) -> Iterator[None]:
-    """Raises `TimeoutError` when what runs in it takes longer."""
+    """Raises `TimeoutError` when what runs in it computes for longer, whatever else the machine does."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"stopped after {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def _judged(subject: Subject, model: nn.Module, original: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Any]:
