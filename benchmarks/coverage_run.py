@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import whyprune as wp
 from benchmarks import coverage_torch_pruning as torch_pruning
@@ -36,6 +36,7 @@ from benchmarks.coverage_models import Subject, subjects
 from whyprune.data.batches import Batch
 from whyprune.errors import TraceError, VerificationError
 from whyprune.structure.capture import as_example
+from whyprune.structure.precise import doubled, in_double
 from whyprune.structure.units import Unit
 
 SEVERITY = (
@@ -188,7 +189,13 @@ def _removal(network: wp.Network, units: list[Unit], inputs: Batch, dense: tuple
         expected = outputs(reference, inputs)
     except Exception as error:  # noqa: BLE001 - any error is an outcome of the table
         return {"outcome": "crash while removing", "error": said(error)}
-    row = judged(pruned, expected, inputs)
+
+    def precisely() -> tuple[list[Tensor], list[Tensor]]:
+        exact = in_double(network)
+        names, batch = [u.name for u in units], doubled(inputs)
+        return outputs(wp.remove(exact, names), batch), outputs(wp.masked(exact, names), batch)
+
+    row = judged(pruned, expected, inputs, precisely)
     if row["difference"] is None:
         return row
     row |= {"units": len(units), **left(pruned, dense, inputs)}

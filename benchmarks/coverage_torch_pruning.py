@@ -21,6 +21,7 @@ from benchmarks.coverage_check import fresh_inputs, judged, left, outputs, relat
 from benchmarks.coverage_models import Subject
 from whyprune.data.batches import Batch
 from whyprune.structure.capture import as_example
+from whyprune.structure.precise import doubled
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 PATIENCE_S = 120
@@ -90,7 +91,14 @@ def _judged(subject: Subject, model: nn.Module, original: nn.Module, kept: Mappi
     reference, norms = masked_original(original, kept)
     with OverKeptChannels(norms) as normalisation:
         expected = outputs(reference, inputs)
-    row = {**judged(model, expected, inputs), "changes_statistics": normalisation.used}
+
+    def precisely() -> tuple[list[Tensor], list[Tensor]]:
+        with OverKeptChannels(norms):
+            truth = outputs(reference.double(), doubled(inputs))  # in place: its norms are known by their parameters
+        reference.float()
+        return outputs(copy.deepcopy(model).double(), doubled(inputs)), truth
+
+    row = {**judged(model, expected, inputs, precisely), "changes_statistics": normalisation.used}
     if row["difference"] is not None:
         zeroed = relative_difference(outputs(model, inputs), outputs(reference, inputs))
         row |= {"difference_zeroed": zeroed, **left(model, size(original, inputs), inputs)}

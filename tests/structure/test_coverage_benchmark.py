@@ -14,6 +14,7 @@ from networks import randomised, traced
 from torch import Tensor, nn
 
 from whyprune.structure.capture import as_example
+from whyprune.structure.precise import doubled
 from whyprune.structure.network import Network
 
 coverage = pytest.importorskip("benchmarks.coverage", reason="the project's root is on no path: use python -m pytest")
@@ -125,7 +126,12 @@ def test_positions_tell_a_right_removal_from_a_wrong_one(kind: str, read: list[i
     reference, norms = masked_original(original, kept)
     with OverKeptChannels(norms) as statistics:
         expected = outputs(reference, inputs)
-    assert judged(model, expected, inputs)["outcome"] == outcome
+
+    def precisely():
+        with OverKeptChannels(norms):
+            return outputs(model.double(), doubled(inputs)), outputs(reference.double(), doubled(inputs))
+
+    assert judged(model, expected, inputs, precisely)["outcome"] == outcome
     assert statistics.used == (kind != "batch")
 
 
