@@ -14,8 +14,8 @@ from networks import randomised, traced
 from torch import Tensor, nn
 
 from whyprune.structure.capture import as_example
-from whyprune.structure.precise import doubled
 from whyprune.structure.network import Network
+from whyprune.structure.precise import doubled
 
 coverage = pytest.importorskip("benchmarks.coverage", reason="the project's root is on no path: use python -m pytest")
 from benchmarks import coverage_run, coverage_tables  # noqa: E402
