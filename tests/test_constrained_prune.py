@@ -6,6 +6,7 @@ import tiny
 from whyprune import Budget, Constraints, Settings, prune, rounds
 from whyprune.calibration import calibrate
 from whyprune.errors import BudgetError, InputError
+from whyprune.planners import ByCurves
 from whyprune.rounds import prune_in_rounds, remove_further
 from whyprune.structure.trace import trace
 
@@ -52,9 +53,11 @@ def test_constraints_hold_for_the_dense_network_after_every_round(monkeypatch):
         return remove_further(network, model, gone, units)
 
     monkeypatch.setattr(rounds, "remove_further", spy)
-    monkeypatch.setattr(rounds, "STEP", 1.4)
     calibration = calibrate(CALIBRATION, network.positional, None, 0)
-    found = prune_in_rounds(network, calibration, Budget(macs=0.4), constraints=CONSTRAINTS, repairing=False)
+    planner = ByCurves(step=1.4)
+    found = prune_in_rounds(
+        network, calibration, Budget(macs=0.4), constraints=CONSTRAINTS, planner=planner, repairing=False
+    )
     assert len(seen) >= 3  # ln(1 / 0.4) / ln(1.4) = 2.7
     for widths in seen:
         assert_kept(widths)

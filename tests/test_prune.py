@@ -14,7 +14,7 @@ from torch import nn
 import tiny
 import whyprune
 from structure.removal_property import assert_same_snapshot, snapshot
-from whyprune import Budget, Recovery, Settings, prune, rounds
+from whyprune import Budget, Recovery, Settings, planners, prune, rounds
 from whyprune.causal.joint import joint_effect
 from whyprune.data.batches import as_batches
 from whyprune.errors import BudgetError, FormatError, InputError
@@ -99,7 +99,7 @@ def test_no_image_of_the_audit_reaches_planning_or_repair(monkeypatch):
 
         monkeypatch.setattr(owner, name, spy)
 
-    watch("response_curves", rounds, slice(1, 3))
+    watch("response_curves", planners, slice(1, 3))
     watch("repair", rounds, slice(3, 4))
     watch("estimate", PRUNE, slice(1, 2))
     settings = dataclasses.replace(QUICK, refute=False)  # what refutes is made of these images, and decides nothing
