@@ -72,7 +72,7 @@ def judged(found: Effects, truth: Truth) -> dict[str, float | None]:
     """All metrics that need no pruning; None where a metric does not apply."""
     single, mean = truth.single.mean, found.mean
     row: dict[str, float | None] = {
-        "spearman": _spearman(mean, single),
+        "spearman": rank_correlation(mean, single),
         "spearman_within": within(found.groups, mean, single),
         "bottom_overlap": _overlap(mean, single),
     }
@@ -88,7 +88,7 @@ def judged(found: Effects, truth: Truth) -> dict[str, float | None]:
     strict = (low <= claimed.mean) & (claimed.mean <= high)
     large = np.abs(claimed.mean) > 2 * error
     return row | {
-        "claimed_spearman": _spearman(mean, claimed.mean),
+        "claimed_spearman": rank_correlation(mean, claimed.mean),
         "sign_accuracy": float((np.sign(mean) == np.sign(claimed.mean))[large].mean()) if large.any() else None,
         "mae": float(np.abs(mean - claimed.mean).mean()),
         "mae_over_mean_effect": float(np.abs(mean - claimed.mean).mean() / np.abs(claimed.mean).mean()),
@@ -152,12 +152,12 @@ def within(groups: tuple[str, ...], one: np.ndarray, other: np.ndarray) -> float
     members = defaultdict(list)
     for k, group in enumerate(groups):
         members[group].append(k)
-    found = [_spearman(one[m], other[m]) for m in members.values() if len(m) >= 5]
-    known = [f for f in found if f is not None]
-    return float(np.mean(known)) if known else None
+    found = [rank_correlation(one[m], other[m]) for m in members.values() if len(m) >= 5]
+    return float(np.mean(found)) if found else None
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> float | None:
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's; 0 where either is constant."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 0.0
     return float(spearmanr(one, other)[0])
