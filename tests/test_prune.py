@@ -311,6 +311,7 @@ def test_a_stage_comes_back_as_it_was_saved(recovered):
     assert stage.effects.samples == found.effects.samples
     np.testing.assert_array_equal(stage.effects.mean, found.effects.mean)
     np.testing.assert_array_equal(stage.effects.standard_error, found.effects.standard_error)
+    np.testing.assert_array_equal(stage.effects.interval, found.effects.interval)
     assert stage.record.joint_effect == found.measurements.joint_effect
     repaired = run("magnitude-l2").model
     for name, tensor in stage.model.state_dict().items():

@@ -108,4 +108,5 @@ def _effects(table: pa.Table) -> Effects:
         intervention=one("intervention"),
         estimand=one("estimand"),
         method=one("method"),
+        bounds=(floats("interval_low"), floats("interval_high")),
     )

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
 
+from whyprune.causal.intervals import moments, skew_corrected
 from whyprune.errors import InputError
 from whyprune.structure.units import Unit
 
@@ -182,7 +183,7 @@ class Effects:
 def from_samples(
     units: Sequence[Unit], per_image: NDArray[np.float32], *, keep_images: bool = False, **about: Any
 ) -> Effects:
-    """Effects from individual effects (units, images): means with t-based standard errors.
+    """Effects from individual effects (units, images): means with intervals that allow for skewed values.
 
     Raises:
         InputError: fewer than two images: no standard error can be given.
@@ -190,13 +191,14 @@ def from_samples(
     images = per_image.shape[1]
     if images < 2:
         raise InputError(f"{images} image(s) of data: at least 2 are needed for a standard error")
-    values = per_image.astype(np.float64)
+    mean, error, skewness, samples = moments(per_image.T.astype(np.float64))
     return Effects(
         units=tuple(u.name for u in units),
         groups=tuple(u.group for u in units),
-        mean=values.mean(axis=1),
-        standard_error=values.std(axis=1, ddof=1) / np.sqrt(images),
+        mean=mean,
+        standard_error=error,
         samples=images,
+        bounds=skew_corrected(mean, error, skewness, samples),
         per_image=per_image if keep_images else None,
         **about,
     )

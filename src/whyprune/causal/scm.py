@@ -94,7 +94,7 @@ def structural_influence(network: Network, batches: Sequence[Batch], asked: Aske
         approximate=True,
         forwards=worlds.forwards,
     )
-    return replace(found, standard_error=np.full(len(found.units), np.nan))
+    return replace(found, standard_error=np.full(len(found.units), np.nan), bounds=None)
 
 
 def affordable(network: Network, batches: Sequence[Batch], asked: Asked, images: int) -> Worlds:
