@@ -5,6 +5,7 @@ image as `budget` times the number of units. Hypotheses H1 to H7 are answered in
 """
 
 import argparse
+import json
 import traceback
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.causal_tools_answers import answers
 from benchmarks.causal_tools_metrics import BOTTOM, Truth, judged, lowest, pruned_accuracy
 from benchmarks.causal_tools_models import discovery_rows, observational_rows, refuter_rows
 from benchmarks.causal_tools_networks import Case, case
-from benchmarks.common import Stopwatch, arguments, write_record
+from benchmarks.common import RESULTS, Stopwatch, arguments, write_record
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.registry import ESTIMATORS
 from whyprune.errors import WhypruneError
@@ -100,8 +101,7 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     if options.quick:
         options.networks, options.seeds, options.budgets, options.recover = ["digits-cnn"], 1, [4], True
-    rows: list[dict[str, Any]] = []
-    parts: dict[str, list[dict[str, Any]]] = {"observational": [], "discovery": [], "refuters": [], "networks": []}
+    rows, parts = _kept(options)
     for name in options.networks:
         for seed in range(options.seeds):
             watch = Stopwatch()
@@ -119,6 +119,17 @@ def run(options: argparse.Namespace) -> None:
                 _write(options, rows, parts)
             print(f"{name} seed {seed}: {watch.seconds:.0f} s", flush=True)
     _write(options, rows, parts)
+
+
+def _kept(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """With --add: the rows of the record that is there, but for those of networks that are measured again."""
+    path = options.output or RESULTS / "causal_tools.json"
+    record = json.loads(path.read_text()) if options.add and path.exists() else {}
+
+    def kept(part: str) -> list[dict[str, Any]]:
+        return [r for r in record.get(part, []) if r["network"] not in options.networks or r["seed"] >= options.seeds]
+
+    return kept("rows"), {part: kept(part) for part in ("observational", "discovery", "refuters", "networks")}
 
 
 def _write(options: argparse.Namespace, rows: list[dict[str, Any]], parts: dict[str, list[dict[str, Any]]]) -> None:
@@ -155,6 +166,7 @@ if __name__ == "__main__":
     parser.add_argument("--budgets", nargs="+", type=int, default=[1, 4, 16, 64], help="forward passes for each unit")
     parser.add_argument("--methods", nargs="+", help="instead of all that are registered")
     parser.add_argument("--depth", type=float, default=300, help="forward passes for each unit behind a context truth")
+    parser.add_argument("--add", action="store_true", help="keep the record's rows of other networks")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--no-models", dest="models", action="store_false", help="leave fitted models and discovery out"
