@@ -29,7 +29,8 @@ def network_tables(network: Network) -> Group:
         f"{type(network.model).__name__}: {cost.macs:,} MACs, {cost.params:,} parameters, "
         f"{cost.bytes:,} bytes; {len(network.units):,} removable units in {len(network.groups)} groups"
     )
-    parts: list[Table | Text] = [head, _groups(network)]
+    nothing = Text("Nothing can be removed from this network; what is kept whole, and why:")
+    parts: list[Table | Text] = [head, _groups(network) if network.groups else nothing]
     if network.refusals:
         parts.append(_refusals(network))
     if network.attributes:
