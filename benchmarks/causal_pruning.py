@@ -5,8 +5,12 @@ closed-form repair for all. Two questions, each answered with paired differences
 
 * widths: the same channels (least squares: by elimination) at widths from measured response curves, uniform ones, and
   those of a global ranking by L2 norm and by Taylor;
-* channels: at the widths of the measured curves, the channels by elimination, by conditional effects (`carried`,
-  measured in rounds), single effects, L2 norm, Taylor, and at random.
+* channels: at the widths of the measured curves, the channels by least squares (elimination), by conditional effects
+  measured in rounds on the repaired network (`rounds`: elimination again; `carried`: effects on the logits of what the
+  others cannot carry), by L2 norm, by Taylor, and at random.
+
+Every row says how many of its channels an L2 ranking would have removed as well: where rankings agree, there is nothing
+to be won.
 """
 
 import argparse
@@ -31,23 +35,28 @@ from benchmarks.common import (
     trained,
     write_record,
 )
+from whyprune.allocation import allocate_curves
 from whyprune.calibration import Calibration, calibrate
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.joint import joint_effect
+from whyprune.causal.response import response_curves
 from whyprune.data import Augmentation, Loader
 from whyprune.data.batches import cut_images
 from whyprune.devices import accuracy
+from whyprune.estimate import split_images
 from whyprune.structure.units import Unit
 
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
 WIDTHS = ("curves", "uniform", "global-l2", "global-taylor")
-CHANNELS = ("elimination", "carried", "single", "magnitude-l2", "taylor", "random")
-EFFECT_IMAGES = 128
-ROUNDS = 4
+CHANNELS = ("elimination", "rounds", "carried", "magnitude-l2", "taylor", "random")
+EFFECT_IMAGES = 64
+FIT_IMAGES = 512
+ROUNDS = 3
 
 Widths = Mapping[str, int]
 """Group -> how many of its units go."""
-Chooser = Callable[[Widths], Sequence[Unit]]
+Judge = Callable[[nn.Module | None, Sequence[Unit]], Mapping[str, float]]
+"""(the network as it is now, what is gone) -> harm by unit."""
 
 
 class Seed:
@@ -58,18 +67,15 @@ class Seed:
         self.images: Calibration = calibrate(loader, 1, Augmentation(), seed)
         self.few = cut_images(self.images.view(7), 32 if quick else EFFECT_IMAGES)[0]
         fit = self.images.view(1)
-        self.curves = wp.estimate(network, cut_images(fit, 640)[0], method="curves", units=None, seed=seed)
+        self.curves = response_curves(network, *split_images(cut_images(fit, 640)[0]), seed=seed)
         self.effects = {
-            "single": self.curves,
-            **{
-                name: wp.estimate(network, fit, method=name, seed=seed) for name in ("magnitude-l2", "taylor", "random")
-            },
+            name: wp.estimate(network, fit, method=name, seed=seed) for name in ("magnitude-l2", "taylor", "random")
         }
 
     def widths(self, name: str, budget: wp.Budget) -> Widths:
         """How many units of each group go."""
         if name == "curves":
-            plan = wp.allocate(self.network, self.curves, budget, allocation="curves")
+            plan = allocate_curves(self.network, self.curves, budget)
         else:
             effects = self.effects["taylor" if name == "global-taylor" else "magnitude-l2"]
             plan = wp.allocate(self.network, effects, budget, allocation="uniform" if name == "uniform" else "global")
@@ -77,35 +83,49 @@ class Seed:
 
     def channels(self, name: str, widths: Widths) -> list[Unit]:
         """Which units go, so many of each group."""
+        if name in ("rounds", "carried"):
+            return self._in_rounds(widths, self._eliminated if name == "rounds" else self._carried)
         if name == "elimination":
-            orders = {group: curve.order for group, curve in self.curves.curves.items()}
+            orders = {group: curve.order for group, curve in self.curves.items()}
             return [self.network.by_name[u] for group, count in widths.items() for u in orders[group][:count]]
-        if name == "carried":
-            return self._in_rounds(widths)
         scores = self.effects[name].by_unit()
         return [u for g, count in widths.items() for u in _smallest(self.network.group(g).units, scores, count)]
 
-    def _in_rounds(self, widths: Widths) -> list[Unit]:
-        """Conditional effects under `carried`, measured again after each quarter of the way."""
+    def _in_rounds(self, widths: Widths, judge: Judge) -> list[Unit]:
+        """A part of the way at a time; judged on the network without what is gone, repaired."""
         gone: list[Unit] = []
+        model: nn.Module | None = None
         for part in range(1, ROUNDS + 1):
-            model: nn.Module | None = wp.remove(self.network, gone) if gone else None
-            found = exact_effects(
-                self.network, self.few, intervention="carried", model=model, removed=tuple(gone)
-            ).by_unit()
+            scores = judge(model, gone)
             for group, count in widths.items():
                 have = [u for u in gone if u.group == group]
                 left = [u for u in self.network.group(group).units if u not in have]
-                gone += _smallest(left, found, round(count * part / ROUNDS) - len(have))
+                gone += _smallest(left, scores, round(count * part / ROUNDS) - len(have))
+            if part < ROUNDS:
+                chosen = self.network.select(gone)
+                views = self.images.views(range(10 + part, 11 + part))
+                model = wp.repair(self.network, wp.remove(self.network, chosen), chosen, views, seed=self.seed)
         return gone
+
+    def _carried(self, model: nn.Module | None, gone: Sequence[Unit]) -> Mapping[str, float]:
+        return exact_effects(self.network, self.few, intervention="carried", model=model, removed=tuple(gone)).by_unit()
+
+    def _eliminated(self, model: nn.Module | None, gone: Sequence[Unit]) -> Mapping[str, float]:
+        """Places in the order in which a group's units go; what the curve measures does not matter here."""
+        fit = cut_images(self.images.view(1), FIT_IMAGES)[0]
+        found = response_curves(
+            self.network, fit, cut_images(self.few, 2)[0], model=model, removed=gone, seed=self.seed
+        )
+        places = {u: float(k) for curve in found.values() for k, u in enumerate(curve.order)}
+        return {u.name: places.get(u.name, float("inf")) for u in self.network.units}
 
 
 def _smallest(units: Sequence[Unit], scores: Mapping[str, float], count: int) -> list[Unit]:
     return sorted(units, key=lambda u: scores[u.name])[: max(count, 0)]
 
 
-def row(seed: Seed, units: Sequence[Unit], test: Loader, views: int) -> dict[str, Any]:
-    """Removes, repairs and measures."""
+def row(seed: Seed, units: Sequence[Unit], rivals: Sequence[Unit], test: Loader, views: int) -> dict[str, Any]:
+    """Removes, repairs and measures; `rivals` is what an L2 ranking removes at these widths."""
     watch = Stopwatch()
     network = seed.network
     chosen = network.select(units)
@@ -115,6 +135,7 @@ def row(seed: Seed, units: Sequence[Unit], test: Loader, views: int) -> dict[str
     return {
         "macs_ratio": cost.macs / network.cost().macs,
         "params_ratio": cost.params / network.cost().params,
+        "also_removed_by_l2_percent": 100 * len({u.name for u in units} & {u.name for u in rivals}) / len(units),
         "joint_effect": joint_effect(network, seed.images.audit, repaired, chosen).mean,
         "top1_percent": accuracy(repaired, test, progress=False).top1_percent,
         "seconds": watch.seconds,
@@ -147,7 +168,7 @@ def merged(path: Path, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Runs what is asked for and adds it to the record."""
+    """Runs what is asked for and adds it to the record; rows that are in it are kept."""
     name = "resnet20" if options.quick else options.network
     source = cifar10()
     model, normalization = trained(name)
@@ -163,9 +184,15 @@ def run(options: argparse.Namespace) -> None:
             budget = wp.Budget(macs=1 / ratio)
             cells = [(w, "elimination") for w in WIDTHS] + [("curves", c) for c in CHANNELS[1:]]
             for widths, channels in cells:
-                units = seed.channels(channels, seed.widths(widths, budget))
+                if any(
+                    (r["fewer_macs"], r["widths"], r["channels"], r["seed"]) == (ratio, widths, channels, number)
+                    for r in merged(path, [])
+                ):
+                    continue
+                asked = seed.widths(widths, budget)
+                units, rivals = seed.channels(channels, asked), seed.channels("magnitude-l2", asked)
                 cell = {"fewer_macs": ratio, "widths": widths, "channels": channels, "seed": number}
-                found = {**cell, **row(seed, units, test, options.views)}
+                found = {**cell, **row(seed, units, rivals, test, options.views)}
                 print(found, flush=True)
                 rows = merged(path, [found])
                 about = {"network": name, "views": options.views, "data_fingerprint": fingerprint(source)}
