@@ -24,6 +24,14 @@ class LatencyMs(Record):
     repeats: int
     batch_size: int
     threads: int
+    min_ms: float | None = None
+    mean_ms: float | None = None
+    std_ms: float | None = None
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Samples per second: the batch size over the median time."""
+        return 1000 * self.batch_size / self.p50_ms
 
 
 class NetworkMeasurement(Record):

@@ -12,7 +12,7 @@ from torch import nn
 
 from whyprune.data.batches import Batch
 from whyprune.devices import TorchDevice, latency_ratio, measure_latency
-from whyprune.devices import latency as module
+from whyprune.devices import runner as module
 from whyprune.errors import InputError
 
 INPUTS = Batch((torch.zeros(4, 3),), {})

@@ -8,7 +8,7 @@ from importlib import metadata
 import torch
 
 from whyprune.devices import library_versions, machine_state
-from whyprune.devices.machine import _cpu_model
+from whyprune.devices.runner import _cpu_model
 
 
 def test_state_is_plain_data_that_survives_json():

@@ -4,11 +4,10 @@ Rounds are interleaved (dense, pruned, pruned, dense, …): a machine that slows
 and the ratio of medians keeps its meaning on a shared machine where the times themselves do not.
 """
 
-import gc
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,14 +15,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Measurement, Network, Samples
+from whyprune.devices.base import Kind, Measurement, Network, Samples
 from whyprune.devices.evaluation import call, evaluating
 from whyprune.devices.machine import machine_state
+from whyprune.devices.runner import by_host_clock, interleaved, warm_up
 from whyprune.errors import InputError
 from whyprune.progress import track
 from whyprune.results import LatencyMs, LatencyRatio
-
-MIN_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,12 @@ class TorchDevice:
     batch_size: int = 1
     progress: bool = False
     name: str = "torch"
+    kind: Kind = "measured"
 
-    def __call__(self, artifact: Mapping[str, Network], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
         """Measures the networks with `measure_latency`."""
-        settings = {k: v for k, v in vars(self).items() if k != "name"}
-        return measure_latency(artifact, inputs, device=self.name, **settings)
+        settings = {k: v for k, v in vars(self).items() if k not in ("name", "kind")}
+        return measure_latency(networks, inputs, device=self.name, **settings)
 
 
 def measure_latency(
@@ -62,7 +61,7 @@ def measure_latency(
         networks: modules or callables by name; modules run in evaluation mode and get their modes back.
         inputs: at least `batch_size` samples, on the networks' device.
         repeats: rounds, at most.
-        warmup: untimed calls of each network before the first round.
+        warmup: untimed calls of each network before the first round, at least; more until its times are steady.
         threads: torch's threads during the run; by default as many as torch has now.
         seconds: stop when the rounds have taken this long, but not before 3 rounds.
         batch_size: samples per call.
@@ -83,11 +82,10 @@ def measure_latency(
     machine = machine_state()
     with _threads(threads), evaluating(networks.values()):
         for name, network in networks.items():
-            for _ in range(max(warmup, 1)):
-                call(network, batch, f"network {name!r}")
+            warm_up(partial(call, network, batch, f"network {name!r}"), max(warmup, 1))
         samples = _rounds(networks, batch, repeats, seconds, progress)
         used_threads = torch.get_num_threads()
-    latency = {name: _summary(times, batch_size, used_threads) for name, times in samples.items()}
+    latency = {name: latency_summary(times, batch_size, used_threads) for name, times in samples.items()}
     return Measurement(device, latency, samples, machine)
 
 
@@ -128,38 +126,37 @@ def latency_ratio(dense_ms: Samples, pruned_ms: Samples, seed: int = 0, *, resam
     return LatencyRatio(speedup=float(ratio(dense, pruned)), interval=(float(low), float(high)))
 
 
+def latency_summary(samples_ms: Samples, batch_size: int, threads: int) -> LatencyMs:
+    """Percentiles, mean and spread of raw times, shape (rounds,)."""
+    p50, p90, p99 = (float(p) for p in np.percentile(samples_ms, (50, 90, 99)))
+    return LatencyMs(
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        repeats=len(samples_ms),
+        batch_size=batch_size,
+        threads=threads,
+        min_ms=float(samples_ms.min()),
+        mean_ms=float(samples_ms.mean()),
+        std_ms=float(samples_ms.std()),
+    )
+
+
 def _rounds(
     networks: Mapping[str, Network], batch: Batch, repeats: int, seconds: float | None, progress: bool
 ) -> dict[str, Samples]:
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    order = list(networks)
     on_accelerator = any(t.device.type != "cpu" for t in batch.tensors())
-    started = time.monotonic()
-    with _no_garbage_collection():
-        for round_ in track(range(repeats), "latency", total=repeats, enabled=progress):
-            if seconds is not None and round_ >= MIN_ROUNDS and time.monotonic() - started >= seconds:
-                break
-            for name in order:
-                times[name].append(_time_ms(networks[name], batch, on_accelerator))
-            order.reverse()
+
+    def run(network: Network) -> None:
+        network(*batch.args, **batch.kwargs)
+        if on_accelerator:
+            torch.accelerator.synchronize()
+
+    if on_accelerator:
+        torch.accelerator.synchronize()
+    timed = {name: by_host_clock(partial(run, network)) for name, network in networks.items()}
+    times = interleaved(timed, track(range(repeats), "latency", total=repeats, enabled=progress), seconds)
     return {name: np.asarray(values, dtype=np.float64) for name, values in times.items()}
-
-
-def _time_ms(network: Network, batch: Batch, on_accelerator: bool) -> float:
-    if on_accelerator:
-        torch.accelerator.synchronize()
-    start = time.perf_counter_ns()
-    network(*batch.args, **batch.kwargs)
-    if on_accelerator:
-        torch.accelerator.synchronize()
-    return (time.perf_counter_ns() - start) / 1e6
-
-
-def _summary(samples_ms: Samples, batch_size: int, threads: int) -> LatencyMs:
-    p50, p90, p99 = (float(p) for p in np.percentile(samples_ms, (50, 90, 99)))
-    return LatencyMs(
-        p50_ms=p50, p90_ms=p90, p99_ms=p99, repeats=len(samples_ms), batch_size=batch_size, threads=threads
-    )
 
 
 def _at_least_one(**settings: int) -> None:
@@ -176,15 +173,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
