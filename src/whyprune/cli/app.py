@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from whyprune import __version__
 from whyprune.cli.demo import demo
+from whyprune.cli.devices import devices
 from whyprune.cli.evaluate import evaluate
 from whyprune.cli.export import export
 from whyprune.cli.inspect import inspect
@@ -47,6 +48,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(report)
 app.command()(demo)
+app.add_typer(devices, name="devices")
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,10 @@
+"""`whyprune devices`: the devices there are. One file per command; add yours with one line."""
+
+import typer
+
+from whyprune.cli.devices.list import list_devices
+from whyprune.cli.devices.show import show
+
+devices = typer.Typer(no_args_is_help=True, help="Devices: measured here, emulated here, or predicted.")
+devices.command("list")(list_devices)
+devices.command("show")(show)

@@ -1,0 +1,66 @@
+"""`whyprune devices show`: one device, its limits or rates, their sources, and the errors found."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from whyprune.cli.devices.options import ProfilesOption
+from whyprune.cli.options import JsonOption
+from whyprune.cli.screen import Screen
+from whyprune.devices.names import parse
+from whyprune.devices.profile import Profile, Rates, profiles
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A device: see `whyprune devices list`.")],
+    *,
+    folder: ProfilesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Shows a device: what it is, what limits or rates stand for it, where they come from, how far they are off."""
+    screen = Screen(as_json=as_json)
+    known = profiles(folder)
+    profile = known[parse(name, known).place]
+    screen.show(_table(profile))
+    screen.emit(profile.model_dump(mode="json"))
+
+
+def _table(profile: Profile) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("device", Text(f"{profile.name}: {profile.title}"))
+    table.add_row("kind", profile.kind)
+    table.add_row("runtime", f"{profile.runtime}, {profile.threads} threads, batch {profile.batch_size}")
+    if profile.limits is not None:
+        table.add_row("limits", Text(", ".join(f"{k} {v}" for k, v in profile.limits if v is not None)))
+    if profile.roofline is not None:
+        for what, rate in _rates(profile.roofline):
+            table.add_row(what, rate)
+    for figure in profile.figures:
+        table.add_row(figure.name, Text(f"{figure.value:g} {figure.unit}"))
+    for found in profile.errors:
+        table.add_row(
+            "error",
+            Text(
+                f"median {found.median_percent:.0f}%, p90 {found.p90_percent:.0f}% "
+                f"({found.count} comparisons: {found.compared_with})"
+            ),
+        )
+    for source in profile.sources:
+        mark = " (second-hand)" if source.second_hand else ""
+        where = f", {source.url}" if source.url else ""
+        table.add_row("source", Text(f"{source.what}: {source.title}{where}{mark}"))
+    if profile.note:
+        table.add_row("note", Text(profile.note))
+    return table
+
+
+def _rates(rates: Rates) -> list[tuple[str, str]]:
+    rows = [(name, f"{1 / value:.3g} GMAC/ms") for name, value in rates.ms_per_gmac.items() if value > 0]
+    if rates.ms_per_mbyte > 0:
+        rows.append(("memory", f"{1 / rates.ms_per_mbyte:.3g} GB/s"))
+    rows += [("per layer", f"{rates.ms_per_layer:.3g} ms"), ("per inference", f"{rates.ms_per_run:.3g} ms")]
+    return [*rows, ("channel step", str(rates.channel_step))]
