@@ -103,8 +103,8 @@ class Seed:
                 gone += _smallest(left, scores, round(count * part / ROUNDS) - len(have))
             if part < ROUNDS:
                 chosen = self.network.select(gone)
-                views = self.images.views(range(10 + part, 11 + part))
-                model = wp.repair(self.network, wp.remove(self.network, chosen), chosen, views, seed=self.seed)
+                view = cut_images(self.images.view(10 + part), FIT_IMAGES)[0]
+                model = wp.repair(self.network, wp.remove(self.network, chosen), chosen, view, seed=self.seed)
         return gone
 
     def _carried(self, model: nn.Module | None, gone: Sequence[Unit]) -> Mapping[str, float]:
@@ -205,5 +205,5 @@ if __name__ == "__main__":
     parser.add_argument("--network", choices=("resnet20", "resnet56"), default="resnet56")
     parser.add_argument("--ratios", nargs="+", type=float, default=[2.0, 3.0], help="how many times fewer MACs")
     parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
-    parser.add_argument("--views", type=int, default=2, help="augmented views of every image in the repair")
+    parser.add_argument("--views", type=int, default=1, help="augmented views of every image in the repair")
     run(parser.parse_args())
