@@ -40,8 +40,9 @@ def validity(record: Record) -> str:
         "",
         f"ResNet-20, {found['units']} units; the truth is measured on {found['images']:,} test images. `exact` and the "
         f"control variate of `adaptive` at 256 images each. A plain t-interval around exact effects holds in "
-        f"{plain:.1f}%. `adaptive` as a whole, run {runs} times with {found['adaptive_cost_ratio']:.0%} of the cost of the truth, ranks units within layers with a "
-        f"Spearman correlation of {found['adaptive_spearman']:.3f} (the worst layer of all: "
+        f"{plain:.1f}%. `adaptive` as a whole, run {runs} times with {found['adaptive_cost_ratio']:.0%} of the cost "
+        f"of the truth, ranks units within layers with a Spearman correlation of "
+        f"{found['adaptive_spearman']:.3f} (the worst layer of all: "
         f"{found['adaptive_spearman_worst_layer']:.3f}). On the planted networks {found['planted_wrong']} of the "
         f"answers that {found['estimators_in_matrix']} estimators claim are wrong.",
     ]
