@@ -21,8 +21,8 @@ Sizes = Mapping[tuple[str, int], int]
 Axis = tuple[str, int]
 Extent = tuple[tuple[int, Labels], ...]
 Terms = list[tuple[fx.Node, list[int]]]
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = ("matmul", "bmm", "mm", "addmm", "baddbmm")
 
 
@@ -98,10 +98,15 @@ class CostModel:
 
     def of_product(self, product: Product, gone: Sizes) -> int:
         """MACs of one operation when `gone[parameter, axis]` indices are removed."""
-        macs = product.fixed
-        for (name, axis), times, divisor in product.factors:
-            macs = macs * ((self.shapes[name][axis] - gone.get((name, axis), 0)) * times // divisor)
-        return macs
+        return sized(product, self.shapes, gone)
+
+
+def sized(product: Product, shapes: Mapping[str, tuple[int, ...]], gone: Sizes) -> int:
+    """A product of sizes when `gone[parameter, axis]` indices are removed from parameters of these shapes."""
+    size = product.fixed
+    for (name, axis), times, divisor in product.factors:
+        size = size * ((shapes[name][axis] - gone.get((name, axis), 0)) * times // divisor)
+    return size
 
 
 def cost_model(
@@ -123,7 +128,7 @@ def cost_model(
     samples = graph.batch_size or 1
     return CostModel(
         products=tuple(
-            _product(n.name, terms, samples, extent, axis_of) for n in graph.operations for terms in _terms(n)
+            product_of(n.name, terms, samples, extent, axis_of) for n in graph.operations for terms in terms_of(n)
         ),
         shapes={name: tuple(t.shape) for name, t in state.items()},
         item_bytes={name: t.element_size() for name, t in state.items()},
@@ -131,14 +136,14 @@ def cost_model(
     )
 
 
-def _product(
+def product_of(
     operation: str,
     terms: Terms,
     samples: int,
     extent: Callable[[fx.Node], Extent],
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None],
 ) -> Product:
-    """One operation's MACs per sample; sizes that can shrink become axes of parameters."""
+    """Sizes of tensors multiplied, per sample; those that can shrink become axes of parameters."""
     factors = []
     fixed = 1
     for tensor, dims in terms:
@@ -152,12 +157,12 @@ def _product(
     return Product(operation, max(fixed // samples, 1), tuple(factors))
 
 
-def _terms(node: fx.Node) -> list[Terms]:
+def terms_of(node: fx.Node) -> list[Terms]:
     """Per matrix product, the tensors and their dimensions whose sizes, multiplied, are its MACs."""
     name, bound = name_of(node), bind(node)
-    if name in _CONVOLUTIONS:
+    if name in CONVOLUTIONS:
         return [[(node, _all(node)), (bound["weight"], _all(bound["weight"])[1:])]]
-    if name in _TRANSPOSED:
+    if name in TRANSPOSED:
         return [[(bound["input"], _all(bound["input"])), (bound["weight"], _all(bound["weight"])[1:])]]
     if name == "linear":
         return [[(node, _all(node)), (bound["weight"], [1])]]

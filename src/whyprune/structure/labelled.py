@@ -64,6 +64,7 @@ class Labelled:
             for root in set(reader.labels.tolist()) if reader.statistics else ():
                 marks[root].append(name_of(reader.node))
         groups, refusals = derive(self.space, self.state, self._writers(), marks)
+        axis_of = self._axes()
         return Network(
             model=self.model,
             example=self.example,
@@ -72,7 +73,8 @@ class Labelled:
             refusals=refusals,
             readers=readers,
             written={n: self._roots(labels) for n, labels in self.ctx.writers if _is_plain(n)},
-            cost=cost_model(self.model, self.graph, self.extent, self._axes()),
+            cost=cost_model(self.model, self.graph, self.extent, axis_of),
+            axis_of=axis_of,
             sites=self.sites(),
             extents={n: found for n in self.graph.nodes if (found := self.extent(n))},
         )

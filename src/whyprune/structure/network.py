@@ -1,6 +1,6 @@
 """`Network`: a traced model with its units, groups, refusals and costs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -9,7 +9,7 @@ from torch import fx, nn
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.capture import Graph
-from whyprune.structure.cost import CostModel
+from whyprune.structure.cost import Axis, CostModel
 from whyprune.structure.labels import Labels
 from whyprune.structure.sites import AttributeRule, WidthSite
 from whyprune.structure.tie import tied
@@ -57,6 +57,7 @@ class Network:
         attributes: integers in the user's modules that count channels.
         sites: numbers in the graph's arguments that count channels.
         extents: of every tensor, along which dimensions channels lie.
+        axis_of: of a vector of classes, the axis of a parameter that has the same ones (`cost_model`).
     """
 
     model: nn.Module
@@ -70,6 +71,7 @@ class Network:
     attributes: tuple[AttributeRule, ...] = field(default=())
     sites: tuple[WidthSite, ...] = field(default=())
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
+    axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
