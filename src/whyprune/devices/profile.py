@@ -8,19 +8,24 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from whyprune.devices.base import Kind as DeviceKind
 from whyprune.errors import FormatError, InputError
 from whyprune.results import Record
+from whyprune.structure.layers import Kind
 
 FOLDER_VARIABLE = "WHYPRUNE_DEVICES"
 BUILT_IN = Path(__file__).parent / "profiles"
 MAX_BYTES = 1_000_000
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-Kind = Literal["measured", "emulated", "predicted"]
+RATED: tuple[Kind, ...] = ("winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product")
+"""Kinds of layers that compute; the others only move numbers."""
+
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Source(Record):
@@ -65,24 +70,32 @@ class Rates(Record):
     """The parameters of a roofline (`roofline.py`), all for one sample at float32 shapes.
 
     Attributes:
-        ms_per_gmac: time of 10^9 multiply-accumulates, by class of layer.
-        ms_per_mbyte: time to move 10^6 bytes of activations or weights.
-        ms_per_layer: what every layer costs besides.
+        ms_per_gmac: time of 10^9 multiply-accumulates, by kind of layer (`structure/layers.py`).
+        ms_per_mbyte: time to move 10^6 bytes of activations.
+        ms_per_mbyte_of_weights: the same for weights.
+        ms_per_layer: what every layer with weights costs besides.
+        ms_per_elementwise: what every other layer costs besides.
         ms_per_run: what every inference costs besides.
+        channel_ramp: a layer of this many channels runs at half the rate of a very wide one.
         channel_step: channels are worked on in blocks of this many; a width costs as much as the next full block.
     """
 
-    ms_per_gmac: dict[str, float]
-    ms_per_mbyte: float = Field(ge=0, allow_inf_nan=False)
-    ms_per_layer: float = Field(ge=0, allow_inf_nan=False)
-    ms_per_run: float = Field(0.0, ge=0, allow_inf_nan=False)
-    channel_step: int = Field(1, ge=1)
+    ms_per_gmac: dict[Kind, Rate]
+    ms_per_mbyte: Rate
+    ms_per_mbyte_of_weights: Rate
+    ms_per_layer: Rate
+    ms_per_elementwise: Rate
+    ms_per_run: Rate = 0.0
+    channel_ramp: Rate = 0.0
+    channel_step: int = Field(1, ge=1, le=1024)
 
     @model_validator(mode="after")
-    def _finite(self) -> Self:
-        for name, value in self.ms_per_gmac.items():
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"ms_per_gmac of {name} is {value}: give a finite number of 0 or more")
+    def _complete(self) -> Self:
+        missing = [kind for kind in RATED if kind not in self.ms_per_gmac]
+        if missing:
+            raise ValueError(
+                f"ms_per_gmac has no rate for {', '.join(missing)}: give one for each of {', '.join(RATED)}"
+            )
         return self
 
 
@@ -94,7 +107,7 @@ class Profile(Record):
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=NAME)
-    kind: Kind
+    kind: DeviceKind
     title: str = Field(min_length=1)
     runtime: str = "ort"
     threads: int = Field(1, ge=1)

@@ -59,8 +59,12 @@ def _table(profile: Profile) -> Table:
 
 
 def _rates(rates: Rates) -> list[tuple[str, str]]:
-    rows = [(name, f"{1 / value:.3g} GMAC/ms") for name, value in rates.ms_per_gmac.items() if value > 0]
+    rows: list[tuple[str, str]] = [
+        (name, f"{1 / value:.3g} GMAC/ms") for name, value in rates.ms_per_gmac.items() if value > 0
+    ]
     if rates.ms_per_mbyte > 0:
         rows.append(("memory", f"{1 / rates.ms_per_mbyte:.3g} GB/s"))
+    if rates.ms_per_mbyte_of_weights > 0:
+        rows.append(("weights", f"{1 / rates.ms_per_mbyte_of_weights:.3g} GB/s"))
     rows += [("per layer", f"{rates.ms_per_layer:.3g} ms"), ("per inference", f"{rates.ms_per_run:.3g} ms")]
     return [*rows, ("channel step", str(rates.channel_step))]

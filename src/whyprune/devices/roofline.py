@@ -1,0 +1,130 @@
+"""Analytic latency of a network: per layer the longer of computing and moving numbers, and a cost per layer.
+
+    ms(layer) = max(macs x rate of its kind, bytes moved x rate of memory) + overhead
+
+The roofline of Williams, Waterman and Patterson (CACM 2009, doi 10.1145/1498765.1498785) bounds what a kernel can
+reach; the rates per kind of layer, the ramp for narrow layers and the overheads are ours. The rates are fitted to
+measurements (`fit.py`), so they are what a runtime reaches on a device and no peaks.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from whyprune.data.batches import Batch
+from whyprune.devices.base import Kind, Measurement, Network
+from whyprune.devices.latency import latency_summary
+from whyprune.devices.machine import library_versions
+from whyprune.devices.profile import RATED, Profile, Rates
+from whyprune.errors import InputError
+from whyprune.structure.capture import as_example, capture
+from whyprune.structure.layers import Layer, layers_of
+
+BYTES = 4
+"""Of a number: rates are for float32 shapes, also where a runtime stores less."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Layers as columns, shape (layers,): `gmacs`, `mbytes` of activations and of weights, the rate's index or -1."""
+
+    gmacs: Array
+    mbytes: Array
+    weight_mbytes: Array
+    rate: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, layers: Iterable[Layer], *, batch_size: int = 1, channel_ramp: float = 0.0, channel_step: int = 1
+    ) -> "Work":
+        """The work of some layers, with narrow and unfilled ones counted as what they cost."""
+        rows = list(layers)
+        return cls(
+            np.array([_gmacs(r, channel_ramp, channel_step) * batch_size for r in rows], dtype=np.float64),
+            np.array([(r.reads + r.writes) * BYTES * batch_size / 1e6 for r in rows], dtype=np.float64),
+            np.array([r.weights * BYTES / 1e6 for r in rows], dtype=np.float64),
+            np.array([RATED.index(r.kind) if r.kind in RATED else -1 for r in rows], dtype=np.int64),
+        )
+
+
+def latency_by_layer(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -> dict[str, float]:
+    """Predicted ms of every layer, by name, for a batch; `ms_per_run` is not in them."""
+    work = Work.of(layers, batch_size=batch_size, channel_ramp=rates.channel_ramp, channel_step=rates.channel_step)
+    per_gmac = np.array([*(rates.ms_per_gmac[kind] for kind in RATED), 0.0])[work.rate]
+    moved = work.mbytes * rates.ms_per_mbyte + work.weight_mbytes * rates.ms_per_mbyte_of_weights
+    besides = np.where(work.rate >= 0, rates.ms_per_layer, rates.ms_per_elementwise)
+    times = np.maximum(work.gmacs * per_gmac, moved) + besides
+    return {layer.name: float(ms) for layer, ms in zip(layers, times, strict=True)}
+
+
+def predicted_ms(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -> float:
+    """Predicted ms of an inference of a batch."""
+    return sum(latency_by_layer(layers, rates, batch_size).values()) + rates.ms_per_run
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A device that no network runs on: its latency is computed from its profile's rates."""
+
+    profile: Profile
+    batch_size: int = 1
+    name: str = ""
+    kind: Kind = "predicted"
+
+    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
+        """Predicts the latency of every network; the one sample of each is the prediction.
+
+        Raises:
+            InputError: no networks, or one that is no module or does not run on the inputs.
+            TraceError: a network cannot be captured.
+        """
+        if not networks:
+            raise InputError("no network to predict: give a dict such as {'dense': model, 'pruned': pruned}")
+        rates = self.profile.roofline
+        if rates is None:
+            raise InputError(f"device profile {self.profile.name!r} has no roofline: nothing can be predicted from it")
+        example = as_example(inputs[slice(0, 2)])
+        samples = {
+            name: np.array([predicted_ms(network_layers(network, example, name), rates, self.batch_size)])
+            for name, network in networks.items()
+        }
+        return Measurement(
+            device=self.name or self.profile.name,
+            latency={n: latency_summary(s, self.batch_size, self.profile.threads) for n, s in samples.items()},
+            samples_ms=samples,
+            machine={"profile": self.profile.model_dump(mode="json")},
+            kind=self.kind,
+            runtime=self.profile.runtime,
+            versions=library_versions(),
+        )
+
+
+def network_layers(network: Network, example: Batch, name: str = "the network") -> list[Layer]:
+    """The layers of a module, as they are.
+
+    Raises:
+        InputError: it is no module, or does not run on the example.
+        TraceError: it cannot be captured.
+    """
+    from whyprune.devices.evaluation import evaluation_mode
+
+    if not isinstance(network, nn.Module):
+        raise InputError(f"{name} is a {type(network).__name__}: only a torch module can be predicted, not a callable")
+    with evaluation_mode([network]):
+        return layers_of(capture(network, example))
+
+
+def _gmacs(layer: Layer, ramp: float, step: int) -> float:
+    """10^9 MACs, with every width filled up to a block and slowed down where it is narrow."""
+    inputs, outputs = layer.channels
+    counted = (outputs,) if layer.kind == "depthwise" else (inputs, outputs)
+    factor = 1.0
+    for width in counted if layer.kind in RATED and layer.kind != "product" else ():
+        full = -(-width // step) * step
+        factor *= (full + ramp) / width
+    return layer.macs * factor / 1e9
