@@ -1,7 +1,7 @@
 """Published latencies of boards: who predicts a network that was not measured on a board, and how well.
 
-Every protocol holds out whole boards (all runs of a chip): what is learned from "other boards" never saw the board that is
-predicted. On that board some networks are measured, the others are predicted.
+Every protocol holds out whole boards (all runs of a chip): what is learned from "other boards" never saw the board
+that is predicted. On that board some networks are measured, the others are predicted.
 """
 
 import json
@@ -147,7 +147,7 @@ def by_nearest_board(others: Others, log_ms: Array, seen: NDArray[np.intp]) -> A
 
 
 def by_factors(others: Others, log_ms: Array, seen: NDArray[np.intp]) -> Array:
-    """A Gaussian over the log latencies of all networks, given those measured: matrix factorisation with all factors."""
+    """A Gaussian over the log latencies of all networks, given those measured: a matrix factorised with all factors."""
     within = others.covariance[np.ix_(seen, seen)]
     return others.mean + others.covariance[:, seen] @ np.linalg.solve(within, log_ms[seen] - others.mean[seen])
 

@@ -19,9 +19,14 @@ from whyprune.devices.profile import RATED, Rates
 from whyprune.devices.roofline import Array, Work
 from whyprune.errors import InputError
 from whyprune.results import Record
-from whyprune.structure.layers import Layer
+from whyprune.structure.layers import KINDS, Layer
 
-PARAMETERS = (*RATED, "mbyte", "mbyte_of_weights", "layer", "elementwise", "run")
+PARAMETERS = (
+    *(f"gmac_{kind}" for kind in RATED),
+    *("mbyte", "mbyte_elementwise", "mbyte_of_weights"),
+    *(f"layer_{kind}" for kind in KINDS),
+    "run",
+)
 """What is fitted: the logarithm of each, in ms."""
 
 NOISE = 0.1
@@ -54,20 +59,20 @@ class Workload:
     ms: float
 
 
-def weak_prior(spread: float = 1.0) -> Prior:
-    """Every log rate around that of a mid-range board, with a standard deviation of `spread`."""
-    rates = {"winograd": 13.0, "spatial": 33.0, "pointwise": 32.0, "grouped": 39.0, "depthwise": 20.0, "linear": 33.0}
-    rates |= {
-        "product": 32.0,
-        "mbyte": 0.065,
-        "mbyte_of_weights": 0.034,
-        "layer": 0.03,
-        "elementwise": 0.02,
-        "run": 0.01,
-    }
+def weak_prior(spread: float = 1.0, channel_ramp: float = CHANNEL_RAMP) -> Prior:
+    """Every log rate around that of a mid-range board, with a standard deviation of `spread`.
+
+    What a layer costs besides is alike for all kinds: half of the spread is their own.
+    """
+    gmac = {"winograd": 13.0, "spatial": 33.0, "pointwise": 32.0, "grouped": 39.0, "depthwise": 20.0}
+    rates = {f"gmac_{kind}": gmac.get(kind, 33.0) for kind in RATED}
+    rates |= {"mbyte": 0.05, "mbyte_elementwise": 0.1, "mbyte_of_weights": 0.03, "run": 0.01}
+    rates |= {f"layer_{kind}": 0.02 for kind in KINDS}
+    besides = np.array([name.startswith("layer_") for name in PARAMETERS])
+    own = np.where(besides, spread / 2, spread) ** 2
+    covariance = np.diag(own) + spread**2 * np.outer(besides, besides)
     mean = tuple(float(np.log(rates[name])) for name in PARAMETERS)
-    covariance = tuple(tuple(float(spread**2 * (i == j)) for j in range(len(mean))) for i in range(len(mean)))
-    return Prior(mean=mean, covariance=covariance, channel_ramp=CHANNEL_RAMP)
+    return Prior(mean=mean, covariance=_rows(covariance), channel_ramp=channel_ramp)
 
 
 def default_prior() -> Prior:
@@ -102,11 +107,11 @@ def rates_of(parameters: Array, channel_ramp: float, channel_step: int = 1) -> R
     """Rates from logarithms in the order of `PARAMETERS`."""
     value = dict(zip(PARAMETERS, (float(v) for v in np.exp(parameters)), strict=True))
     return Rates(
-        ms_per_gmac={kind: value[kind] for kind in RATED},
+        ms_per_gmac={kind: value[f"gmac_{kind}"] for kind in RATED},
         ms_per_mbyte=value["mbyte"],
+        ms_per_mbyte_elementwise=value["mbyte_elementwise"],
         ms_per_mbyte_of_weights=value["mbyte_of_weights"],
-        ms_per_layer=value["layer"],
-        ms_per_elementwise=value["elementwise"],
+        ms_per_layer={kind: value[f"layer_{kind}"] for kind in KINDS},
         ms_per_run=value["run"],
         channel_ramp=channel_ramp,
         channel_step=channel_step,
@@ -130,21 +135,24 @@ class Problem:
 
     def predict(self, parameters: Array) -> tuple[Array, Array]:
         """Log ms of every workload, shape (workloads,), and its derivatives, shape (workloads, parameters)."""
-        work, value = self.work, np.exp(parameters)
-        rated, position = len(RATED), {name: i for i, name in enumerate(PARAMETERS)}
-        computing = work.gmacs * np.append(value[:rated], 0.0)[work.rate]
-        moving = work.mbytes * value[position["mbyte"]]
-        loading = work.weight_mbytes * value[position["mbyte_of_weights"]]
-        computes, has_rate = computing > moving + loading, work.rate >= 0
+        work, value = self.work, dict(zip(PARAMETERS, np.exp(parameters), strict=True))
+        at = {name: i for i, name in enumerate(PARAMETERS)}
+        computing = work.gmacs * np.array([value.get(f"gmac_{kind}", 0.0) for kind in KINDS])[work.kind]
+        rated = np.array([kind in RATED for kind in KINDS])[work.kind]
+        moving = work.mbytes * np.where(rated, value["mbyte"], value["mbyte_elementwise"])
+        loading = work.weight_mbytes * value["mbyte_of_weights"]
+        computes = computing > moving + loading
         parts = np.zeros((len(computing), len(PARAMETERS)))
-        rows = np.flatnonzero(has_rate & computes)
-        parts[rows, work.rate[rows]] = computing[rows]
-        parts[:, position["mbyte"]] = np.where(computes, 0.0, moving)
-        parts[:, position["mbyte_of_weights"]] = np.where(computes, 0.0, loading)
-        parts[:, position["layer"]] = np.where(has_rate, value[position["layer"]], 0.0)
-        parts[:, position["elementwise"]] = np.where(has_rate, 0.0, value[position["elementwise"]])
+        for index, kind in enumerate(KINDS):
+            rows = work.kind == index
+            parts[rows, at[f"layer_{kind}"]] = value[f"layer_{kind}"]
+            if kind in RATED:
+                parts[rows & computes, at[f"gmac_{kind}"]] = computing[rows & computes]
+        parts[:, at["mbyte"]] = np.where(computes | ~rated, 0.0, moving)
+        parts[:, at["mbyte_elementwise"]] = np.where(rated, 0.0, moving)
+        parts[:, at["mbyte_of_weights"]] = np.where(computes, 0.0, loading)
         sums = np.add.reduceat(parts, self.starts, axis=0)
-        sums[:, position["run"]] = value[position["run"]]
+        sums[:, at["run"]] = value["run"]
         total = sums.sum(1)
         return np.log(total), sums / total[:, None]
 
@@ -199,7 +207,11 @@ def learn_prior(fits: Array, channel_ramp: float, learned_from: str, floor: floa
     mean = centre + float(np.median(levels))
     return Prior(
         mean=tuple(map(float, mean)),
-        covariance=tuple(tuple(map(float, row)) for row in covariance),
+        covariance=_rows(covariance),
         channel_ramp=channel_ramp,
         learned_from=learned_from,
     )
+
+
+def _rows(matrix: Array) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in matrix)

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from whyprune.devices.base import Kind as DeviceKind
 from whyprune.errors import FormatError, InputError
 from whyprune.results import Record
-from whyprune.structure.layers import Kind
+from whyprune.structure.layers import KINDS, Kind
 
 FOLDER_VARIABLE = "WHYPRUNE_DEVICES"
 BUILT_IN = Path(__file__).parent / "profiles"
@@ -71,10 +71,10 @@ class Rates(Record):
 
     Attributes:
         ms_per_gmac: time of 10^9 multiply-accumulates, by kind of layer (`structure/layers.py`).
-        ms_per_mbyte: time to move 10^6 bytes of activations.
+        ms_per_mbyte: time to move 10^6 bytes of activations through a layer that computes.
+        ms_per_mbyte_elementwise: the same for a layer that only moves numbers, or treats each by itself.
         ms_per_mbyte_of_weights: the same for weights.
-        ms_per_layer: what every layer with weights costs besides.
-        ms_per_elementwise: what every other layer costs besides.
+        ms_per_layer: what every layer costs besides, by its kind.
         ms_per_run: what every inference costs besides.
         channel_ramp: a layer of this many channels runs at half the rate of a very wide one.
         channel_step: channels are worked on in blocks of this many; a width costs as much as the next full block.
@@ -82,20 +82,19 @@ class Rates(Record):
 
     ms_per_gmac: dict[Kind, Rate]
     ms_per_mbyte: Rate
+    ms_per_mbyte_elementwise: Rate
     ms_per_mbyte_of_weights: Rate
-    ms_per_layer: Rate
-    ms_per_elementwise: Rate
+    ms_per_layer: dict[Kind, Rate]
     ms_per_run: Rate = 0.0
     channel_ramp: Rate = 0.0
     channel_step: int = Field(1, ge=1, le=1024)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        missing = [kind for kind in RATED if kind not in self.ms_per_gmac]
-        if missing:
-            raise ValueError(
-                f"ms_per_gmac has no rate for {', '.join(missing)}: give one for each of {', '.join(RATED)}"
-            )
+        for name, asked in (("ms_per_gmac", RATED), ("ms_per_layer", KINDS)):
+            missing = [kind for kind in asked if kind not in getattr(self, name)]
+            if missing:
+                raise ValueError(f"{name} has no {', '.join(missing)}: give a number for each of {', '.join(asked)}")
         return self
 
 

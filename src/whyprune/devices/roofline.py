@@ -21,7 +21,7 @@ from whyprune.devices.machine import library_versions
 from whyprune.devices.profile import RATED, Profile, Rates
 from whyprune.errors import InputError
 from whyprune.structure.capture import as_example, capture
-from whyprune.structure.layers import Layer, layers_of
+from whyprune.structure.layers import KINDS, Layer, layers_of
 
 BYTES = 4
 """Of a number: rates are for float32 shapes, also where a runtime stores less."""
@@ -31,12 +31,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Work:
-    """Layers as columns, shape (layers,): `gmacs`, `mbytes` of activations and of weights, the rate's index or -1."""
+    """Layers as columns, shape (layers,): `gmacs`, `mbytes` of activations and of weights, the kind's index."""
 
     gmacs: Array
     mbytes: Array
     weight_mbytes: Array
-    rate: NDArray[np.int64]
+    kind: NDArray[np.intp]
 
     @classmethod
     def of(
@@ -48,17 +48,17 @@ class Work:
             np.array([_gmacs(r, channel_ramp, channel_step) * batch_size for r in rows], dtype=np.float64),
             np.array([(r.reads + r.writes) * BYTES * batch_size / 1e6 for r in rows], dtype=np.float64),
             np.array([r.weights * BYTES / 1e6 for r in rows], dtype=np.float64),
-            np.array([RATED.index(r.kind) if r.kind in RATED else -1 for r in rows], dtype=np.int64),
+            np.array([KINDS.index(r.kind) for r in rows], dtype=np.intp),
         )
 
 
 def latency_by_layer(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -> dict[str, float]:
     """Predicted ms of every layer, by name, for a batch; `ms_per_run` is not in them."""
     work = Work.of(layers, batch_size=batch_size, channel_ramp=rates.channel_ramp, channel_step=rates.channel_step)
-    per_gmac = np.array([*(rates.ms_per_gmac[kind] for kind in RATED), 0.0])[work.rate]
-    moved = work.mbytes * rates.ms_per_mbyte + work.weight_mbytes * rates.ms_per_mbyte_of_weights
-    besides = np.where(work.rate >= 0, rates.ms_per_layer, rates.ms_per_elementwise)
-    times = np.maximum(work.gmacs * per_gmac, moved) + besides
+    computed = work.gmacs * np.array([rates.ms_per_gmac.get(kind, 0.0) for kind in KINDS])[work.kind]
+    per_mbyte = np.array([rates.ms_per_mbyte if k in RATED else rates.ms_per_mbyte_elementwise for k in KINDS])
+    moved = work.mbytes * per_mbyte[work.kind] + work.weight_mbytes * rates.ms_per_mbyte_of_weights
+    times = np.maximum(computed, moved) + np.array([rates.ms_per_layer[kind] for kind in KINDS])[work.kind]
     return {layer.name: float(ms) for layer, ms in zip(layers, times, strict=True)}
 
 

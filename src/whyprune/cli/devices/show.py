@@ -66,5 +66,8 @@ def _rates(rates: Rates) -> list[tuple[str, str]]:
         rows.append(("memory", f"{1 / rates.ms_per_mbyte:.3g} GB/s"))
     if rates.ms_per_mbyte_of_weights > 0:
         rows.append(("weights", f"{1 / rates.ms_per_mbyte_of_weights:.3g} GB/s"))
-    rows += [("per layer", f"{rates.ms_per_layer:.3g} ms"), ("per inference", f"{rates.ms_per_run:.3g} ms")]
+    rows += [
+        ("per layer", f"{max(rates.ms_per_layer.values()):.3g} ms"),
+        ("per inference", f"{rates.ms_per_run:.3g} ms"),
+    ]
     return [*rows, ("channel step", str(rates.channel_step))]
