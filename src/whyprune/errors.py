@@ -27,3 +27,7 @@ class VerificationError(WhypruneError):
 
 class MissingDependencyError(WhypruneError, ImportError):
     """An optional library is needed for what was asked; names the extra that brings it."""
+
+
+class DeviceError(WhypruneError):
+    """A device that cannot be reached, or that could not run what it was given."""

@@ -141,7 +141,7 @@ def _compare(path: Path, reference: Network, batches: Sequence[Batch], tolerance
     worst = 0.0
     with evaluating([reference]):
         for batch in batches:
-            expected = [t.cpu() for t in _tensors(call(reference, batch))]
+            expected = [t.cpu() for t in output_tensors(call(reference, batch))]
             worst = max(worst, _difference(expected, _run(path, batch), tolerance))
     return worst
 
@@ -198,12 +198,13 @@ def _drawn(example: Batch, size: int, generator: torch.Generator) -> Batch:
     return Batch(tuple(draw(a) for a in example.args), {k: draw(v) for k, v in example.kwargs.items()})
 
 
-def _tensors(output: Any) -> list[Tensor]:
+def output_tensors(output: Any) -> list[Tensor]:
+    """The tensors of a network's output, in the order of the file's outputs."""
     if isinstance(output, Tensor):
         return [output]
     values = output.values() if isinstance(output, Mapping) else output
     nested = values if isinstance(output, Mapping | tuple | list) else ()
-    return [tensor for value in nested for tensor in _tensors(value)]
+    return [tensor for value in nested for tensor in output_tensors(value)]
 
 
 def _cause(error: BaseException) -> str:

@@ -3,6 +3,7 @@
     python runner.py spec.json
 
 writes `record.json` and `outputs.npz` beside the specification, or one line to standard error and exits with status 2.
+A run that is broken off leaves its finished measurements as `part-*.json`; the next run goes on from them.
 Every measurement runs in a process of its own: one per network for its cold start and its memory, one without any
 network for the runtime's own memory, one for the interleaved rounds. `SPEC` lists the specification's fields.
 
@@ -14,6 +15,7 @@ machine disturbs all networks alike; a cold start is the load and the first infe
 from __future__ import annotations
 
 import argparse
+import base64
 import gc
 import hashlib
 import importlib
@@ -48,6 +50,7 @@ LONGEST_WARMUP = 20
 WARMUP_SECONDS = 5.0
 ENERGY_SECONDS = 1.0
 ENERGY_BLOCKS = 3
+PART = "part-"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ENVIRONMENT = re.compile(r"OMP_|KMP_|MKL_|ONEDNN_|DNNL_|ATEN_CPU|ORT_|OPENVINO|OV_|QEMU_CPU|CUDA_VISIBLE|TORCHINDUCTOR")
 MEBIBYTE = 2**20
@@ -714,6 +717,7 @@ def run(spec_path: Path, command: Sequence[str]) -> Path:
     target = spec_path.parent / "record.json"
     _write(target.with_name("outputs.npz"), outputs)
     _write(target, (json.dumps(record, indent=1, allow_nan=False) + "\n").encode("ascii"))
+    ask.forget()
     return target
 
 
@@ -730,6 +734,9 @@ class Supervisor:
         Raises:
             RefusedError: the process says what is wrong, or dies.
         """
+        kept = self._kept(task)
+        if kept is not None:
+            return kept
         limit_bytes = self.spec["memory_bytes"]
         if limit_bytes is not None and task == "rounds":  # the limit is each network's own; here all are loaded
             limit_bytes *= len(self.spec["networks"])
@@ -747,8 +754,39 @@ class Supervisor:
             limit.remove()
         if done.returncode == 0:
             head, _, rest = done.stdout.partition(b"\n")
+            self._keep(task, json.loads(head), rest)
             return json.loads(head), rest
         raise self._reason(task, done)
+
+    def _part(self, task: str) -> Path:
+        return self.spec_path.with_name(f"{PART}{hashlib.sha256(task.encode()).hexdigest()[:16]}.json")
+
+    def _keep(self, task: str, numbers: dict[str, Any], content: bytes) -> None:
+        """A finished measurement, for a run that goes on after this one was broken off."""
+        part = {
+            "of": [sha256(self.spec_path), platform.node(), task, self.limited_by],
+            "numbers": numbers,
+            "content": base64.b64encode(content).decode("ascii"),
+        }
+        text = json.dumps({**part, "sha256": checksum(part)}, allow_nan=False)
+        _write(self._part(task), text.encode("ascii"))
+
+    def _kept(self, task: str) -> tuple[dict[str, Any], bytes] | None:
+        """What an earlier run of the same specification on this machine measured; None for nothing usable."""
+        try:
+            part = json.loads(self._part(task).read_bytes())
+            spec, node, of, self.limited_by = part["of"]
+            if [spec, node, of] != [sha256(self.spec_path), platform.node(), task] or part["sha256"] != checksum(part):
+                return None
+            return part["numbers"], base64.b64decode(part["content"], validate=True)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def forget(self) -> None:
+        """The finished measurements, once they are in the record."""
+        for path in self.spec_path.parent.glob(f"{PART}*.json"):
+            with suppress(OSError):
+                path.unlink()
 
     def _reason(self, task: str, done: subprocess.CompletedProcess[bytes]) -> RefusedError:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -821,7 +859,8 @@ def first_line(error: BaseException) -> str:
 def main(arguments: Sequence[str] | None = None, command: Sequence[str] | None = None) -> int:
     """The program. Returns its exit status: 0, or 2 after one line on standard error."""
     parser = argparse.ArgumentParser(description="Times networks on this machine: writes record.json beside the spec.")
-    parser.add_argument("spec", type=Path, help="the specification, spec.json")
+    beside = Path(__file__).with_name("spec.json")
+    parser.add_argument("spec", type=Path, nargs="?", default=beside, help="the specification; default: beside this")
     parser.add_argument("--order", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
