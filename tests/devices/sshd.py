@@ -16,14 +16,19 @@ from pathlib import Path
 USER = "whyprune-device"
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
-# Runs first in every Python there. The files `hang`, with a word of a command line, and `no-tmp` are for tests.
+# Runs first in every Python there. The file `hang` holds a word: who has it in its command line hangs at the import
+# of ONNX Runtime. With the file `no-tmp` there is no temporary folder.
 FIRST = """
 import os, sys, tempfile, time
 home = os.path.expanduser("~")
+class Hanging:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            with open(home + "/hanging", "w") as file:
+                file.write(str(os.getpid()))
+            time.sleep(120)
 if os.path.exists(home + "/hang") and open(home + "/hang").read() in " ".join(sys.orig_argv):
-    with open(home + "/hanging", "w") as file:
-        file.write(str(os.getpid()))
-    time.sleep(120)
+    sys.meta_path.insert(0, Hanging())
 if os.path.exists(home + "/no-tmp"):
     tempfile._candidate_tempdir_list = lambda: ["/no/such/folder"]
 """
@@ -162,7 +167,7 @@ class Device:
         return found
 
     def hang(self, word):
-        """The next Python there that has this word in its command line hangs."""
+        """The next measurement there that has this word in its command line hangs."""
         (self.home / "hanging").unlink(missing_ok=True)
         (self.home / "hang").write_text(word)
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from whyprune.devices.address import Address
-from whyprune.devices.foreign import shown
 from whyprune.devices.ssh_errors import failure, ssh_failure
 from whyprune.errors import DeviceError
 
@@ -162,10 +161,9 @@ class Connection:
         assert pipe is not None
         with contextlib.suppress(OSError, ValueError):
             while line := pipe.readline(MAX_LINE):
-                if line.startswith(MARK):
-                    event = json.loads(line[len(MARK) :])
-                    if isinstance(event, dict):
-                        self._events.put(event)
+                event = _event(line)
+                if event is not None:
+                    self._events.put(event)
         self._events.put(None)
 
     def _listen(self) -> None:
@@ -195,7 +193,12 @@ def _quoted(python: str) -> str:
     return shlex.quote(python)
 
 
-def text_of(event: dict[str, Any], name: str) -> str:
-    """A text in an event, fit to be shown."""
-    value = event.get(name)
-    return shown(value if isinstance(value, str) else "", 200)[1:-1]
+def _event(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None for one that is not the other side's."""
+    if not line.startswith(MARK):
+        return None
+    try:
+        event = json.loads(line[len(MARK) :])
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None

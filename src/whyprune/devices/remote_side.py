@@ -19,6 +19,7 @@ import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -71,25 +72,30 @@ def clean_leftovers() -> None:
         path = os.path.join(base, name)
         with contextlib.suppress(OSError):
             about = os.lstat(path)
-            mine = name.startswith(PREFIX) and about.st_uid == os.getuid() and os.path.isdir(path)
-            if mine and not os.path.islink(path) and time.time() - about.st_mtime > 2:
-                with open(os.path.join(path, LOCK), "a") as lock:
+            if name.startswith(PREFIX) and about.st_uid == os.getuid() and stat.S_ISDIR(about.st_mode):
+                if not os.path.exists(os.path.join(path, LOCK)):
+                    # Another run may be making it at this moment.
+                    if time.time() - about.st_mtime > 60:
+                        shutil.rmtree(path, ignore_errors=True)
+                    continue
+                with open(os.path.join(path, LOCK), "r+") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(path, ignore_errors=True)
 
 
 def make_folder() -> tuple[str, IO[str]]:
-    """(the folder, its lock); the lock is held as long as this process lives."""
+    """(the folder, its lock); the lock is held as long as this process lives, and has its name only when it is."""
+    folder = None
     try:
         clean_leftovers()
         folder = tempfile.mkdtemp(prefix=PREFIX)
-    except OSError as error:
-        raise Stop("no-folder", reason=error.strerror or str(error), full=error.errno in FULL) from None
-    try:
-        lock = open(os.path.join(folder, LOCK), "w")  # noqa: SIM115
+        path = os.path.join(folder, LOCK)
+        lock = open(path + ".new", "w")  # noqa: SIM115
         fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(path + ".new", path)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         raise Stop("no-folder", reason=error.strerror or str(error), full=error.errno in FULL) from None
     return folder, lock
 

@@ -96,7 +96,8 @@ def _failed(status: Any, words: str) -> str:
     if isinstance(status, int) and status < 0:
         hint = ", which is what happens when memory runs out" if status == -9 else ""
         return f"the runner there was killed by signal {-status}{hint}; {AGAIN}"
-    return f"the runner failed there: {_last(words) or f'status {status}'}"
+    again = f"; {AGAIN}" if "ended by signal" in words else ""
+    return f"the runner failed there: {_last(words) or f'status {status}'}{again}"
 
 
 def _no_python(address: Address, status: int, words: str, last: str) -> str:
