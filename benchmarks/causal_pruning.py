@@ -143,21 +143,33 @@ def row(seed: Seed, units: Sequence[Unit], rivals: Sequence[Unit], test: Loader,
 
 
 def differences(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Paired differences over seeds: measured curves less other widths, elimination less other channels."""
-    table = {(r["fewer_macs"], r["widths"], r["channels"], r["seed"]): r["top1_percent"] for r in rows}
+    """Paired differences over seeds: measured curves less other widths, other channels less L2; accuracy and harm."""
+    table = {(r["fewer_macs"], r["widths"], r["channels"], r["seed"]): r for r in rows}
     result: dict[str, Any] = {}
     for ratio in sorted({r["fewer_macs"] for r in rows}):
         pairs = {f"curves_over_{w}": (("curves", "elimination"), (w, "elimination")) for w in WIDTHS[1:]}
         pairs |= {f"{c}_over_magnitude-l2": (("curves", c), ("curves", "magnitude-l2")) for c in CHANNELS}
         for name, (ours, theirs) in pairs.items():
-            seeds = [s for (r, w, c, s) in table if (r, w, c) == (ratio, *ours) and (ratio, *theirs, s) in table]
-            if ours != theirs and seeds:
-                gaps = np.array([table[ratio, *ours, s] - table[ratio, *theirs, s] for s in seeds])
-                result[f"{name}_{ratio:g}x_points"] = float(gaps.mean())
-                if len(gaps) > 1:
-                    half = float(stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
-                    result[f"{name}_{ratio:g}x_interval_points"] = [gaps.mean() - half, gaps.mean() + half]
+            both = [
+                (table[k], table[ratio, *theirs, k[3]])
+                for k in table
+                if k[:3] == (ratio, *ours) and (ratio, *theirs, k[3]) in table
+            ]
+            if ours != theirs and both:
+                for unit, key in (("points", "top1_percent"), ("joint_effect", "joint_effect")):
+                    mean, span = _paired(np.array([a[key] - b[key] for a, b in both]))
+                    result[f"{name}_{ratio:g}x_{unit}"] = mean
+                    result |= {f"{name}_{ratio:g}x_interval_{unit}": span} if span else {}
     return result
+
+
+def _paired(gaps: np.ndarray) -> tuple[float, list[float] | None]:
+    """The mean difference and its 95% t-interval over seeds."""
+    mean = float(gaps.mean())
+    if len(gaps) < 2:
+        return mean, None
+    half = float(stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
+    return mean, [mean - half, mean + half]
 
 
 def merged(path: Path, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -74,20 +74,22 @@ def pruning(record: Record, ratio: float) -> str:
         return NOT_RUN
     found = record["headline"]
     lines = [
-        "| widths | channels | top-1 % | less the reference (95% interval) | also removed by L2 |",
-        "|---|---|---|---|---|",
+        "| widths | channels | top-1 % | less the reference (95% interval) | joint effect | less the reference | "
+        "also removed by L2 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for (widths, channels), cells in rows.items():
         if (widths, channels) == ("curves", "magnitude-l2"):
-            gap = "reference for channels"
-        elif widths == "curves":
-            gap = _gap(found, f"{channels}_over_magnitude-l2_{ratio:g}x")
+            gaps = ["reference for channels"] * 2
         else:
-            gap = _gap(found, f"curves_over_{widths}_{ratio:g}x", sign=-1)
-        top1 = statistics.mean(c["top1_percent"] for c in cells)
-        shared = statistics.mean(c["also_removed_by_l2_percent"] for c in cells)
+            against = (f"{channels}_over_magnitude-l2", 1) if widths == "curves" else (f"curves_over_{widths}", -1)
+            gaps = [_gap(found, f"{against[0]}_{ratio:g}x", unit, against[1]) for unit in ("points", "joint_effect")]
+        top1, harm, shared = (
+            statistics.mean(c[key] for c in cells)
+            for key in ("top1_percent", "joint_effect", "also_removed_by_l2_percent")
+        )
         names = WIDTHS.get(widths, widths), CHANNELS.get(channels, channels)
-        lines.append(f"| {names[0]} | {names[1]} | {top1:.2f} | {gap} | {shared:.0f}% |")
+        lines.append(f"| {names[0]} | {names[1]} | {top1:.2f} | {gaps[0]} | {harm:.4f} | {gaps[1]} | {shared:.0f}% |")
     seeds = len({c["seed"] for cells in rows.values() for c in cells})
     lines += [
         "",
@@ -97,13 +99,13 @@ def pruning(record: Record, ratio: float) -> str:
     return "\n".join(lines)
 
 
-def _gap(found: Record, name: str, sign: int = 1) -> str:
-    mean = found.get(f"{name}_points")
+def _gap(found: Record, name: str, unit: str, sign: int) -> str:
+    mean, digits = found.get(f"{name}_{unit}"), 2 if unit == "points" else 4
     if mean is None:
         return "–"
-    span = found.get(f"{name}_interval_points")
+    span = found.get(f"{name}_interval_{unit}")
     low, high = sorted(sign * v for v in span) if span else (None, None)
-    return f"{sign * mean:+.2f}" + (f" ({low:+.2f} to {high:+.2f})" if span else "")
+    return f"{sign * mean:+.{digits}f}" + (f" ({low:+.{digits}f} to {high:+.{digits}f})" if span else "")
 
 
 def cost() -> str:
