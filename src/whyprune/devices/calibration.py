@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device
 from whyprune.devices.fit import Prior, Workload, fit, weak_prior
-from whyprune.devices.profile import ErrorFound, Profile, Rates, Source
+from whyprune.devices.profile import ErrorFound, Profile, Rates, Roofline, Source
 from whyprune.devices.roofline import network_layers, predicted_ms
 from whyprune.errors import InputError
 from whyprune.progress import track
@@ -50,8 +50,9 @@ class Calibration:
             runtime=_runtime(device),
             threads=_threads(device),
             batch_size=1,
-            roofline=self.rates,
-            errors=(self.error,),
+            rooflines=(
+                Roofline(threads=_threads(device), rates=self.rates, fitted_to=device.name, errors=(self.error,)),
+            ),
             sources=(Source(title=f"whyprune devices calibrate, device {device.name}", what="all rates"),),
         )
 

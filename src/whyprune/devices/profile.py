@@ -98,6 +98,15 @@ class Rates(Record):
         return self
 
 
+class Roofline(Record):
+    """The rates of a device with some number of threads, what they were fitted to, and the errors they show."""
+
+    threads: int = Field(1, ge=1)
+    rates: Rates
+    fitted_to: str = ""
+    errors: tuple[ErrorFound, ...] = ()
+
+
 class Profile(Record):
     """A device by name.
 
@@ -112,9 +121,8 @@ class Profile(Record):
     threads: int = Field(1, ge=1)
     batch_size: int = Field(1, ge=1)
     limits: Limits | None = None
-    roofline: Rates | None = None
+    rooflines: tuple[Roofline, ...] = ()
     figures: tuple[Figure, ...] = ()
-    errors: tuple[ErrorFound, ...] = ()
     sources: tuple[Source, ...] = ()
     note: str = ""
 
@@ -122,11 +130,26 @@ class Profile(Record):
     def _complete(self) -> Self:
         if (self.kind == "emulated") != (self.limits is not None):
             raise ValueError(f"an emulated device needs limits, others have none; kind is {self.kind!r}")
-        if (self.kind == "predicted") != (self.roofline is not None):
+        if (self.kind == "predicted") != bool(self.rooflines):
             raise ValueError(f"a predicted device needs a roofline, others have none; kind is {self.kind!r}")
+        if self.rooflines and self.threads not in (r.threads for r in self.rooflines):
+            raise ValueError(f"threads is {self.threads}, which none of the rooflines is for")
         if self.kind == "predicted" and not self.sources:
             raise ValueError("a predicted device needs at least one source of its figures")
         return self
+
+    def roofline(self, threads: int | None = None) -> Roofline:
+        """The roofline for so many threads, by default for the profile's own.
+
+        Raises:
+            InputError: the profile says nothing about that many threads.
+        """
+        threads = self.threads if threads is None else threads
+        found = next((r for r in self.rooflines if r.threads == threads), None)
+        if found is None:
+            known = " or ".join(f"{self.name}-{r.threads}t" for r in self.rooflines) or "nothing"
+            raise InputError(f"device {self.name!r} is not predicted for {threads} threads: there is {known}")
+        return found
 
 
 def read_profile(path: Path) -> Profile:

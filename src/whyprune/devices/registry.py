@@ -4,8 +4,9 @@ from pathlib import Path
 
 from whyprune.devices.base import Device
 from whyprune.devices.latency import TorchDevice
-from whyprune.devices.names import parse
+from whyprune.devices.names import DeviceName, parse
 from whyprune.devices.profile import Profile, profiles
+from whyprune.devices.roofline import Predicted
 from whyprune.errors import InputError
 
 
@@ -24,8 +25,18 @@ def device(name: str, *, folder: Path | None = None) -> Device:
     asked = parse(name, known)
     profile = known[asked.place]
     if profile.kind == "predicted":
-        raise InputError(f"device {name!r} is predicted: predictions are not in this version yet")
+        return _predicted(profile, asked)
     return _here(profile, asked.runtime or profile.runtime, asked.threads, asked.batch_size, str(asked))
+
+
+def _predicted(profile: Profile, asked: DeviceName) -> Device:
+    if asked.runtime not in (None, profile.runtime):
+        raise InputError(
+            f"device {str(asked)!r}: the figures of {profile.name} are for {profile.runtime}, not {asked.runtime}; "
+            "leave the runtime out, or measure the board"
+        )
+    profile.roofline(asked.threads)
+    return Predicted(profile, asked.threads, asked.batch_size or profile.batch_size, str(asked))
 
 
 def _here(profile: Profile, runtime: str, threads: int | None, batch_size: int | None, name: str) -> Device:

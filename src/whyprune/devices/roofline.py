@@ -72,9 +72,15 @@ class Predicted:
     """A device that no network runs on: its latency is computed from its profile's rates."""
 
     profile: Profile
+    threads: int | None = None
     batch_size: int = 1
     name: str = ""
     kind: Kind = "predicted"
+
+    @property
+    def runtime(self) -> str:
+        """What the device's figures were measured with."""
+        return self.profile.runtime
 
     def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
         """Predicts the latency of every network; the one sample of each is the prediction.
@@ -85,21 +91,19 @@ class Predicted:
         """
         if not networks:
             raise InputError("no network to predict: give a dict such as {'dense': model, 'pruned': pruned}")
-        rates = self.profile.roofline
-        if rates is None:
-            raise InputError(f"device profile {self.profile.name!r} has no roofline: nothing can be predicted from it")
+        roofline = self.profile.roofline(self.threads)
         example = as_example(inputs[slice(0, 2)])
         samples = {
-            name: np.array([predicted_ms(network_layers(network, example, name), rates, self.batch_size)])
+            name: np.array([predicted_ms(network_layers(network, example, name), roofline.rates, self.batch_size)])
             for name, network in networks.items()
         }
         return Measurement(
             device=self.name or self.profile.name,
-            latency={n: latency_summary(s, self.batch_size, self.profile.threads) for n, s in samples.items()},
+            latency={n: latency_summary(s, self.batch_size, roofline.threads) for n, s in samples.items()},
             samples_ms=samples,
             machine={"profile": self.profile.model_dump(mode="json")},
             kind=self.kind,
-            runtime=self.profile.runtime,
+            runtime=self.runtime,
             versions=library_versions(),
         )
 

@@ -19,7 +19,7 @@ def show(
     folder: ProfilesOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Shows a device: what it is, what limits or rates stand for it, where they come from, how far they are off."""
+    """Shows a device: its limits or rates, where they come from, and how far they are off."""
     screen = Screen(as_json=as_json)
     known = profiles(folder)
     profile = known[parse(name, known).place]
@@ -36,19 +36,20 @@ def _table(profile: Profile) -> Table:
     table.add_row("runtime", f"{profile.runtime}, {profile.threads} threads, batch {profile.batch_size}")
     if profile.limits is not None:
         table.add_row("limits", Text(", ".join(f"{k} {v}" for k, v in profile.limits if v is not None)))
-    if profile.roofline is not None:
-        for what, rate in _rates(profile.roofline):
-            table.add_row(what, rate)
+    for roofline in profile.rooflines:
+        table.add_row("predicted for", Text(f"{roofline.threads} threads, fitted to {roofline.fitted_to}"))
+        for what, rate in _rates(roofline.rates):
+            table.add_row(f"  {what}", rate)
+        for found in roofline.errors:
+            table.add_row(
+                "  error",
+                Text(
+                    f"median {found.median_percent:.0f}%, p90 {found.p90_percent:.0f}% "
+                    f"({found.count} comparisons with {found.compared_with})"
+                ),
+            )
     for figure in profile.figures:
         table.add_row(figure.name, Text(f"{figure.value:g} {figure.unit}"))
-    for found in profile.errors:
-        table.add_row(
-            "error",
-            Text(
-                f"median {found.median_percent:.0f}%, p90 {found.p90_percent:.0f}% "
-                f"({found.count} comparisons: {found.compared_with})"
-            ),
-        )
     for source in profile.sources:
         mark = " (second-hand)" if source.second_hand else ""
         where = f", {source.url}" if source.url else ""
