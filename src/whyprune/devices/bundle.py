@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import tensors_of
 from whyprune.devices.evaluation import call, evaluating
 from whyprune.devices.foreign import sha256
-from whyprune.devices.onnx_file import export_onnx, output_tensors
+from whyprune.devices.onnx_file import export_onnx
 from whyprune.devices.record import SCHEMA_VERSION, SPEC, Spec, checked_spec
 from whyprune.errors import InputError
 
@@ -147,7 +148,7 @@ def answers(networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, NDArra
         return {
             f"{name}/{i}": tensor.cpu().numpy()
             for name, network in networks.items()
-            for i, tensor in enumerate(output_tensors(call(network, batch, f"network {name!r}")))
+            for i, tensor in enumerate(tensors_of(call(network, batch, f"network {name!r}")))
         }
 
 

@@ -1,13 +1,9 @@
 """A network as one ONNX file, checked in ONNX Runtime before it takes its place on disk."""
 
 import inspect
-import logging
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Sequence
 from importlib import import_module
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whyprune.atomic import atomic_file
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import tensors_of
 from whyprune.devices.base import Network
 from whyprune.devices.evaluation import call, device_of, evaluating, evaluation_mode
+from whyprune.devices.outputs import agreement
+from whyprune.devices.quiet import cause, silence
 from whyprune.errors import InputError, MissingDependencyError, TraceError, VerificationError
 
 MAX_BYTES = 2**31 - 2**24
@@ -62,10 +61,10 @@ def export_onnx(
     generator = torch.Generator().manual_seed(seed)
     batches = [_drawn(example, size, generator) for size in batch_sizes]
     _check_sizes(model, example, batches)
-    with evaluation_mode([model]), _silence():
+    with evaluation_mode([model]), silence():
         program = _export(model, example)
     with atomic_file(path) as temporary:
-        with _silence():
+        with silence():
             program.save(temporary, external_data=False)
         return _compare(temporary, reference, batches, tolerance)
 
@@ -115,7 +114,7 @@ def _export(model: nn.Module, example: Batch) -> torch.onnx.ONNXProgram:
             )
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise TraceError(
-            f"{type(model).__name__} cannot be written as ONNX with a dynamic batch: {_cause(error)}"
+            f"{type(model).__name__} cannot be written as ONNX with a dynamic batch: {cause(error)}"
         ) from error
     if program is None:
         raise TraceError(f"{type(model).__name__} cannot be written as ONNX: the exporter gave no program")
@@ -141,8 +140,8 @@ def _compare(path: Path, reference: Network, batches: Sequence[Batch], tolerance
     worst = 0.0
     with evaluating([reference]):
         for batch in batches:
-            expected = [t.cpu() for t in output_tensors(call(reference, batch))]
-            worst = max(worst, _difference(expected, _run(path, batch), tolerance))
+            expected = [t.cpu() for t in tensors_of(call(reference, batch))]
+            worst = max(worst, agreement(expected, _run(path, batch), tolerance, "the ONNX file"))
     return worst
 
 
@@ -157,7 +156,7 @@ def _run(path: Path, batch: Batch) -> list[Tensor]:
         return [torch.from_numpy(o) for o in session.run(None, feeds)]
     except _runtime_errors() as error:
         raise VerificationError(
-            f"ONNX Runtime cannot run the exported file on {len(batch)} inputs: {_cause(error)}"
+            f"ONNX Runtime cannot run the exported file on {len(batch)} inputs: {cause(error)}"
         ) from error
 
 
@@ -165,21 +164,6 @@ def _runtime_errors() -> tuple[type[Exception], ...]:
     state = import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     own = [v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception)]
     return (RuntimeError, ValueError, TypeError, *own)
-
-
-def _difference(expected: list[Tensor], found: list[Tensor], tolerance: float) -> float:
-    shapes = [[tuple(t.shape) for t in side] for side in (expected, found)]
-    if shapes[0] != shapes[1]:
-        raise VerificationError(f"the ONNX file gives outputs of shapes {shapes[1]}, PyTorch {shapes[0]}")
-    pairs = [(e.double(), f.double()) for e, f in zip(expected, found, strict=True) if e.numel()]
-    worst = max((float((e - f).abs().max()) for e, f in pairs), default=0.0)
-    largest = max((float(e.abs().max()) for e, _ in pairs), default=0.0)
-    if not worst <= tolerance * max(1.0, largest):
-        raise VerificationError(
-            f"the ONNX file differs from PyTorch by {worst:.3g}, more than {tolerance:g} of outputs "
-            f"up to {largest:.3g}: do not use it"
-        )
-    return worst
 
 
 def _drawn(example: Batch, size: int, generator: torch.Generator) -> Batch:
@@ -196,33 +180,3 @@ def _drawn(example: Batch, size: int, generator: torch.Generator) -> Batch:
         return rows + (noise * spread).to(value.dtype)
 
     return Batch(tuple(draw(a) for a in example.args), {k: draw(v) for k, v in example.kwargs.items()})
-
-
-def output_tensors(output: Any) -> list[Tensor]:
-    """The tensors of a network's output, in the order of the file's outputs."""
-    if isinstance(output, Tensor):
-        return [output]
-    values = output.values() if isinstance(output, Mapping) else output
-    nested = values if isinstance(output, Mapping | tuple | list) else ()
-    return [tensor for value in nested for tensor in output_tensors(value)]
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of the innermost error: exporters wrap the user's error in their own."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """No warnings, log lines or prints: exporters talk about their own internals."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

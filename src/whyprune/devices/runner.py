@@ -19,6 +19,7 @@ import base64
 import gc
 import hashlib
 import importlib
+import importlib.util
 import io
 import json
 import math
@@ -67,21 +68,60 @@ class RefusedError(Exception):
 # --- runtimes ---------------------------------------------------------------------------------------------------------
 
 
-class Ort:
+class Library:
+    """A runtime that comes as a Python package: what all of them share. They add `load`, as `Ort` shows."""
+
+    name = ""
+    title = ""
+    format = ""
+    module = ""
+    packages: tuple[str, ...] = ()
+    install = ""
+
+    def missing(self) -> str | None:
+        """Why it cannot run here, and what to install; None if it can. Nothing large is imported for that."""
+        try:
+            found = importlib.util.find_spec(self.module) is not None
+        except (ImportError, ValueError):
+            found = False
+        return None if found else f"{self.title} is not installed: pip install {self.install}"
+
+    def start(self) -> Any:
+        """Imports it.
+
+        Raises:
+            RefusedError: it is missing or does not work here.
+        """
+        reason = self.missing()
+        if reason:
+            raise RefusedError("MissingDependencyError", reason)
+        try:
+            return importlib.import_module(self.module)
+        except (ImportError, OSError) as error:
+            raise RefusedError(
+                "MissingDependencyError", f"{self.title} cannot be imported: {first_line(error)}"
+            ) from error
+
+    def versions(self) -> dict[str, str]:
+        """What the numbers depend on."""
+        return installed(*self.packages)
+
+    def unreadable(self, path: Path, error: BaseException | str) -> RefusedError:
+        """The error for a file that it cannot load."""
+        reason = error if isinstance(error, str) else first_line(error)
+        version = next(iter(self.versions().values()), "")
+        return RefusedError("FormatError", f"{path.name}: {self.title} {version} cannot read it: {reason}")
+
+
+class Ort(Library):
     """ONNX Runtime on the CPU."""
 
     name = "ort"
+    title = "ONNX Runtime"
     format = "onnx"
     module = "onnxruntime"
-    extra = "onnx"
-
-    def missing(self) -> str | None:
-        """Why it cannot run here; None if it can. The first call imports it."""
-        try:
-            importlib.import_module(self.module)
-        except (ImportError, OSError) as error:
-            return f"ONNX Runtime cannot be imported ({first_line(error)}): pip install onnxruntime"
-        return None
+    packages = ("onnxruntime", "numpy")
+    install = "onnxruntime"
 
     def load(self, path: Path, threads: int) -> Session:
         """A session on one file.
@@ -89,18 +129,15 @@ class Ort:
         Raises:
             RefusedError: ONNX Runtime cannot read the file.
         """
-        runtime = importlib.import_module(self.module)
+        runtime = self.start()
         options = runtime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 4
         options.add_session_config_entry("session.force_spinning_stop", "1")  # or it disturbs the next network's call
-        self.configure(options)
         try:
-            session = runtime.InferenceSession(str(path), options, providers=self.providers())
+            session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors share no base class
-            raise RefusedError(
-                "FormatError", f"{path.name}: ONNX Runtime {runtime.__version__} cannot read it: {first_line(error)}"
-            ) from error
+            raise self.unreadable(path, error) from error
         names = [i.name for i in session.get_inputs()]
 
         def call(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -108,17 +145,6 @@ class Ort:
 
         call.inputs = len(names)  # type: ignore[attr-defined]
         return call
-
-    def configure(self, options: Any) -> None:
-        """For variants of this runtime: more settings."""
-
-    def providers(self) -> list[Any]:
-        """Where the operators run."""
-        return ["CPUExecutionProvider"]
-
-    def versions(self) -> dict[str, str]:
-        """What the numbers depend on."""
-        return installed("onnxruntime", "numpy")
 
 
 RUNTIMES: dict[str, Any] = {"ort": Ort()}
@@ -377,7 +403,7 @@ def _cpu_model(cpuinfo: str = "/proc/cpuinfo") -> str | None:
 
 def _isa(cpuinfo: str = "/proc/cpuinfo") -> list[str]:
     """The instruction sets that decide a network's speed, of those that the CPU names."""
-    wanted = re.compile(r"sse4_[12]|avx\w*|fma|f16c|amx\w*|neon|asimd\w*|sve\w*|sme\w*|i8mm|bf16|fphp|v\b")
+    wanted = re.compile(r"sse4_[12]|avx\w*|fma|f16c|amx\w*|neon|asimd\w*|sve\w*|sme\d?|i8mm|bf16|fphp|v\b")
     lines = (_text(cpuinfo) or "").splitlines()
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
     return sorted({flag for flag in flags if wanted.fullmatch(flag)})
@@ -460,7 +486,7 @@ def child(spec: Mapping[str, Any], folder: Path, task: str) -> tuple[dict[str, A
         RefusedError: the runtime is missing, or a network fails or gives NaN.
     """
     runtime = RUNTIMES[spec["runtime"]]
-    _require(runtime)
+    runtime.start()
     if task == "baseline":
         return {"peak_memory_bytes": peak_memory_bytes()}, b""
     inputs = _inputs(folder / spec["inputs"]["path"], spec["batch_size"])
@@ -472,12 +498,6 @@ def child(spec: Mapping[str, Any], folder: Path, task: str) -> tuple[dict[str, A
     first_outputs(name, session, inputs)
     cold_start_ms = (time.perf_counter_ns() - start) / 1e6
     return {"cold_start_ms": cold_start_ms, "peak_memory_bytes": peak_memory_bytes()}, b""
-
-
-def _require(runtime: Any) -> None:
-    reason = runtime.missing()
-    if reason:
-        raise RefusedError("MissingDependencyError", reason)
 
 
 def _inputs(path: Path, batch_size: int) -> list[np.ndarray]:
@@ -567,11 +587,12 @@ def _energy(calls: Mapping[str, Callable[[], object]]) -> tuple[dict[str, float]
     used: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ENERGY_BLOCKS):
         for name, call in calls.items():
-            start, started, count = meter.millijoules(), time.monotonic(), 0
+            meter.begin()
+            started, count = time.monotonic(), 0
             while count == 0 or time.monotonic() - started < ENERGY_SECONDS:
                 call()
                 count += 1
-            used[name].append((meter.millijoules() - start) / count)
+            used[name].append(meter.end() / count)
     return {name: statistics.median(values) for name, values in used.items()}, meter.name
 
 
@@ -582,8 +603,7 @@ class Rapl:
 
     def __init__(self, root: str = "/sys/class/powercap") -> None:
         self.root = root
-        self.last: dict[str, int] = {}
-        self.total_uj = 0
+        self.before: dict[str, int] = {}
 
     def missing(self) -> str | None:
         """Why energy cannot be read here; None if it can."""
@@ -594,14 +614,21 @@ class Rapl:
             return f"{zones[0]}/energy_uj cannot be read: ask for read permission on it"
         return None
 
-    def millijoules(self) -> float:
-        """A counter that only grows; only differences mean anything."""
-        for zone in self._zones():
-            now, span = int(_text(f"{zone}/energy_uj") or 0), int(_text(f"{zone}/max_energy_range_uj") or 0)
-            before = self.last.get(zone, now)
-            self.total_uj += now - before if now >= before else now - before + span
-            self.last[zone] = now
-        return self.total_uj / 1000
+    def begin(self) -> None:
+        """Starts to count."""
+        self.before = {zone: self._microjoules(zone) for zone in self._zones()}
+
+    def end(self) -> float:
+        """Energy in mJ since `begin`; right while no counter has run round more than once (minutes)."""
+        used = 0
+        for zone, before in self.before.items():
+            now = self._microjoules(zone)
+            used += now - before if now >= before else now - before + int(_text(f"{zone}/max_energy_range_uj") or 0)
+        return used / 1000
+
+    @staticmethod
+    def _microjoules(zone: str) -> int:
+        return int(_text(f"{zone}/energy_uj") or 0)
 
     def _zones(self) -> list[str]:
         """Whole packages: their parts (cores, memory) have two numbers in their names."""
