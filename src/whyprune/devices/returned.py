@@ -242,7 +242,7 @@ def measurement_of(
         latency={name: latency_summary(s, spec.batch_size, record.threads) for name, s in samples.items()},
         samples_ms=samples,
         machine=record.machine,
-        kind="measured",
+        kind="emulated" if _emulated(record.machine) else "measured",
         runtime=record.runtime,
         versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
         size_bytes=dict(sizes),
@@ -253,3 +253,9 @@ def measurement_of(
         energy_meter=record.energy_meter,
         max_abs_difference=dict(differences),
     )
+
+
+def _emulated(machine: Mapping[str, Any]) -> bool:
+    """Whether the processor was qemu's: its model is then in the environment."""
+    environment = machine.get("environment")
+    return isinstance(environment, dict) and "QEMU_CPU" in environment
