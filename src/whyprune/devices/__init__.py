@@ -2,16 +2,21 @@
 
 from whyprune.devices.accuracy import Accuracy, accuracy, paired_difference
 from whyprune.devices.base import Device, Measurement
+from whyprune.devices.bundle import Asked, write_bundle
 from whyprune.devices.latency import TorchDevice, latency_ratio, measure_latency
 from whyprune.devices.local import Local
 from whyprune.devices.machine import library_versions, machine_state
 from whyprune.devices.onnx_file import export_onnx
+from whyprune.devices.returned import read_results
+from whyprune.devices.ssh import Remote
 
 __all__ = [
     "Accuracy",
+    "Asked",
     "Device",
     "Local",
     "Measurement",
+    "Remote",
     "TorchDevice",
     "accuracy",
     "export_onnx",
@@ -20,4 +25,6 @@ __all__ = [
     "machine_state",
     "measure_latency",
     "paired_difference",
+    "read_results",
+    "write_bundle",
 ]

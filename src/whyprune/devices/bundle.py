@@ -12,7 +12,6 @@ The runner adds record.json and outputs.npz.
 """
 
 import gzip
-import json
 import os
 import tarfile
 import tempfile
@@ -28,10 +27,11 @@ from torch import nn
 
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
+from whyprune.devices.base import Network
 from whyprune.devices.evaluation import call, evaluating
 from whyprune.devices.foreign import sha256
 from whyprune.devices.onnx_file import export_onnx
-from whyprune.devices.record import SCHEMA_VERSION, SPEC, Spec, checked_spec
+from whyprune.devices.record import SPEC, Spec, new_spec
 from whyprune.errors import InputError
 
 INPUTS, EXPECTED, RUNNER, README, SUMS = "inputs.npz", "expected.npz", "runner.py", "README.txt", "SHA256SUMS"
@@ -68,7 +68,7 @@ class Asked:
 
 
 def write_bundle(
-    networks: Mapping[str, nn.Module], inputs: Batch, path: str | os.PathLike[str], asked: Asked | None = None
+    networks: Mapping[str, Network], inputs: Batch, path: str | os.PathLike[str], asked: Asked | None = None
 ) -> Path:
     """Writes a bundle, whole or not at all.
 
@@ -104,7 +104,7 @@ def write_bundle(
     return target
 
 
-def fill(folder: Path, networks: Mapping[str, nn.Module], inputs: Batch, asked: Asked) -> Spec:
+def fill(folder: Path, networks: Mapping[str, Network], inputs: Batch, asked: Asked) -> Spec:
     """Writes a bundle's files into an empty folder; the arguments are those of `write_bundle`."""
     if not networks:
         raise InputError("no network to measure: give a dict such as {'dense': model, 'pruned': pruned}")
@@ -112,37 +112,44 @@ def fill(folder: Path, networks: Mapping[str, nn.Module], inputs: Batch, asked: 
         raise InputError(f"{len(inputs)} inputs for a batch of {asked.batch_size}: give at least as many inputs")
     batch = inputs[slice(0, asked.batch_size)]
     files = {name: f"{name}.onnx" for name in networks}
+    unknown = dict.fromkeys([*files.values(), INPUTS], "0" * 64)
+    _spec(asked, files, unknown)  # before the work: it refuses what cannot be asked
     _check_names(files)
     for name, network in networks.items():
+        if not isinstance(network, nn.Module):
+            raise InputError(f"network {name!r} is a {type(network).__name__}: a bundle takes torch.nn.Module")
         export_onnx(network, inputs, folder / files[name])
     np.savez(folder / INPUTS, **{str(i): t.cpu().numpy() for i, t in enumerate(batch.tensors())})  # type: ignore[arg-type]
     np.savez(folder / EXPECTED, **answers(networks, batch))  # type: ignore[arg-type]
     (folder / RUNNER).write_bytes(resources.files("whyprune.devices").joinpath(RUNNER).read_bytes())
     (folder / README).write_text(HOW, encoding="utf-8")
-    spec = {
-        "schema_version": SCHEMA_VERSION,
-        "runtime": "ort",
-        "threads": asked.threads,
-        "batch_size": asked.batch_size,
-        "cores": None if asked.cores is None else list(asked.cores),
-        "memory_bytes": asked.memory_bytes,
-        "networks": {name: _stored(folder, file) for name, file in files.items()},
-        "inputs": _stored(folder, INPUTS),
-        "min_warmup": asked.min_warmup,
-        "repeats": asked.repeats,
-        "seconds": float(asked.seconds),
-        "each_alone": asked.each_alone,
-    }
-    data = json.dumps(spec, indent=1).encode()
-    checked = checked_spec(data, SPEC, InputError)
+    sums = {path.name: sha256(path.read_bytes()) for path in folder.iterdir()}
+    spec = _spec(asked, files, sums)
+    data = spec.model_dump_json(indent=1).encode()
     (folder / SPEC).write_bytes(data)
-    names = sorted(f.name for f in folder.iterdir())
-    sums = "".join(f"{sha256((folder / name).read_bytes())}  {name}\n" for name in names)
-    (folder / SUMS).write_text(sums, encoding="ascii")
-    return checked
+    sums[SPEC] = sha256(data)
+    lines = "".join(f"{sums[name]}  {name}\n" for name in sorted(sums))
+    (folder / SUMS).write_text(lines, encoding="ascii")
+    return spec
 
 
-def answers(networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, NDArray[Any]]:
+def _spec(asked: Asked, files: Mapping[str, str], sums: Mapping[str, str]) -> Spec:
+    return new_spec(
+        runtime="ort",
+        threads=asked.threads,
+        batch_size=asked.batch_size,
+        cores=None if asked.cores is None else list(asked.cores),
+        memory_bytes=asked.memory_bytes,
+        networks={name: {"path": file, "sha256": sums[file]} for name, file in files.items()},
+        inputs={"path": INPUTS, "sha256": sums[INPUTS]},
+        min_warmup=asked.min_warmup,
+        repeats=asked.repeats,
+        seconds=asked.seconds,
+        each_alone=asked.each_alone,
+    )
+
+
+def answers(networks: Mapping[str, Network], batch: Batch) -> dict[str, NDArray[Any]]:
     """What PyTorch gives, as arrays `NAME/0`, `NAME/1`, ..."""
     with evaluating(networks.values()):
         return {
@@ -157,10 +164,6 @@ def _check_names(files: Mapping[str, str]) -> None:
     lower = [f.lower() for f in files.values()]
     if len(set(lower)) < len(lower):
         raise InputError(f"the networks' names {', '.join(files)} differ in case only: give others")
-
-
-def _stored(folder: Path, name: str) -> dict[str, str]:
-    return {"path": name, "sha256": sha256((folder / name).read_bytes())}
 
 
 def _pack(folder: Path, archive: Path, top: str) -> None:

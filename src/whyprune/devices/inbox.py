@@ -43,7 +43,9 @@ class Inbox:
         """
         file = event.get("name")
         if not isinstance(file, str) or not self.allowed.fullmatch(file) or file in self._taken:
-            raise DeviceError(f"{self.name} sent a file {shown(file)} that was not asked for: do not use this device")
+            raise DeviceError(
+                f"{self.name}: it sent a file {shown(file)} that was not asked for: do not use this device"
+            )
         piece = self._pieces.setdefault(file, bytearray())
         try:
             data = base64.b64decode(event.get("data", ""), validate=True)
@@ -53,7 +55,9 @@ class Inbox:
             raise self._damaged(file)
         piece += data
         if len(piece) > self.limit or len(self._taken) >= self.most:
-            raise DeviceError(f"{self.name} sent more than {self.limit:,} bytes or {self.most} files: nothing is kept")
+            raise DeviceError(
+                f"{self.name}: it sent more than {self.limit:,} bytes or {self.most} files: nothing is kept"
+            )
         if event.get("last") is not True:
             return None
         del self._pieces[file]

@@ -92,9 +92,7 @@ def emulated_instructions(
             [str(python), "-c", COUNTED, str(calls), str(folder / "inputs.npz"), *files], folder, plugin, timeout_s
         )
     if len(marks) != 2 * len(networks):
-        raise MissingDependencyError(
-            f"{python}: this qemu has no plugins: take Debian's qemu-user of version 7.2"
-        )
+        raise MissingDependencyError(f"{python}: this qemu has no plugins: take Debian's qemu-user of version 7.2")
     return {name: (marks[2 * i + 1] - marks[2 * i]) / calls for i, name in enumerate(networks)}
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
 from whyprune.devices.foreign import parse_json, read_plain, sha256, shown
 from whyprune.devices.runner import checksum
-from whyprune.errors import FormatError, WhypruneError
+from whyprune.errors import FormatError, InputError, WhypruneError
 from whyprune.results import Record
 
 SCHEMA_VERSION = 1
@@ -69,6 +69,13 @@ class StoredFile(Foreign):
     sha256: Sha256
 
 
+class Outputs(Foreign):
+    """The outputs' file, whose name is fixed."""
+
+    path: Literal["outputs.npz"]
+    sha256: Sha256
+
+
 class Spec(Foreign):
     """What a runner is to do. Field names are those of `spec.json`; see `runner.py`."""
 
@@ -94,7 +101,10 @@ class DeviceRecord(Foreign):
     runtime: Name
     threads: Count
     batch_size: Count
-    samples_ms: PerNetwork[Annotated[list[Milliseconds], Field(min_length=1, max_length=MAX_SAMPLES)]]
+    samples_ms: Annotated[
+        dict[Name, Annotated[list[Milliseconds], Field(min_length=1, max_length=MAX_SAMPLES)]],
+        Field(min_length=1, max_length=MAX_NETWORKS),
+    ]
     warmup_calls: PerNetwork[Annotated[int, Field(ge=0, lt=2**40)]]
     cold_start_ms: PerNetwork[Milliseconds]
     peak_memory_bytes: PerNetwork[Bytes]
@@ -102,7 +112,7 @@ class DeviceRecord(Foreign):
     memory_limit: Words | None
     energy_mj: PerNetwork[Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]]
     energy_meter: Words | None
-    outputs: StoredFile
+    outputs: Outputs
     machine: About
     sha256: Sha256
 
@@ -120,9 +130,18 @@ def read_spec(path: str | os.PathLike[str]) -> tuple[Spec, str]:
     return checked_spec(data, str(path)), sha256(data)
 
 
-def checked_spec(data: bytes, name: str, error: type[WhypruneError] = FormatError) -> Spec:
-    """The spec in a file's bytes; `name` is the file's, for messages, and `error` what is raised."""
-    return _validated(Spec, parse_json(data, name), name, "spec", error)
+def checked_spec(data: bytes, name: str) -> Spec:
+    """The spec in a file's bytes; `name` is the file's, for messages."""
+    return _validated(Spec, parse_json(data, name), name, "spec")
+
+
+def new_spec(**fields: Any) -> Spec:
+    """A spec of these fields.
+
+    Raises:
+        InputError: a field cannot be used.
+    """
+    return _validated(Spec, {"schema_version": SCHEMA_VERSION, **fields}, "what is asked", "spec", InputError)
 
 
 def checked_record(data: bytes, name: str) -> DeviceRecord:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from whyprune.devices.base import Device
 from whyprune.devices.latency import TorchDevice
-from whyprune.devices.names import DeviceName, parse
+from whyprune.devices.names import SSH, DeviceName, parse
 from whyprune.devices.profile import Profile, profiles
 from whyprune.devices.roofline import Predicted
+from whyprune.devices.ssh import Remote
 from whyprune.errors import InputError
 
 
@@ -14,13 +15,15 @@ def device(name: str, *, folder: Path | None = None) -> Device:
     """The device of that name.
 
     Args:
-        name: `PLACE[-RUNTIME][-Nt][-bN]`: `local-ort-1t`, `laptop-openvino`, `pi4`.
+        name: `PLACE[-RUNTIME][-Nt][-bN]`: `local-ort-1t`, `laptop-openvino`, `pi4`; or `ssh://user@host`.
         folder: a folder with further profiles; default: the one that `WHYPRUNE_DEVICES` names.
 
     Raises:
         InputError: there is no such device; near matches and the list are in the message.
         FormatError: a profile cannot be read.
     """
+    if name.startswith(SSH):
+        return Remote(name)
     known = profiles(folder)
     asked = parse(name, known)
     profile = known[asked.place]

@@ -190,7 +190,6 @@ def finish(folder: str, status: int, header: dict[str, Any]) -> None:
     if status == 0:
         for name in header["results"]:
             send(folder, name)
-        say("done")
         return
     with open(os.path.join(folder, ".stderr"), "rb") as file:
         words = file.read()[-4000:].decode("utf-8", "replace")
@@ -227,6 +226,7 @@ def main() -> None:
         life = Life(source, header["silence_s"])
         runner = start(folder, header)
         finish(folder, watch(runner, folder, header, life), header)
+        last = "done", {}
     except Stop as stop:
         last = stop.event, stop.about
     except OSError as error:

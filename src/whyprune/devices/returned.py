@@ -1,22 +1,18 @@
 """What a bundle brought back: read, checked against the bundle, and turned into a `Measurement`."""
 
-import gzip
-import io
 import os
-import re
-import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whyprune.devices.base import Measurement
-from whyprune.devices.bundle import EXPECTED, SUMS
-from whyprune.devices.foreign import MAX_ARRAY_BYTES, MAX_JSON_BYTES, read_arrays, read_plain, sha256, shown
+from whyprune.devices.bundle import EXPECTED
+from whyprune.devices.foreign import read_arrays, sha256, shown
 from whyprune.devices.latency import latency_summary
+from whyprune.devices.places import open_place
 from whyprune.devices.record import (
     OUTPUTS,
     RECORD,
@@ -29,15 +25,7 @@ from whyprune.devices.record import (
 )
 from whyprune.errors import FormatError, VerificationError
 
-MAX_ARCHIVE_BYTES, MAX_MEMBERS = 4 * 2**30, 1000
 TOLERANCE = 1e-3
-LIMITS = {
-    RECORD: MAX_JSON_BYTES,
-    SPEC: MAX_JSON_BYTES,
-    SUMS: 2**20,
-    OUTPUTS: MAX_ARRAY_BYTES,
-    EXPECTED: MAX_ARRAY_BYTES,
-}
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -55,8 +43,8 @@ def read_results(
         FormatError: a file is missing, damaged, hostile, was changed, or is not of this bundle.
         VerificationError: the device's outputs are not those of PyTorch.
     """
-    place = _open(Path(path))
-    home = place if bundle is None else _open(Path(bundle))
+    place = open_place(Path(path))
+    home = place if bundle is None else open_place(Path(bundle))
     data = home.read(SPEC)
     spec = checked_spec(data, f"{home.name}/{SPEC}")
     sizes = home.check_sums()
@@ -93,142 +81,6 @@ def compare(found: Arrays, expected: Arrays, name: str) -> dict[str, float]:
             )
         worst[network] = max(worst.get(network, 0.0), difference)
     return worst
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Files in a folder, by name; links are not followed."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return str(self.path)
-
-    def read(self, name: str) -> bytes:
-        """One file's bytes."""
-        return read_plain(self.path / name, LIMITS[name])
-
-    def check_sums(self) -> dict[str, int]:
-        """Holds every file of a bundle against its checksum; gives their sizes in bytes."""
-        sizes: dict[str, int] = {}
-        for file, expected in _sums(self.read(SUMS), f"{self.name}/{SUMS}").items():
-            data = read_plain(self.path / file, MAX_ARCHIVE_BYTES)
-            if sha256(data) != expected:
-                raise _changed(f"{self.name}/{file}")
-            sizes[file] = len(data)
-        return sizes
-
-
-@dataclass(frozen=True)
-class Archive:
-    """Files of a `.tar.gz`, read in memory: nothing is unpacked to the disk."""
-
-    path: Path
-    held: Mapping[str, bytes]
-    sums: Mapping[str, tuple[str, int]]
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return str(self.path)
-
-    def read(self, name: str) -> bytes:
-        """One file's bytes."""
-        try:
-            return self.held[name]
-        except KeyError:
-            raise FormatError(f"{self.path} holds no {name}: give the archive of a bundle") from None
-
-    def check_sums(self) -> dict[str, int]:
-        """Holds every file of a bundle against its checksum; gives their sizes in bytes."""
-        listed = _sums(self.read(SUMS), f"{self.name}/{SUMS}")
-        for file, expected in listed.items():
-            if self.sums.get(file, ("", 0))[0] != expected:
-                raise _changed(f"{self.name}/{file}")
-        return {file: self.sums[file][1] for file in listed}
-
-
-def _changed(file: str) -> FormatError:
-    return FormatError(f"{file} is missing or was changed after the bundle was written: write the bundle again")
-
-
-def _sums(data: bytes, name: str) -> dict[str, str]:
-    lines = data.decode("ascii", "replace").splitlines()
-    matches = [re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9][A-Za-z0-9._-]{0,127})", line) for line in lines]
-    found = {m[2]: m[1] for m in matches if m}
-    if len(found) != len(lines) or not found.keys() >= {SPEC, EXPECTED}:
-        raise FormatError(f"{name} is no list of checksums of a bundle: write the bundle again")
-    return found
-
-
-def _open(path: Path) -> Folder | Archive:
-    if path.name == RECORD and not path.is_dir():
-        return Folder(path.parent)
-    if path.is_dir():
-        return Folder(path)
-    if path.name.endswith((".tar.gz", ".tgz")):
-        return _read_archive(path)
-    raise FormatError(f"{path} is no {RECORD}, no folder and no .tar.gz of a bundle: give one of them")
-
-
-class _Bounded(io.RawIOBase):
-    """A compressed stream that refuses to grow without end, in all or in one piece."""
-
-    def __init__(self, raw: gzip.GzipFile, name: str) -> None:
-        self.raw, self.file = raw, name
-
-    def read(self, size: int = -1) -> bytes:
-        if size < 0 or size > MAX_ARRAY_BYTES:
-            raise FormatError(f"{self.file} has an entry of {size:,} bytes: it is not read")
-        self._check(self.raw.tell() + size)
-        return self.raw.read(size)
-
-    def seek(self, position: int, whence: int = 0) -> int:
-        if whence:
-            raise FormatError(f"{self.file} is no whole archive")
-        self._check(position)
-        return self.raw.seek(position)
-
-    def tell(self) -> int:
-        return self.raw.tell()
-
-    def _check(self, position: int) -> None:
-        if position > MAX_ARCHIVE_BYTES:
-            raise FormatError(f"{self.file} unpacks to more than {MAX_ARCHIVE_BYTES:,} bytes: it is not read")
-
-
-def _read_archive(path: Path) -> Archive:
-    if path.is_symlink() or not path.is_file():
-        raise FormatError(f"{path} is missing, a link or no ordinary file: give the archive itself")
-    held: dict[str, bytes] = {}
-    sums: dict[str, tuple[str, int]] = {}
-    try:
-        with gzip.open(path) as raw, tarfile.open(fileobj=cast(Any, _Bounded(raw, str(path))), mode="r:") as tar:
-            for count, member in enumerate(tar):
-                name = member.name.rpartition("/")[2]
-                if member.isdir() and count == 0:
-                    continue
-                _check_member(path, member, name, count, sums)
-                data = cast(Any, tar.extractfile(member)).read()
-                sums[name] = sha256(data), len(data)
-                if name in LIMITS:
-                    held[name] = data
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise FormatError(f"{path} is no whole .tar.gz ({error}): it is damaged") from error
-    return Archive(path, held, sums)
-
-
-def _check_member(path: Path, member: tarfile.TarInfo, name: str, count: int, sums: Mapping[str, Any]) -> None:
-    """One level of ordinary files, below one folder at most."""
-    fine = re.fullmatch(r"(\./)?([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9.][A-Za-z0-9._-]{0,127}", member.name)
-    if not fine or ".." in member.name.split("/") or not member.isfile() or member.issparse():
-        raise FormatError(f"{path} holds {shown(member.name)}, which is no file of a bundle: it is not read")
-    if count > MAX_MEMBERS or name in sums:
-        raise FormatError(f"{path} holds {shown(member.name)} twice, or more than {MAX_MEMBERS} files: it is not read")
-    if member.size > LIMITS.get(name, MAX_ARRAY_BYTES):
-        raise FormatError(f"{path} holds {shown(member.name)} of {member.size:,} bytes: it is not read")
 
 
 def measurement_of(

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import nn
-
 from whyprune.data.batches import Batch
 from whyprune.devices.address import Address
-from whyprune.devices.base import Kind, Measurement
+from whyprune.devices.base import Kind, Measurement, Network
 from whyprune.devices.bundle import EXPECTED, README, RUNNER, SUMS, Asked, fill
 from whyprune.devices.connection import Connection
 from whyprune.devices.foreign import sha256
@@ -59,7 +57,7 @@ class Remote:
         if not 0 < self.timeout_s < 1e7:
             raise InputError(f"timeout_s is {self.timeout_s}: give a positive number of seconds")
 
-    def __call__(self, networks: Mapping[str, nn.Module], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
         """Measures every network there, by name, on `inputs`.
 
         Raises:
@@ -111,7 +109,7 @@ class Remote:
                 elif event.get("event") == "received":
                     bars.advance(bar, description=f"{address.host}: copying")
         if not (kept / RECORD).is_file():
-            raise DeviceError(f"{self.name} sent no record: run the same again")
+            raise DeviceError(f"{self.name}: it sent no record: run the same again")
 
     def _kept(self, spec: str) -> Path:
         """The folder of this run's finished parts: by device and spec, which names every file by its checksum."""

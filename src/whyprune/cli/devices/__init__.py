@@ -2,9 +2,13 @@
 
 import typer
 
+from whyprune.cli.devices.bundle import bundle
+from whyprune.cli.devices.import_ import import_results
 from whyprune.cli.devices.list import list_devices
 from whyprune.cli.devices.show import show
 
 devices = typer.Typer(no_args_is_help=True, help="Devices: measured here, emulated here, or predicted.")
 devices.command("list")(list_devices)
 devices.command("show")(show)
+devices.command("bundle")(bundle)
+devices.command("import")(import_results)
