@@ -52,7 +52,10 @@ def test_what_was_changed_on_the_way_is_refused(carried, here):
     text = (here / "back" / "record.json").read_text()
     (here / "back" / "record.json").write_text(text.replace('"threads": 1', '"threads": 2'))
     assert "record.json was changed after it was written" in refused("devices", "import", "back")
-    assert "record.json" in refused("devices", "import", "no/record.json")
+    assert "cannot read no/record.json" in refused("devices", "import", "no/record.json")
+    shutil.copy(away / "record.json", "back")
+    (here / "back" / "spec.json").unlink()
+    assert "the bundle is not beside back/record.json" in refused("devices", "import", "back/record.json")
 
 
 def test_what_cannot_be_bundled_is_refused(carried, finished, weights, here):

@@ -44,12 +44,17 @@ def read_results(
         VerificationError: the device's outputs are not those of PyTorch.
     """
     place = open_place(Path(path))
+    name, brought = f"{place.name}/{RECORD}", place.read(RECORD)
     home = place if bundle is None else open_place(Path(bundle))
-    data = home.read(SPEC)
+    try:
+        data = home.read(SPEC)
+    except FormatError as error:
+        if bundle is None:
+            raise FormatError(f"the bundle is not beside {name} ({error}): name it, --bundle PATH") from error
+        raise
     spec = checked_spec(data, f"{home.name}/{SPEC}")
     sizes = home.check_sums()
-    name = f"{place.name}/{RECORD}"
-    record = checked_record(place.read(RECORD), name)
+    record = checked_record(brought, name)
     check_fits(record, spec, sha256(data), name)
     outputs = place.read(OUTPUTS)
     if sha256(outputs) != record.outputs.sha256:
