@@ -52,19 +52,18 @@ class Work:
         )
 
 
-def latency_by_layer(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -> dict[str, float]:
-    """Predicted ms of every layer, by name, for a batch; `ms_per_run` is not in them."""
+def layer_times_ms(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -> Array:
+    """Predicted ms of every layer for a batch, shape (layers,); `ms_per_run` is not in them."""
     work = Work.of(layers, batch_size=batch_size, channel_ramp=rates.channel_ramp, channel_step=rates.channel_step)
     computed = work.gmacs * np.array([rates.ms_per_gmac.get(kind, 0.0) for kind in KINDS])[work.kind]
     per_mbyte = np.array([rates.ms_per_mbyte if k in RATED else rates.ms_per_mbyte_elementwise for k in KINDS])
     moved = work.mbytes * per_mbyte[work.kind] + work.weight_mbytes * rates.ms_per_mbyte_of_weights
-    times = np.maximum(computed, moved) + np.array([rates.ms_per_layer[kind] for kind in KINDS])[work.kind]
-    return {layer.name: float(ms) for layer, ms in zip(layers, times, strict=True)}
+    return np.maximum(computed, moved) + np.array([rates.ms_per_layer[kind] for kind in KINDS])[work.kind]
 
 
 def predicted_ms(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -> float:
     """Predicted ms of an inference of a batch."""
-    return sum(latency_by_layer(layers, rates, batch_size).values()) + rates.ms_per_run
+    return float(layer_times_ms(layers, rates, batch_size).sum()) + rates.ms_per_run
 
 
 @dataclass(frozen=True)

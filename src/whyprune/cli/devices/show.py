@@ -61,7 +61,7 @@ def _table(profile: Profile) -> Table:
 
 def _rates(rates: Rates) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = [
-        (name, f"{1 / value:.3g} GMAC/ms") for name, value in rates.ms_per_gmac.items() if value > 0
+        (name, f"{1000 / value:.3g} GMAC/s") for name, value in rates.ms_per_gmac.items() if value > 0
     ]
     if rates.ms_per_mbyte > 0:
         rows.append(("memory", f"{1 / rates.ms_per_mbyte:.3g} GB/s"))
