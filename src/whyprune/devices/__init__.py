@@ -7,6 +7,7 @@ from whyprune.devices.latency import TorchDevice, latency_ratio, measure_latency
 from whyprune.devices.local import Local
 from whyprune.devices.machine import library_versions, machine_state
 from whyprune.devices.onnx_file import export_onnx
+from whyprune.devices.registry import device
 from whyprune.devices.returned import read_results
 from whyprune.devices.ssh import Remote
 
@@ -19,6 +20,7 @@ __all__ = [
     "Remote",
     "TorchDevice",
     "accuracy",
+    "device",
     "export_onnx",
     "latency_ratio",
     "library_versions",

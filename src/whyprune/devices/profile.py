@@ -45,7 +45,7 @@ class Limits(Record):
 
     threads: int = Field(1, ge=1)
     cores: int | None = Field(None, ge=1, description="cores the process may run on")
-    memory_bytes: int | None = Field(None, ge=1, description="address space, beyond what the runtime itself takes")
+    memory_bytes: int | None = Field(None, ge=1, description="what a process may use, its runtime included")
     isa: str | None = Field(None, description="the best instruction set, as oneDNN's ONEDNN_MAX_CPU_ISA names it")
 
 

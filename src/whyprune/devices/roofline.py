@@ -58,7 +58,8 @@ def layer_times_ms(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -
     computed = work.gmacs * np.array([rates.ms_per_gmac.get(kind, 0.0) for kind in KINDS])[work.kind]
     per_mbyte = np.array([rates.ms_per_mbyte if k in RATED else rates.ms_per_mbyte_elementwise for k in KINDS])
     moved = work.mbytes * per_mbyte[work.kind] + work.weight_mbytes * rates.ms_per_mbyte_of_weights
-    return np.maximum(computed, moved) + np.array([rates.ms_per_layer[kind] for kind in KINDS])[work.kind]
+    besides = np.array([rates.ms_per_layer[kind] for kind in KINDS])
+    return np.asarray(np.maximum(computed, moved) + besides[work.kind], dtype=np.float64)
 
 
 def predicted_ms(layers: Sequence[Layer], rates: Rates, batch_size: int = 1) -> float:

@@ -3,6 +3,7 @@
 import typer
 
 from whyprune.cli.devices.bundle import bundle
+from whyprune.cli.devices.calibrate import calibrate
 from whyprune.cli.devices.import_ import import_results
 from whyprune.cli.devices.list import list_devices
 from whyprune.cli.devices.show import show
@@ -12,3 +13,4 @@ devices.command("list")(list_devices)
 devices.command("show")(show)
 devices.command("bundle")(bundle)
 devices.command("import")(import_results)
+devices.command("calibrate")(calibrate)
