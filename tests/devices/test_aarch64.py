@@ -12,6 +12,7 @@ from whyprune.data.batches import Batch
 from whyprune.devices.bundle import Asked, write_bundle
 from whyprune.devices.instructions import emulated_instructions
 from whyprune.devices.returned import read_results
+from whyprune.errors import DeviceError, InputError, MissingDependencyError
 
 PYTHON = Path(os.environ.get("WHYPRUNE_AARCH64", ""), "python")
 
@@ -43,11 +44,22 @@ def test_a_bundle_gives_the_same_logits_on_arm(tmp_path):
 
 
 def test_instructions_add_up_layer_by_layer_and_repeat():
-    counted = emulated_instructions(
-        {"two": stack(2), "four": stack(4), "six": stack(6), "two again": stack(2)}, INPUTS, PYTHON
-    )
+    networks = {"two": stack(2), "four": stack(4), "six": stack(6), "two again": stack(2)}
+    try:
+        counted = emulated_instructions(networks, INPUTS, PYTHON)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
     assert counted["two"] == pytest.approx(counted["two again"], rel=0.01)
     # Each convolution is 8 * 8 * 9 * 144 multiplications, of which an instruction does four at most.
     more = counted["four"] - counted["two"]
     assert more > 2 * 8 * 8 * 9 * 144 / 4
     assert counted["six"] - counted["four"] == pytest.approx(more, rel=0.02)
+
+
+def test_counting_refuses_what_it_cannot_count(tmp_path):
+    with pytest.raises(MissingDependencyError, match="no emulated machine"):
+        emulated_instructions({"one": stack(1)}, INPUTS, tmp_path / "python")
+    with pytest.raises(InputError, match="batch_size 3"):
+        emulated_instructions({"one": stack(1)}, INPUTS, PYTHON, batch_size=3)
+    with pytest.raises(DeviceError, match=r"more than 0\.01 seconds"):
+        emulated_instructions({"one": stack(1)}, INPUTS, PYTHON, timeout_s=0.01)
