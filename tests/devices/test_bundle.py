@@ -160,7 +160,7 @@ def test_outputs_other_than_those_of_pytorch_are_refused(away):
     put_outputs(away, {**arrays, "dense/0": arrays["dense/0"] + np.float32(0.0001)})
     assert read_results(away).max_abs_difference["dense"] == pytest.approx(0.0001, rel=0.05)
     put_outputs(away, {**arrays, "dense/0": arrays["dense/0"] + np.float32(0.002 * largest)})
-    with pytest.raises(VerificationError, match="network 'dense' gives outputs there that differ"):
+    with pytest.raises(VerificationError, match="network 'dense' on the device differs from PyTorch"):
         read_results(away)
     put_outputs(away, {"dense/0": arrays["dense/0"]})
     with pytest.raises(VerificationError, match="other than PyTorch's"):

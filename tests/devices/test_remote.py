@@ -16,7 +16,7 @@ from carried import INPUTS, NETWORKS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whyprune.devices import bundle, remote_side
+from whyprune.devices import remote_side
 from whyprune.devices.address import Address
 from whyprune.devices.foreign import sha256
 from whyprune.devices.inbox import Inbox
@@ -84,7 +84,7 @@ SAID = {
 @pytest.fixture
 def remote(tmp_path, monkeypatch):
     """A device whose ssh is a script of the test's; networks are not exported."""
-    monkeypatch.setattr(bundle, "export_onnx", lambda _, __, path: path.write_bytes(b"network"))
+    monkeypatch.setattr(Remote, "_export", lambda _, __, ___, path: path.write_bytes(b"network"))
 
     def make(script):
         program = tmp_path / "ssh"

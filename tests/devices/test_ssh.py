@@ -1,7 +1,6 @@
 """Over a real sshd, as another user, with a Python that knows nothing of whyprune."""
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -15,7 +14,6 @@ import torch
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices import bundle
 from whyprune.devices.bundle import Asked
 from whyprune.devices.ssh import Remote
 from whyprune.errors import DeviceError, FormatError
@@ -54,30 +52,15 @@ def device(machine):
 
 
 @pytest.fixture
-def remote(device, quick, tmp_path):
+def remote(device, tmp_path):
     return Remote(device.address, SHORT, timeout_s=120, workspace=tmp_path / "kept", options=device.options)
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """The networks' files, made once: the first test writes its own."""
-    folder = tmp_path_factory.mktemp("exported")
-    for name, network in NETWORKS.items():
-        bundle.export_onnx(network, INPUTS, folder / f"{name}.onnx")
-    return folder
-
-
-@pytest.fixture
-def quick(exported, monkeypatch):
-    monkeypatch.setattr(bundle, "export_onnx", lambda _, __, path: shutil.copy(exported / path.name, path))
 
 
 def kept(remote):
     return sorted(p.name for p in remote.workspace.rglob("*.json"))
 
 
-def test_the_networks_are_measured_there_and_nothing_is_left(device, remote, monkeypatch):
-    monkeypatch.undo()
+def test_the_networks_are_measured_there_and_nothing_is_left(device, remote):
     found = remote(NETWORKS, INPUTS)
     assert found.device == device.address
     assert found.kind == "measured"

@@ -15,7 +15,7 @@ import gzip
 import os
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -104,8 +104,17 @@ def write_bundle(
     return target
 
 
-def fill(folder: Path, networks: Mapping[str, Network], inputs: Batch, asked: Asked) -> Spec:
-    """Writes a bundle's files into an empty folder; the arguments are those of `write_bundle`."""
+def fill(
+    folder: Path,
+    networks: Mapping[str, Network],
+    inputs: Batch,
+    asked: Asked,
+    export: Callable[[nn.Module, Batch, Path], object] = export_onnx,
+) -> Spec:
+    """Writes a bundle's files into an empty folder; the arguments are those of `write_bundle`.
+
+    `export` writes one network as ONNX.
+    """
     if not networks:
         raise InputError("no network to measure: give a dict such as {'dense': model, 'pruned': pruned}")
     if len(inputs) < asked.batch_size:
@@ -118,7 +127,7 @@ def fill(folder: Path, networks: Mapping[str, Network], inputs: Batch, asked: As
     for name, network in networks.items():
         if not isinstance(network, nn.Module):
             raise InputError(f"network {name!r} is a {type(network).__name__}: a bundle takes torch.nn.Module")
-        export_onnx(network, inputs, folder / files[name])
+        export(network, inputs, folder / files[name])
     np.savez(folder / INPUTS, **{str(i): t.cpu().numpy() for i, t in enumerate(batch.tensors())})  # type: ignore[arg-type]
     np.savez(folder / EXPECTED, **answers(networks, batch))  # type: ignore[arg-type]
     (folder / RUNNER).write_bytes(resources.files("whyprune.devices").joinpath(RUNNER).read_bytes())

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from whyprune.devices.base import Measurement
 from whyprune.devices.bundle import EXPECTED
 from whyprune.devices.foreign import read_arrays, sha256, shown
 from whyprune.devices.latency import latency_summary
+from whyprune.devices.outputs import TOLERANCE, agreement
 from whyprune.devices.places import open_place
 from whyprune.devices.record import (
     OUTPUTS,
@@ -25,7 +27,6 @@ from whyprune.devices.record import (
 )
 from whyprune.errors import FormatError, VerificationError
 
-TOLERANCE = 1e-3
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -67,25 +68,25 @@ def read_results(
 
 
 def compare(found: Arrays, expected: Arrays, name: str) -> dict[str, float]:
-    """The largest absolute difference of each network's outputs to PyTorch's.
+    """The largest absolute difference of each network's outputs to PyTorch's; arrays by `NETWORK/NUMBER`.
 
     Raises:
         VerificationError: they differ by more than float arithmetic explains, or in shape.
     """
-    if {n: a.shape for n, a in found.items()} != {n: a.shape for n, a in expected.items()}:
+    if found.keys() != expected.keys():
         raise VerificationError(f"{name}: the device gives outputs {shown(sorted(found))}, other than PyTorch's")
-    worst: dict[str, float] = {}
-    for output, answer in expected.items():
-        network = output.rpartition("/")[0]
-        difference = float(np.abs(found[output].astype(np.float64) - answer).max(initial=0.0))
-        largest = float(np.abs(answer).max(initial=0.0))
-        if not difference <= TOLERANCE * max(1.0, largest):
-            raise VerificationError(
-                f"{name}: network {network!r} gives outputs there that differ from PyTorch's by {difference:.3g}, "
-                f"more than {TOLERANCE:g} of outputs up to {largest:.3g}: do not use this device for it"
-            )
-        worst[network] = max(worst.get(network, 0.0), difference)
-    return worst
+    networks: dict[str, list[str]] = {}
+    for output in expected:
+        networks.setdefault(output.rpartition("/")[0], []).append(output)
+    return {
+        network: agreement(
+            [torch.from_numpy(expected[o].copy()) for o in outputs],
+            [torch.from_numpy(found[o].copy()) for o in outputs],
+            TOLERANCE,
+            f"{name}: network {network!r} on the device",
+        )
+        for network, outputs in networks.items()
+    }
 
 
 def measurement_of(

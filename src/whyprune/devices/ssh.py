@@ -7,9 +7,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
+
+from torch import nn
 
 from whyprune.data.batches import Batch
 from whyprune.devices.address import Address
+from whyprune.devices.artifacts.cache import SHARED, ArtifactCache
 from whyprune.devices.base import Kind, Measurement, Network
 from whyprune.devices.bundle import EXPECTED, README, RUNNER, SUMS, Asked, fill
 from whyprune.devices.connection import Connection
@@ -41,6 +45,8 @@ class Remote:
         program: the ssh program.
         options: further arguments for it, such as ("-F", "config").
         progress: show a progress bar.
+        kind: how its numbers come about.
+        cache: of the files written; default: one per process.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Remote:
     options: Sequence[str] = ()
     progress: bool = False
     kind: Kind = "measured"
+    cache: ArtifactCache = field(default=SHARED, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         Address.parse(self.name)
@@ -69,7 +76,7 @@ class Remote:
         """
         with tempfile.TemporaryDirectory(prefix="whyprune-") as temporary:
             bundle = Path(temporary)
-            fill(bundle, networks, inputs, self.asked)
+            fill(bundle, networks, inputs, self.asked, self._export)
             spec = sha256((bundle / SPEC).read_bytes())
             kept = self._kept(spec)
             kept.mkdir(parents=True, exist_ok=True)
@@ -79,6 +86,8 @@ class Remote:
                 measurement = read_results(kept, bundle, device=self.name)
             except (FormatError, VerificationError):
                 shutil.rmtree(kept, ignore_errors=True)
+                for network in networks.values():  # a file of another network, maybe, that differs in its code alone
+                    self.cache.forget("onnx", cast(nn.Module, network), inputs)
                 raise
             except (DeviceError, KeyboardInterrupt):
                 if not any(kept.iterdir()):
@@ -86,6 +95,10 @@ class Remote:
                 raise
             shutil.rmtree(kept, ignore_errors=True)
         return measurement
+
+    def _export(self, network: nn.Module, inputs: Batch, path: Path) -> None:
+        artifact, _ = self.cache.get("onnx", network, inputs)
+        shutil.copyfile(artifact.path, path)
 
     def _run(self, bundle: Path, kept: Path, networks: int) -> None:
         address = Address.parse(self.name)
