@@ -285,7 +285,20 @@ def summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {
         "median_percent": round(float(np.median(off)), 2),
         "p90_percent": round(float(np.quantile(off, 0.9)), 2),
+        "median_interval_percent": _interval(off, np.array([p.chip for p in predictions])),
         "within_10_percent": round(float(100 * np.mean(off <= 10)), 1),
         "count": len(predictions),
         "boards": len({p.chip for p in predictions}),
     }
+
+
+def _interval(off: Array, chips: NDArray[np.str_], resamples: int = 500) -> tuple[float, float]:
+    """95% bootstrap interval of the median; boards are drawn, for the errors on one are not independent."""
+    rng = np.random.default_rng(0)
+    groups = [off[chips == chip] for chip in np.unique(chips)]
+    medians = [
+        float(np.median(np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])))
+        for _ in range(resamples)
+    ]
+    low, high = np.quantile(medians, (0.025, 0.975))
+    return round(float(low), 2), round(float(high), 2)

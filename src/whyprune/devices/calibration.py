@@ -1,7 +1,7 @@
 """Fits a profile to the machine: small layers are measured on a device, and errors are those on layers held out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device
 from whyprune.devices.fit import Prior, Workload, fit, weak_prior
+from whyprune.devices.local import Local
 from whyprune.devices.profile import ErrorFound, Profile, Rates, Roofline, Source
 from whyprune.devices.roofline import network_layers, predicted_ms
 from whyprune.errors import InputError
@@ -73,6 +74,8 @@ def calibrate(device: Device, *, layers: int | None = None, seed: int = 0, progr
         raise InputError(f"device {device.name!r} is predicted: calibrate one that runs networks, such as local-ort-1t")
     if layers is not None and layers < 10:
         raise InputError(f"layers is {layers}: give at least 10, or the rates are not determined")
+    if isinstance(device, Local):
+        device = replace(device, each_alone=False)  # cold starts and memory are not asked for
     return fitted([m.workload for m in measured(device, layers, seed, progress)], seed=seed)
 
 

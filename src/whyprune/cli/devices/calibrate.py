@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from whyprune.cli.devices.options import ProfilesOption
 from whyprune.cli.options import JsonOption, QuietOption, SeedOption
@@ -53,9 +52,7 @@ def calibrate(
     profile = found.profile(name, measured)
     write_profile(profile, path)
     screen.show(
-        Text(
-            f"{path}: off by {found.error.median_percent:.1f}% in the median and {found.error.p90_percent:.1f}% at p90 "
-            f"on {found.error.count} layers, each predicted without having been fitted to"
-        )
+        f"{path}: predicts layers that it was not fitted to with an error of {found.error.median_percent:.1f}% in the "
+        f"median, {found.error.p90_percent:.1f}% at p90 ({found.error.count} layers)"
     )
     screen.emit({"file": path, "profile": profile.model_dump(mode="json"), "held_out": found.held_out})
