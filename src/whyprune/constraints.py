@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -41,6 +41,8 @@ class Constraints:
         min_width: channels of the dense width that stay at least; a narrower group is kept whole.
         max_share: of a group's units, at most this share goes (0 to 1).
         together: sets of groups that lose the same units, index by index, and so keep the same width.
+        stops: per group, widths are multiples of this too: what a device's latency table knows. Not asked for by a
+            user, and not among what `as_dict` says.
 
     Raises:
         InputError: a value of the wrong kind or out of range.
@@ -51,12 +53,13 @@ class Constraints:
     min_width: int | Mapping[str, int] | None = None
     max_share: float | Mapping[str, float] | None = None
     together: tuple[tuple[str, ...], ...] = ()
+    stops: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         set_once = partial(object.__setattr__, self)
         set_once("ignore", _names("ignore", self.ignore))
-        for field in ("round_to", "min_width"):
-            set_once(field, _numbers(field, getattr(self, field), _count, "a whole number of channels, 1 or more"))
+        for name in ("round_to", "min_width"):
+            set_once(name, _numbers(name, getattr(self, name), _count, "a whole number of channels, 1 or more"))
         set_once("max_share", _numbers("max_share", self.max_share, _share, "a share between 0 and 1"))
         set_once("together", _ties(self.together))
 
@@ -99,7 +102,7 @@ class Constraints:
         )
         return {
             g.name: Limits(
-                math.lcm(*multiples[g.name]),
+                math.lcm(*multiples[g.name], self.stops.get(g.name, 1)),
                 max(widths[g.name], default=1),
                 min(shares[g.name], default=1.0),
             )
@@ -109,7 +112,7 @@ class Constraints:
     def as_dict(self) -> dict[str, Any]:
         """The constraints that are given, as plain values."""
         plain = {"together": [list(names) for names in self.together], "ignore": list(self.ignore)}
-        values = {f.name: plain.get(f.name, getattr(self, f.name)) for f in fields(self)}
+        values = {f.name: plain.get(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "stops"}
         return {name: value for name, value in values.items() if value not in (None, [])}
 
     def __str__(self) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
+from whyprune.aim import inputs_for
 from whyprune.causal.certificate import certified_drop
-from whyprune.devices import Accuracy, latency_ratio, library_versions, machine_state, measure_latency
+from whyprune.devices import Accuracy, Device, TorchDevice, latency_ratio, library_versions, machine_state
 from whyprune.recovery import RecoveryResult
 from whyprune.results import (
     Certificate,
@@ -35,11 +36,13 @@ def measured_run(
     timings: Mapping[str, float],
     seed: int,
     latency: bool,
+    device: Device | None = None,
 ) -> RunResult:
-    """The record of a whole run."""
+    """The record of a whole run; latencies are those of `device`, by default of PyTorch here on one thread."""
     record, plan = stage.record, stage.plan
     dense_cost = network.cost()
-    times, ratio = _latency(network, final, seed) if latency else ({}, None)
+    device = device or TorchDevice(repeats=LATENCY_REPEATS, seconds=LATENCY_SECONDS, threads=1)
+    times, ratio = _latency(network, final, device, seed) if latency else ({}, None)
     accuracy_after = record.accuracy_after.model_copy(
         update={"recovery": None if after is None else after.top1_percent}
     )
@@ -65,6 +68,8 @@ def measured_run(
             latency=times.get("pruned"),
         ),
         latency_ratio=ratio,
+        latency_device=device.name if latency else None,
+        budgets=record.budgets,
         accuracy_after=accuracy_after,
         joint_effect=record.joint_effect,
         verify=record.verify,
@@ -117,16 +122,13 @@ def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSum
     return summaries
 
 
-def _latency(network: Network, final: nn.Module, seed: int) -> tuple[dict[str, LatencyMs], LatencyRatio]:
-    measured = measure_latency(
-        {"dense": network.model, "pruned": final},
-        network.example,
-        repeats=LATENCY_REPEATS,
-        seconds=LATENCY_SECONDS,
-        threads=1,
-    )
-    ratio = latency_ratio(measured.samples_ms["dense"], measured.samples_ms["pruned"], seed)
-    return measured.latency, ratio
+def _latency(
+    network: Network, final: nn.Module, device: Device, seed: int
+) -> tuple[dict[str, LatencyMs], LatencyRatio | None]:
+    measured = device({"dense": network.model, "pruned": final}, inputs_for(device, network.example))
+    if not {"dense", "pruned"} <= measured.samples_ms.keys():
+        return measured.latency, None
+    return measured.latency, latency_ratio(measured.samples_ms["dense"], measured.samples_ms["pruned"], seed)
 
 
 def _p50(latency: LatencyMs | None) -> float | None:

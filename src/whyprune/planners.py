@@ -3,7 +3,7 @@
 Both measure on the network as pruned and repaired so far, on a view of the images that no earlier round has seen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -22,6 +22,10 @@ from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan, make_plan
 from whyprune.structure.units import Unit
 
+Allocate = Callable[[Network, Budget, Constraints | None], Plan]
+"""Plans for a network at its prices."""
+Fit = Callable[[Allocate, Budget], Plan]
+
 FIT_IMAGES, EFFECT_IMAGES = 512, 64
 LEAST_SETTLED = 0.5
 
@@ -37,6 +41,7 @@ class Round:
         base: the joint effect of their removal.
         images: a view of the images to plan from.
         last: whether the target is the whole budget.
+        fit: plans from what was measured, once, or until a device confirms the plan.
     """
 
     network: Network
@@ -49,6 +54,13 @@ class Round:
     last: bool
     seed: int
     progress: bool
+    fit: Fit | None = None
+
+    def fitted(self, allocate: Allocate, target: Budget) -> Plan:
+        """The plan for a target; on a device, one that was measured to meet it."""
+        if self.fit is None:
+            return allocate(self.network, target, self.constraints)
+        return self.fit(allocate, target)
 
 
 class Planner(Protocol):
@@ -85,9 +97,11 @@ class ByCurves:
             progress=now.progress,
         )
         self.curves = self.curves or curves
-        return allocate_curves(
-            now.network, curves, target, removed=now.removed, base=now.base, constraints=now.constraints
-        )
+
+        def allocate(network: Network, budget: Budget, constraints: Constraints | None) -> Plan:
+            return allocate_curves(network, curves, budget, removed=now.removed, base=now.base, constraints=constraints)
+
+        return now.fitted(allocate, target)
 
 
 @dataclass
@@ -115,9 +129,13 @@ class ByEffects:
             progress=now.progress,
         )
         effects = replace(effects, method="conditional", estimand="conditional")
-        plan = allocate_global(
-            now.network, effects, target, removed=now.removed, base=now.base, constraints=now.constraints
-        )
+
+        def allocate(network: Network, budget: Budget, constraints: Constraints | None) -> Plan:
+            return allocate_global(
+                network, effects, budget, removed=now.removed, base=now.base, constraints=constraints
+            )
+
+        plan = now.fitted(allocate, target)
         return plan if now.last else self._settled(now, effects, plan)
 
     def _settled(self, now: Round, effects: Effects, plan: Plan) -> Plan:
@@ -125,7 +143,8 @@ class ByEffects:
         gone = {u.name for u in now.removed}
         fresh = [name for name in plan.units if name not in gone]
         certain = settled(effects, fresh)
-        bounded = bool(str(now.constraints or ""))  # fewer units of a group may break a multiple
+        constraints = now.constraints or Constraints()
+        bounded = bool(constraints.as_dict() or constraints.stops)  # fewer units of a group may break a multiple
         if bounded or len(certain) == len(fresh):
             return plan
         still = len(fresh) - len(certain)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
+from whyprune.aim import Aim, aimed, check_aim, with_memory
 from whyprune.allocation import ALLOCATORS, Budget, allocate, check_reachable
 from whyprune.calibration import Augment, Calibration, calibrate
 from whyprune.causal.effects import Effects
@@ -20,7 +21,8 @@ from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
 from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch, cut_images
-from whyprune.devices import Accuracy, accuracy
+from whyprune.devices import Accuracy, Device, accuracy
+from whyprune.devices.registry import device as named
 from whyprune.errors import InputError
 from whyprune.estimate import CRITERIA, CURVES, METHODS, estimate
 from whyprune.measure import certificate, measured_run
@@ -103,6 +105,8 @@ class _Run:
     seed: int
     progress: bool
     test: Iterable[Any] | None
+    device: Device | None = None
+    aim: Aim | None = None
     timings: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -138,6 +142,7 @@ def prune(
     workspace: str | os.PathLike[str] | None = None,
     resume: bool = False,
     asked: dict[str, Any] | None = None,
+    device: Device | str | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Result:
@@ -160,6 +165,8 @@ def prune(
         workspace: folder for finished stages and the recovery's checkpoints.
         resume: go on from what is in `workspace`.
         asked: further facts to record of what was asked for.
+        device: a `Device` or its name (`local-ort-1t`): where a latency or energy budget holds, and where the networks
+            are timed in the end. Default: PyTorch on this machine, on one thread.
         seed: of everything drawn; the same seed on the same machine gives the same plan.
         progress: show progress bars.
 
@@ -174,17 +181,21 @@ def prune(
     start = time.perf_counter()
     constraints = constraints or Constraints()
     constraints = replace(constraints, ignore=(*settings.ignore, *constraints.ignore))
+    where = named(device) if isinstance(device, str) else device
+    check_aim(budget, where)
     network = constraints.prepared(trace(model, example_inputs, heads=settings.heads))
+    network = with_memory(network, budget, where)
     widths = replace(constraints, ignore=(), together=())  # these two are in the network by now
-    check_reachable(network, budget, widths)
     calibration = calibrate(data, network.positional, augment, seed)
-    run = _Run(network, calibration, as_outcome(outcome), widths, settings, seed, progress, test)
+    run = _Run(network, calibration, as_outcome(outcome), widths, settings, seed, progress, test, where)
     run.timings["trace"] = time.perf_counter() - start
     facts = _asked(model, budget, method, run, constraints, recovery, asked)
     folder = None if workspace is None else Path(workspace)
 
     stage = load_stage(model, folder, facts) if resume and folder is not None else None
     if stage is None:
+        _take_aim(run, budget)
+        check_reachable(run.network, budget, run.constraints)
         stage = _compress(run, budget, method, facts)
         if folder is not None and recovery is not None:
             save_stage(stage, folder)
@@ -194,9 +205,26 @@ def prune(
     final = stage.model if recovered is None else recovered.model
     after = run.accuracy(final, "after recovery") if recovered is not None else None
     measurements = measured_run(
-        network, stage, final, recovered, after, timings=run.timings, seed=seed, latency=settings.latency
+        network,
+        stage,
+        final,
+        recovered,
+        after,
+        timings=run.timings,
+        seed=seed,
+        latency=settings.latency,
+        device=where,
     )
     return Result(final, stage.plan, stage.effects, measurements, network)
+
+
+def _take_aim(run: _Run, budget: Budget) -> None:
+    """For a budget on a device: the network at the device's prices."""
+    with run.step("measure the device"):
+        run.aim = aimed(run.network, budget, run.device, run.constraints, progress=run.progress)
+    if run.aim is not None:
+        run.network, run.constraints = run.aim.network, run.aim.constraints
+        run.notes += run.aim.table.notes
 
 
 def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> Stage:
@@ -241,6 +269,7 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
         dense_wrong=wrong,
         certificate=certificate(wrong, last),
         refutations=_refute(run, method, joint),
+        budgets=[] if run.aim is None else run.aim.records(plan),
         timings_s=run.timings,
         notes=run.notes,
     )
@@ -257,9 +286,7 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
                 run.network, images, method=method, outcome=run.outcome, seed=run.seed, progress=run.progress
             )
         with run.step("allocate"):
-            plan = allocate(
-                run.network, effects, budget, allocation=run.settings.allocation, constraints=run.constraints
-            )
+            plan = _allocated(run, effects, budget)
         return plan, effects, None
     rounds = prune_in_rounds(
         run.network,
@@ -273,11 +300,23 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
         seed=run.seed,
         progress=run.progress,
         clock=run.step,
+        fit=run.aim,
     )
     run.notes += rounds.notes
     with run.step("estimate single effects"):
         effects = estimate(run.network, few, outcome=run.outcome, seed=run.seed, progress=run.progress)
     return rounds.plan, replace(effects, curves=rounds.curves), rounds.model
+
+
+def _allocated(run: _Run, effects: Effects, budget: Budget) -> Plan:
+    """By the effects alone, or until the device confirms the plan."""
+
+    def planned(network: Network, target: Budget, constraints: Constraints | None) -> Plan:
+        return allocate(network, effects, target, allocation=run.settings.allocation, constraints=constraints)
+
+    if run.aim is None:
+        return planned(run.network, budget, run.constraints)
+    return run.aim(planned, budget)
 
 
 def _repair(run: _Run, pruned: nn.Module, plan: Plan) -> nn.Module:
@@ -361,6 +400,7 @@ def _asked(
         "ignore": list(constraints.ignore),
         "constraints": replace(constraints, ignore=()).as_dict(),
         "recovery": None if recovery is None else recovery.model_dump(mode="json"),
+        "device": None if run.device is None else run.device.name,
         "seed": run.seed,
         **(more or {}),
     }

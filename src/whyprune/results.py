@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION = 1
 
 Interval = tuple[float, float]
+DeviceCost = Literal["latency", "energy"]
+"""What only a device can tell."""
 
 
 class Record(BaseModel):
@@ -51,6 +53,41 @@ class LatencyRatio(Record):
 
     speedup: float
     interval: Interval
+
+
+class BudgetTurn(Record):
+    """One plan that was built and measured on a device on the way to a budget; ratios are pruned over dense."""
+
+    kind: DeviceCost
+    asked_ratio: float
+    predicted_ratio: float
+    measured_ratio: float
+    measured_ratio_interval: Interval
+    macs: int
+    params: int
+
+
+class MeasuredBudget(Record):
+    """A budget on a device: asked for, predicted from its table, measured there. Ratios are pruned over dense.
+
+    `asked` and `dense` are in ms (latency) or mJ (energy), `asked` as given: a number up to 1 is a ratio.
+    `share_of_rows` is the share of the dense network's cost that shrinks with the table's rows, as last corrected.
+    """
+
+    kind: DeviceCost
+    device: str
+    device_kind: Literal["measured", "emulated", "predicted"]
+    asked: float
+    asked_ratio: float
+    dense: float
+    predicted_ratio: float
+    measured_ratio: float
+    measured_ratio_interval: Interval
+    table_rows: int
+    priced_operations: int
+    operations: int
+    share_of_rows: float
+    turns: list[BudgetTurn]
 
 
 class AccuracyAfter(Record):
@@ -155,6 +192,8 @@ class RunResult(Record):
     dense: NetworkMeasurement
     pruned: NetworkMeasurement
     latency_ratio: LatencyRatio | None = None
+    latency_device: str | None = Field(None, description="what ran the networks; None where nothing was timed")
+    budgets: list[MeasuredBudget] = []
     accuracy_after: AccuracyAfter
     joint_effect: JointEffect | None
     verify: Verification

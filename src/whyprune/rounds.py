@@ -20,7 +20,7 @@ from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.joint import Joint, joint_effect
 from whyprune.causal.outcomes import Outcome
 from whyprune.constraints import Constraints
-from whyprune.planners import ByCurves, Planner, Round
+from whyprune.planners import ByCurves, Fit, Planner, Round
 from whyprune.repair import repair
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
@@ -58,6 +58,7 @@ def prune_in_rounds(
     seed: int = 0,
     progress: bool = False,
     clock: Clock = lambda _: nullcontext(),
+    fit: Fit | None = None,
 ) -> RoundsResult:
     """Plans the removal in rounds.
 
@@ -73,9 +74,10 @@ def prune_in_rounds(
         seed: of everything drawn.
         progress: show progress bars.
         clock: times the steps.
+        fit: how the last round plans where a device has to confirm the plan.
     """
     planner = ByCurves() if planner is None else planner
-    state = _State(network, calibration, outcome, constraints, repairing, seed, progress)
+    state = _State(network, calibration, outcome, constraints, repairing, seed, progress, fit)
     shares = _shares(network, budget, planner.step)
     while shares:
         target = budget.between(network.cost(), network.cost(state.removed), shares[0])
@@ -119,7 +121,9 @@ class _State:
         repairing: bool,
         seed: int,
         progress: bool,
+        fit: Fit | None,
     ) -> None:
+        self.fit = fit
         self.network, self.calibration = network, calibration
         self.outcome, self.constraints, self.repairing = outcome, constraints, repairing
         self.seed, self.progress = seed, progress
@@ -144,6 +148,7 @@ class _State:
             last=last,
             seed=self.seed + self.round,
             progress=self.progress,
+            fit=self.fit if last else None,
         )
 
     def apply(self, plan: Plan, views: int) -> None:

@@ -15,7 +15,16 @@ from whyprune.atomic import atomic_file
 from whyprune.causal.effects import Effects
 from whyprune.errors import FormatError
 from whyprune.models.weights import load_weights
-from whyprune.results import AccuracyAfter, Certificate, Interval, JointEffect, Record, Refutation, Verification
+from whyprune.results import (
+    AccuracyAfter,
+    Certificate,
+    Interval,
+    JointEffect,
+    MeasuredBudget,
+    Record,
+    Refutation,
+    Verification,
+)
 from whyprune.structure.file import read_plan, save_plan, save_weights
 from whyprune.structure.plan import Plan, replay_plan
 
@@ -35,6 +44,7 @@ class StageRecord(Record):
     dense_wrong: list[int] | None
     certificate: Certificate | None
     refutations: list[Refutation]
+    budgets: list[MeasuredBudget]
     timings_s: dict[str, float]
     notes: list[str]
 

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 
 from whyprune.errors import InputError
+from whyprune.results import DeviceCost
 from whyprune.structure.cost import Cost
 
-KINDS = ("macs", "params", "bytes")
+KINDS = ("macs", "params", "bytes", "latency", "memory", "energy")
+PRICED = ("latency", "memory", "energy")
+"""Kinds that no formula of widths gives: the network must be priced (`Network.priced`)."""
+ON_DEVICE: tuple[DeviceCost, ...] = ("latency", "energy")
+"""Kinds that only a device can tell."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,9 @@ class Budget:
         macs: multiply-accumulates per sample, of convolutions and linear layers.
         params: number of parameters.
         bytes: size of parameters and buffers.
+        latency: median time of one call, in ms, on a device, at its batch size.
+        memory: bytes of parameters, buffers and the most activations that live at once.
+        energy: of one call, in mJ, on a device that measures it.
 
     Raises:
         InputError: no bound is given, or one is not positive.
@@ -26,6 +34,9 @@ class Budget:
     macs: float | None = None
     params: float | None = None
     bytes: float | None = None
+    latency: float | None = None
+    memory: float | None = None
+    energy: float | None = None
 
     def __post_init__(self) -> None:
         given = self.as_dict()
@@ -59,9 +70,30 @@ class Budget:
         """The bounds that are given."""
         return {k: float(v) for k in KINDS if (v := getattr(self, k)) is not None}
 
+    @property
+    def priced(self) -> bool:
+        """Whether a bound is on something that the network has to be priced for."""
+        return any(kind in PRICED for kind in self.as_dict())
+
+    @property
+    def on_device(self) -> dict[DeviceCost, float]:
+        """The bounds that only a device can tell."""
+        return {k: float(v) for k in ON_DEVICE if (v := getattr(self, k)) is not None}
+
     def limits(self, dense: Cost) -> dict[str, float]:
-        """The bounds in absolute numbers."""
-        return {k: v * getattr(dense, k) if v <= 1 else v for k, v in self.as_dict().items()}
+        """The bounds in absolute numbers.
+
+        Raises:
+            InputError: a bound on something that the network has no price for.
+        """
+        return {k: v * self._whole(dense, k) if v <= 1 else v for k, v in self.as_dict().items()}
+
+    def _whole(self, dense: Cost, kind: str) -> float:
+        value = getattr(dense, kind)
+        if value is None:
+            how = "name a device to measure it on" if kind in ON_DEVICE else "price the network first"
+            raise InputError(f"the budget {kind}={getattr(self, kind):g} cannot be met blindly: {how}")
+        return float(value)
 
     def met_by(self, cost: Cost, dense: Cost) -> bool:
         """Whether a network of this cost is within the budget."""

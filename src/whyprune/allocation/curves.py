@@ -1,7 +1,8 @@
 """Widths from measured response curves: spend the least effect per cost saved, until the budget holds.
 
 Greedy on the lower convex hulls of the curves: optimal for costs that add up over groups, up to the last step
-(the fractional knapsack); where widths multiply, savings are recomputed exactly after every step.
+(the fractional knapsack); where widths multiply, savings are recomputed exactly after every step. Costs that are
+staircases, or the largest of many (latency, memory, energy), are walked as `stairs` says.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ import numpy as np
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.reach import steered
 from whyprune.allocation.room import Counts, Room
+from whyprune.allocation.stairs import Stairs
 from whyprune.causal.effects import ResponseCurve
 from whyprune.constraints import Constraints
 from whyprune.errors import BudgetError
@@ -51,16 +53,19 @@ def allocate_curves(
         g.name: before[g.name] + (int(curves[g.name].removed[-1]) if g.name in curves else 0) for g in network.groups
     }
 
-    def walked(room: Room) -> _Walk:
+    def walked(room: Room) -> tuple[dict[str, int], float]:
+        if budget.priced:
+            stairs = Stairs(room, curves, budget.limits(network.cost()))
+            taken = stairs.walk()
+            return taken, stairs.effect(taken)
         walk = _Walk(room, curves, budget)
         while not walk.done:
             walk.step()
-        return walk
+        return walk.taken(), walk.effect(walk.taken())
 
-    walk = steered(network, budget, constraints, walked, before=before, most=ends)
-    taken = walk.taken()
+    taken, effect = steered(network, budget, constraints, walked, before=before, most=ends)
     names = [u.name for u in removed] + [unit for name, count in taken.items() for unit in curves[name].order[:count]]
-    return make_plan(network, names, method=method, budget=budget.as_dict(), predicted=base + walk.effect(taken))
+    return make_plan(network, names, method=method, budget=budget.as_dict(), predicted=base + effect)
 
 
 class _Walk:

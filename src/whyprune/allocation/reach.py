@@ -11,6 +11,7 @@ from whyprune.errors import BudgetError
 from whyprune.structure.network import Network
 
 Found = TypeVar("Found")
+UNITS = {"latency": "ms", "memory": "bytes of memory", "energy": "mJ"}
 
 
 def check_reachable(network: Network, budget: Budget, constraints: Constraints | None = None) -> None:
@@ -23,12 +24,16 @@ def check_reachable(network: Network, budget: Budget, constraints: Constraints |
     dense, room = network.cost(), Room(network, constraints=constraints)
     bounded = str(constraints or "")
     within = f"within the constraints ({bounded})" if bounded else "with one channel left everywhere"
+    if constraints is not None and constraints.stops:
+        within = f"at the widths in the device's table{f', {within},' if bounded else ''}"
     for kind, limit in budget.limits(dense).items():
         reachable, whole = getattr(room.cost(smallest(room, kind, limit)), kind), getattr(dense, kind)
         if reachable > limit:
+            smallest_ratio = reachable / whole + 5e-5
             raise BudgetError(
                 f"the budget {kind}={budget.as_dict()[kind]:g} cannot be met: {within} the network still has "
-                f"{reachable:,} of {whole:,} {kind}; the smallest reachable ratio is {reachable / whole + 5e-5:.4f}"
+                f"{_shown(reachable)} of {_shown(whole)} {UNITS.get(kind, kind)}; "
+                f"the smallest reachable ratio is {smallest_ratio:.4f}"
             )
 
 
@@ -39,8 +44,8 @@ def smallest(room: Room, kind: str, limit: float) -> dict[str, int]:
     held back one at a time as long as that saves: the least for two groups on an axis, close to it for more.
     """
 
-    def value(counts: Counts) -> int:
-        return int(getattr(room.cost(counts), kind))
+    def value(counts: Counts) -> float:
+        return room.amount(kind, counts)
 
     order = sorted(room.groups, key=lambda name: value({**room.before, name: room.before[name] + 1}))
     held = {name: len(room.groups[name].units) for name in order}
@@ -53,6 +58,10 @@ def smallest(room: Room, kind: str, limit: float) -> dict[str, int]:
             break
         best = found
     return best
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def steered(

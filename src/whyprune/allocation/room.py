@@ -99,8 +99,15 @@ class Room:
 
     def cost(self, counts: Counts | None = None) -> Cost:
         """Cost of the network at these counts (default: its own)."""
-        now = self.counts if counts is None else counts
-        return self.network.cost.of_sizes({axis: size - self._kept(axis, now) for axis, size in self._sizes.items()})
+        return self.network.cost.of_sizes(self._gone(self.counts if counts is None else counts))
+
+    def amount(self, kind: str, counts: Counts) -> float:
+        """One kind of cost at these counts."""
+        return self.network.cost.amount(kind, self._gone(counts))
+
+    def pressure(self, kind: str, counts: Counts, limit: float) -> float:
+        """As `amount`, but where a cost is the largest of many, all that is above the limit counts."""
+        return self.network.cost.pressure(kind, self._gone(counts), limit)
 
     def rivals(self) -> dict[str, int]:
         """Counts of the groups that lose units while another group on the same first axis cannot."""
@@ -148,6 +155,15 @@ class Room:
         """How many channels would have to come back for the axis to be a multiple or whole."""
         kept = self._kept(axis, counts)
         return min(-kept % self._multiples[axis], self._sizes[axis] - kept)
+
+    def _gone(self, counts: Counts) -> dict[Axis, int]:
+        """How many indices every axis loses."""
+        gone: dict[Axis, int] = {}
+        for name, count in counts.items():
+            if count:
+                for parameter, axis, per_unit in self.groups[name].axes:
+                    gone[parameter, axis] = gone.get((parameter, axis), 0) + count * per_unit
+        return gone
 
     def _kept(self, axis: Axis, counts: Counts) -> int:
         return self._sizes[axis] - sum(counts.get(name, 0) * per_unit for name, per_unit in self._users[axis])

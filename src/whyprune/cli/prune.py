@@ -70,8 +70,8 @@ def prune(
         str,
         _option(
             PRUNING,
-            "What the result may cost: macs, params or bytes, as a ratio to the dense network (macs=0.5) or "
-            "an absolute number; several with commas.",
+            "What the result may cost: macs, params, bytes or memory, and on a --device latency (ms) or energy (mJ), "
+            "as a ratio to the dense network (macs=0.5) or an absolute number above 1; several with commas.",
             metavar="KIND=NUMBER",
             show_default=False,
         ),
@@ -119,6 +119,16 @@ def prune(
         str,
         _choice("outcome", PRUNING, "What counts as harm; logit-shift and prediction-change need no labels."),
     ] = "logit-shift",
+    device: Annotated[
+        str | None,
+        _option(
+            PRUNING,
+            "Where a latency or energy budget holds and the networks are timed, such as local-ort-1t: see "
+            "`whyprune devices list`. Default: PyTorch here, on one thread.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     allocation: Annotated[
         str | None,
         _choice("allocation", PRUNING, "How much goes where; default by method, and causal has its own."),
@@ -254,6 +264,7 @@ def prune(
         settings=settings,
         onnx=onnx,
         seed=seed,
+        device=device,
         progress=screen.progress and not target.helper,
     )
     if record is not None:

@@ -1,12 +1,13 @@
-"""What a network costs, dense or without some units: MACs, parameters, bytes.
+"""What a network costs, dense or without some units: MACs, parameters, bytes, and what prices add to that.
 
 MACs are multiply-accumulates for one sample of convolutions, linear layers, and products of two tensors (attention);
 normalisation, activations and additions are not counted, as is usual in the pruning literature.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,45 @@ _PRODUCTS = ("matmul", "bmm", "mm", "addmm", "baddbmm")
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one network; `bytes` is the size of its parameters and buffers in memory."""
+    """Cost of one network; the last three are None unless the network is priced (`Network.priced`).
+
+    Attributes:
+        macs: multiply-accumulates for one sample.
+        params: number of parameters.
+        bytes: size of parameters and buffers in memory.
+        latency: predicted, in ms, on the device and at the batch size of the price.
+        memory: bytes of parameters, buffers and the most activations that live at once, at the price's batch size.
+        energy: predicted, in mJ, on the device of the price.
+    """
 
     macs: int
     params: int
     bytes: int
+    latency: float | None = None
+    memory: float | None = None
+    energy: float | None = None
+
+
+class Price(Protocol):
+    """What a network costs in something that no formula of widths gives: time on a device, memory at work."""
+
+    @property
+    def kind(self) -> str:
+        """The field of `Cost` that it fills."""
+        ...
+
+    def __call__(self, gone: Sizes) -> float:
+        """The cost when `gone[parameter, axis]` indices are removed."""
+        ...
+
+
+@runtime_checkable
+class Largest(Protocol):
+    """A price that is the largest of many."""
+
+    def pressure(self, gone: Sizes, limit: float) -> float:
+        """The limit and what every one of them has above it, or the largest where none has."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,12 +88,14 @@ class CostModel:
         shapes: shape of every parameter and buffer.
         item_bytes: bytes of one number of each.
         trainable: which of them are parameters.
+        prices: further costs, of different kinds.
     """
 
     products: tuple[Product, ...]
     shapes: dict[str, tuple[int, ...]]
     item_bytes: dict[str, int]
     trainable: frozenset[str]
+    prices: tuple[Price, ...] = ()
 
     def __call__(self, removed: Iterable[Unit] = ()) -> Cost:
         """Cost without the units in `removed`."""
@@ -87,7 +124,30 @@ class CostModel:
             macs=sum(self.of_product(product, gone) for product in self.products),
             params=sum(count for name, count in numel.items() if name in self.trainable),
             bytes=sum(count * self.item_bytes[name] for name, count in numel.items()),
+            **{price.kind: price(gone) for price in self.prices},
         )
+
+    def amount(self, kind: str, gone: Sizes) -> float:
+        """One kind of cost alone, which takes less time than all of them."""
+        price = next((p for p in self.prices if p.kind == kind), None)
+        if price is not None:
+            return price(gone)
+        if kind == "macs":
+            return sum(self.of_product(product, gone) for product in self.products)
+        return float(getattr(self.of_sizes(gone), kind))
+
+    def pressure(self, kind: str, gone: Sizes, limit: float) -> float:
+        """As `amount`; where a cost is the largest of many, the sum of what every one of them has above the limit.
+
+        One removal alone may leave the largest as it was; this says whether it helps all the same.
+        """
+        price = next((p for p in self.prices if p.kind == kind), None)
+        return price.pressure(gone, limit) if isinstance(price, Largest) else self.amount(kind, gone)
+
+    def priced(self, prices: Sequence[Price]) -> "CostModel":
+        """The same model with these prices, in place of any of their kinds."""
+        kinds = {price.kind for price in prices}
+        return replace(self, prices=(*(p for p in self.prices if p.kind not in kinds), *prices))
 
     def by_operation(self) -> Counter[str]:
         """Name of an operation -> its MACs in the dense network; operations without any are not in it."""

@@ -9,7 +9,7 @@ from torch import fx, nn
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.capture import Graph
-from whyprune.structure.cost import Axis, CostModel
+from whyprune.structure.cost import Axis, CostModel, Price
 from whyprune.structure.labels import Labels
 from whyprune.structure.sites import AttributeRule, WidthSite
 from whyprune.structure.tie import tied
@@ -130,6 +130,10 @@ class Network:
         for listed in names:
             network = tied(network, listed)
         return network
+
+    def priced(self, prices: Sequence[Price]) -> "Network":
+        """The same network, whose cost has these kinds as well; a price takes the place of one of its kind."""
+        return replace(self, cost=self.cost.priced(prices))
 
     def select(self, units: Iterable[Unit | str]) -> tuple[Unit, ...]:
         """The units named or given, each once, in the network's order.

@@ -1,0 +1,139 @@
+"""Widths where cost is a staircase: the best move of all, then the best exchanges, each at the exact cost.
+
+On a device one channel fewer often saves nothing, and eight save all that sixteen could. So a group's moves go to every
+stop ahead, not only to the next; a move's worth is its effect per saving, found anew after every move. Greedy moves
+end below the budget; what is left over is then given back, and moves are exchanged, as long as that lowers the effect
+(a local search; on small networks it is compared with all plans there are).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from whyprune.allocation.room import Counts, Room
+from whyprune.causal.effects import ResponseCurve
+from whyprune.errors import BudgetError
+
+EXCHANGES = 200
+TRIED = 24
+"""Of the exchanges that look best, as many are tried at their exact cost."""
+
+
+class Move(NamedTuple):
+    """A group goes to another count: what that adds to the effect, and to every cost as a share of its bound."""
+
+    name: str
+    stop: int
+    effect: float
+    costs: Mapping[str, float]
+
+
+class Stairs:
+    """A walk over stops; `limits` are bounds in absolute numbers."""
+
+    def __init__(self, room: Room, curves: Mapping[str, ResponseCurve], limits: Mapping[str, float]) -> None:
+        self.room, self.limits = room, dict(limits)
+        self.curves = {name: curves[name] for name in room.groups if name in curves}
+        self.stops = {name: self._stops(name) for name in self.curves}
+        self.gone = {name: room.counts[name] for name in room.groups}
+
+    def walk(self) -> dict[str, int]:
+        """Units that go per group, beyond those that were gone before.
+
+        Raises:
+            BudgetError: no moves are left, and a bound is still exceeded.
+        """
+        while excess := self._excess(self.gone):
+            self._descend(excess)
+        for _ in range(EXCHANGES):
+            if not (self._give_back() or self._exchange()):
+                break
+        settled = self.room.settled(self.gone)
+        return {name: settled[name] - self.room.before[name] for name in self.curves}
+
+    def effect(self, taken: Counts) -> float:
+        """The summed effect on the curves as they were measured."""
+        return sum(self._height(name, self.room.before[name] + count) for name, count in taken.items())
+
+    def _descend(self, excess: Mapping[str, float]) -> None:
+        now = self._pressure(self.gone)
+        moves = []
+        for move in self._moves(now, ahead=True):
+            saving = -sum(move.costs[kind] for kind in excess)
+            if saving > 1e-12:
+                moves.append((move.effect / saving, -saving, move.name, move.stop))
+        if not moves:
+            kind, limit = next(iter(excess.items()))
+            left = self.room.amount(kind, self.room.settled(self.gone))
+            raise BudgetError(f"no plan along the measured curves meets {kind} <= {limit:,.6g}: {left:,.6g} is left")
+        _, _, name, count = min(moves)
+        self.gone[name] = count
+
+    def _give_back(self) -> bool:
+        """Takes back the removal that lowers the effect most within the bounds."""
+        now = self._pressure(self.gone)
+        backs = sorted((m for m in self._moves(now, ahead=False) if m.effect < 0), key=lambda m: m.effect)
+        for move in backs:
+            if not self._excess({**self.gone, move.name: move.stop}):
+                self.gone[move.name] = move.stop
+                return True
+        return False
+
+    def _exchange(self) -> bool:
+        """Removes more of one group for less of another where that lowers the effect within the bounds."""
+        now = self._pressure(self.gone)
+        slack = {kind: 1 - value for kind, value in now.items()}
+        on = [m for m in self._moves(now, ahead=True) if any(cost < 0 for cost in m.costs.values())]
+        back = [m for m in self._moves(now, ahead=False) if m.effect < 0]
+        pairs = [
+            (a.effect + b.effect, a, b)
+            for a in on
+            for b in back
+            if a.name != b.name
+            and a.effect + b.effect < -1e-12
+            and all(a.costs[k] + b.costs[k] <= slack[k] + 0.02 for k in slack)
+        ]
+        for _, a, b in sorted(pairs, key=lambda pair: pair[0])[:TRIED]:
+            trial = {**self.gone, b.name: b.stop}
+            if self._fits(a.name, a.stop, trial) and not self._excess({**trial, a.name: a.stop}):
+                self.gone.update({a.name: a.stop, b.name: b.stop})
+                return True
+        return False
+
+    def _moves(self, now: Mapping[str, float], *, ahead: bool) -> Iterator[Move]:
+        """Every move of one group from here, with what it changes."""
+        for name, stops in self.stops.items():
+            here = self.gone[name]
+            height = self._height(name, here)
+            for stop in stops:
+                if stop != here and (stop > here) == ahead and (not ahead or self._fits(name, stop, self.gone)):
+                    after = self._pressure({**self.gone, name: stop})
+                    costs = {kind: after[kind] - now[kind] for kind in now}
+                    yield Move(name, stop, self._height(name, stop) - height, costs)
+
+    def _fits(self, name: str, count: int, counts: Counts) -> bool:
+        self.room.counts = dict(counts)
+        return count - counts[name] <= self.room.left(self.room.groups[name])
+
+    def _stops(self, name: str) -> list[int]:
+        """The counts that a group may have: where its width is a multiple, or where its curve was measured."""
+        before = self.room.before[name]
+        last = before + int(self.curves[name].removed[-1])
+        stops = self.room.stops(name)
+        if stops is None:
+            stops = [before + int(n) for n in self.curves[name].removed]
+        return sorted({before, *(n for n in stops if before <= n <= last)})
+
+    def _height(self, name: str, count: int) -> float:
+        curve = self.curves[name]
+        return float(np.interp(count - self.room.before[name], curve.removed, curve.effect))
+
+    def _pressure(self, counts: Counts) -> dict[str, float]:
+        settled = self.room.settled(counts)
+        return {kind: self.room.pressure(kind, settled, limit) / limit for kind, limit in self.limits.items()}
+
+    def _excess(self, counts: Counts) -> dict[str, float]:
+        """The bounds that these counts exceed."""
+        settled = self.room.settled(counts)
+        return {kind: limit for kind, limit in self.limits.items() if self.room.amount(kind, settled) > limit}

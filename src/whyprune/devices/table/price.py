@@ -1,0 +1,164 @@
+"""The price of a network's latency: the sum of its layers' rows, and a share of its time that no row explains.
+
+A network takes longer than its rows: calls, additions, pools, changes of layout. Measured on whole pruned networks,
+what is left hardly depends on widths; so it is one number, found from the dense network and corrected by each measured
+pruned network (`corrected`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from whyprune.devices.base import Samples
+from whyprune.devices.table.rows import Layer, Row
+from whyprune.devices.table.table import Table
+from whyprune.devices.table.timing import QUANTILE
+from whyprune.results import DeviceCost
+from whyprune.structure.cost import Axis, Sizes
+from whyprune.structure.network import Network
+
+FINE, MIDDLE = 32, 128
+STOPS = 16
+"""About how many widths of a wide axis are measured."""
+SMALLEST_SHARE, LARGEST_SHARE = 0.02, 4.0
+LEAST_AT_FIRST = 0.5
+"""The share of the rows before a pruned network was measured: a busy moment must not make a budget unreachable."""
+
+
+def multiple_for(size: int) -> int:
+    """Widths of an axis of this size are measured at multiples of this many channels."""
+    if size <= FINE:
+        return 4
+    return 8 if size <= MIDDLE else max(8, size // STOPS // 8 * 8)
+
+
+@dataclass(frozen=True)
+class LatencyPrice:
+    """A `Price`: dense x (1 - share x (1 - rows / dense rows)).
+
+    Attributes:
+        layers: those that have rows.
+        times: row -> milliseconds; with every layer's row at each stop of each of its axes, the others whole.
+        sizes: axis -> its size in the dense network, of every axis that can shrink.
+        multiples: axis -> widths are measured at multiples of this.
+        dense: what the dense network was measured to cost.
+        share: of the dense cost, as much as scales with the rows.
+        kind: `latency`, or `energy`, which is taken to be spent in proportion.
+    """
+
+    layers: tuple[Layer, ...]
+    times: Mapping[Row, float]
+    sizes: Mapping[Axis, int]
+    multiples: Mapping[Axis, int]
+    dense: float
+    share: float
+    kind: DeviceCost = "latency"
+    _seen: list[dict[tuple[int, ...], float]] = field(default_factory=list, init=False, compare=False, repr=False)
+
+    def __call__(self, gone: Sizes) -> float:
+        """The cost when `gone[parameter, axis]` indices are removed."""
+        return self.dense * max(1 - self.share * (1 - self.rows_ratio(gone)), 1e-3)
+
+    def rows_ratio(self, gone: Sizes) -> float:
+        """The sum of all rows over that of the dense network."""
+        return self.rows_ms(gone) / self._whole
+
+    def rows_ms(self, gone: Sizes) -> float:
+        """The sum of all rows."""
+        if not self._seen:
+            self._seen.extend({} for _ in self.layers)
+        total = 0.0
+        for (layer, axes), seen in zip(self._axes, self._seen, strict=True):
+            key = tuple(gone.get(axis, 0) for axis in axes)
+            found = seen.get(key)
+            if found is None:
+                found = seen[key] = self._layer_ms(layer, axes, gone)
+            total += found
+        return total
+
+    def corrected(self, gone: Sizes, ratio: float) -> "LatencyPrice":
+        """The price that gives the dense network's cost and, without these indices, the measured ratio of it."""
+        saved = 1 - self.rows_ratio(gone)
+        share = (1 - ratio) / saved if saved > 0 else self.share
+        return replace(self, share=min(max(share, SMALLEST_SHARE), LARGEST_SHARE))
+
+    def _layer_ms(self, layer: Layer, axes: Sequence[Axis], gone: Sizes) -> float:
+        """One layer: measured as it is, or at the next stop, or as if its axes took their shares one by one."""
+        found = self.times.get(layer.row(gone))
+        if found is not None:
+            return found
+        up = {axis: self._stop(axis, gone.get(axis, 0)) for axis in axes}
+        found = self.times.get(layer.row(up))
+        if found is not None:
+            return found
+        dense = self.times[layer.dense]
+        for axis, lost in up.items():
+            found = self.times[layer.row({axis: lost})] / dense * (dense if found is None else found)
+        return dense if found is None else found
+
+    def _stop(self, axis: Axis, lost: int) -> int:
+        """As much less gone that the width is a stop."""
+        size, multiple = self.sizes[axis], self.multiples[axis]
+        kept = size - lost
+        return size - min(kept + -kept % multiple, size)
+
+    @cached_property
+    def _axes(self) -> tuple[tuple[Layer, tuple[Axis, ...]], ...]:
+        return tuple((layer, tuple(a for a in layer.axes if a in self.sizes)) for layer in self.layers)
+
+    @cached_property
+    def _whole(self) -> float:
+        return self.rows_ms({})
+
+
+def axes_of(network: Network, layers: Iterable[Layer]) -> dict[Axis, int]:
+    """Axis -> its size, of every axis of the layers that loses channels with some group."""
+    can = {(parameter, axis) for group in network.groups for parameter, axis, _ in group.axes}
+    return {(p, a): network.cost.shapes[p][a] for layer in layers for p, a in layer.axes if (p, a) in can}
+
+
+def stops_of(layers: Iterable[Layer], sizes: Mapping[Axis, int], multiples: Mapping[Axis, int]) -> list[Row]:
+    """Every layer's row in the dense network and at each stop of each of its axes, the others whole."""
+    rows = []
+    for layer in layers:
+        rows.append(layer.dense)
+        for axis in layer.axes:
+            if axis in sizes:
+                stops = range(multiples[axis], sizes[axis], multiples[axis])
+                rows += [layer.row({axis: sizes[axis] - kept}) for kept in stops]
+    return list(dict.fromkeys(rows))
+
+
+def latency_price(
+    network: Network,
+    table: Table,
+    layers: Sequence[Layer],
+    dense: float,
+    *,
+    samples_ms: Samples | None = None,
+    kind: DeviceCost = "latency",
+    multiple: int | None = None,
+    progress: bool = False,
+) -> LatencyPrice:
+    """Measures what is missing and prices a network.
+
+    Args:
+        network: the traced model.
+        table: of the device.
+        layers: `layers_of` the network at the device's batch size.
+        dense: what the dense network was measured to cost there, in ms or mJ.
+        samples_ms: times of the dense network, to tell what share of them the rows are; default: all.
+        kind: `latency` or `energy`.
+        multiple: widths are measured at multiples of this; default: 4, 8 or more by the size of the axis.
+        progress: show a progress bar.
+    """
+    sizes = axes_of(network, layers)
+    multiples = {axis: multiple or multiple_for(size) for axis, size in sizes.items()}
+    table.fill(stops_of(layers, sizes, multiples), progress=progress)
+    price = LatencyPrice(tuple(layers), table.rows, sizes, multiples, dense, 1.0, kind)
+    if samples_ms is None or not len(samples_ms):
+        return price
+    whole = float(np.quantile(samples_ms, QUANTILE))  # as rows are timed
+    return replace(price, share=min(max(price.rows_ms({}) / whole, LEAST_AT_FIRST), 1.0))
