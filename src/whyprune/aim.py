@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 
 from whyprune.allocation.budget import Budget
 from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch
-from whyprune.devices import Device, Measurement, latency_ratio
-from whyprune.devices.table import LatencyPrice, Layer, Table, latency_price, layers_of
+from whyprune.devices import Device, Measurement
+from whyprune.devices.table import QUANTILE, LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
 from whyprune.errors import BudgetError, InputError
 from whyprune.planners import Allocate
 from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
@@ -28,6 +29,7 @@ from whyprune.structure.units import removed_indices
 
 TOLERANCE = 0.05
 TURNS = 8
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def aimed(
     check_aim(budget, device)
     if device is None or not budget.on_device:
         return None
+    device = briefly(device)
     measured = device({"dense": network.model}, inputs_for(device, network.example))
     dense = {kind: _cost_of(measured, "dense", kind) for kind in budget.on_device}
     table = Table.of(device, measured)
@@ -223,7 +226,7 @@ def aimed(
         )
     prices = {
         kind: latency_price(
-            network, table, layers, value, samples_ms=measured.samples_ms.get("dense"), kind=kind, progress=progress
+            network, table, layers, value, fastest=fastest_ms(measured, "dense"), kind=kind, progress=progress
         )
         for kind, value in dense.items()
     }
@@ -261,11 +264,18 @@ def inputs_for(device: Device, example: Batch) -> Batch:
 
 
 def measured_ratio(measured: Measurement, kind: DeviceCost) -> Ratio:
-    """Pruned over dense, with its 95% interval where there are samples of both."""
-    if kind == "latency" and all(len(measured.samples_ms.get(name, ())) > 1 for name in ("dense", "pruned")):
-        found = latency_ratio(measured.samples_ms["dense"], measured.samples_ms["pruned"])
-        low, high = found.interval
-        return Ratio(1 / found.speedup, (1 / high, 1 / low))
+    """Pruned over dense, with a 95% bootstrap interval where there are samples of both.
+
+    Of latencies a low quantile of each, as of the table's rows: a machine that is busy now and then delays the longer
+    network more often, and medians would then call the shorter one faster than it is.
+    """
+    names = ("dense", "pruned")
+    if kind == "latency" and all(len(measured.samples_ms.get(name, ())) > 1 for name in names):
+        dense, pruned = (measured.samples_ms[name] for name in names)
+        rounds = np.random.default_rng(0).integers(0, len(dense), (RESAMPLES, len(dense)))
+        drawn = np.quantile(pruned[rounds], QUANTILE, axis=1) / np.quantile(dense[rounds], QUANTILE, axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        return Ratio(fastest_ms(measured, "pruned") / fastest_ms(measured, "dense"), (float(low), float(high)))
     value = _cost_of(measured, "pruned", kind) / _cost_of(measured, "dense", kind)
     return Ratio(value, (value, value))
 

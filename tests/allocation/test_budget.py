@@ -18,6 +18,8 @@ DENSE = Cost(macs=1000, params=200, bytes=800)
         (" params = 0.25".replace(" = ", "="), Budget(params=0.25)),
         ("macs=0.5, bytes=4e6", Budget(macs=0.5, bytes=4e6)),
         ("bytes=1,params=2,macs=3", Budget(3, 2, 1)),
+        ("latency=0.5", Budget(latency=0.5)),
+        ("latency=2.5,memory=4e6,energy=0.25", Budget(latency=2.5, memory=4e6, energy=0.25)),
     ],
 )
 def test_budgets_are_read_from_text(text, expected):
@@ -77,3 +79,20 @@ def test_half_of_the_way_is_the_same_ratio_twice():
     assert half == {"macs": pytest.approx(500), "params": pytest.approx(200)}
     rest = Budget(macs=0.25).between(DENSE, Cost(500, 100, 400), 0.5).limits(DENSE)
     assert rest == {"macs": pytest.approx(math.sqrt(500 * 250))}
+
+
+@pytest.mark.parametrize("kind", ["latency", "energy", "memory"])
+def test_what_the_network_is_not_priced_for_is_no_silent_pass(kind):
+    with pytest.raises(InputError, match=f"{kind}=0.5"):
+        Budget(**{kind: 0.5}).met_by(DENSE, DENSE)
+
+
+def test_priced_kinds_have_ratios_and_absolute_numbers_too():
+    dense = Cost(1000, 200, 800, latency=4.0, memory=5000, energy=8.0)
+    budget = Budget(macs=0.5, latency=0.5, memory=4000, energy=2)
+    assert budget.limits(dense) == {"macs": 500, "latency": 2.0, "memory": 4000, "energy": 2}
+    assert budget.on_device == {"latency": 0.5, "energy": 2}
+    assert budget.met_by(Cost(500, 1, 1, latency=2.0, memory=4000, energy=2.0), dense)
+    assert not budget.met_by(Cost(500, 1, 1, latency=2.01, memory=4000, energy=2.0), dense)
+    half = budget.between(dense, dense, 0.5)
+    assert half.limits(dense)["latency"] == pytest.approx(4 * 0.5**0.5)

@@ -1,4 +1,4 @@
-"""ONNX Runtime in this process: a device for tests that need real rows and no process of their own."""
+"""ONNX Runtime in this process: a device for tests that need real times and no process of their own."""
 
 import tempfile
 import time
@@ -6,59 +6,48 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from torch import nn
 
 from whyprune.devices import export_onnx
 from whyprune.devices.base import Measurement
-from whyprune.results import LatencyMs
+from whyprune.devices.latency import latency_summary
 
 
 class InProcessOrt:
-    """A `Device` on one thread, which also runs ONNX files as they are."""
+    """A `Device` on one thread, which also takes the paths of ONNX files."""
 
-    kind = "measured"
+    kind, runtime, takes_files = "measured", "ort", True
 
     def __init__(self, repeats=30, name="test-ort-1t", batch_size=1):
         self.repeats, self.name, self.batch_size, self.calls = repeats, name, batch_size, 0
 
     def __call__(self, networks, inputs):
-        with tempfile.TemporaryDirectory() as folder:
-            paths = {name: Path(folder, f"{name}.onnx") for name in networks}
-            for name, network in networks.items():
-                export_onnx(network, inputs, paths[name])
-            arrays = [t[: self.batch_size].numpy() for t in inputs.tensors()]
-            return self.run_onnx(paths, arrays, repeats=self.repeats, seconds=6.0)
-
-    def run_onnx(self, paths, inputs, *, repeats, seconds):
         self.calls += 1
-        sessions = {name: session(path) for name, path in paths.items()}
-        feeds = {n: dict(zip([i.name for i in s.get_inputs()], inputs, strict=True)) for n, s in sessions.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {name: self._file(name, network, inputs, Path(folder)) for name, network in networks.items()}
+            sessions = {name: session(path) for name, path in paths.items()}
+        arrays = [t[: self.batch_size].numpy() for t in inputs.tensors()]
+        feeds = {n: dict(zip([i.name for i in s.get_inputs()], arrays, strict=True)) for n, s in sessions.items()}
         for name, running in sessions.items():
             for _ in range(3):
                 running.run(None, feeds[name])
-        samples = {name: [] for name in sessions}
-        start, order = time.perf_counter(), list(sessions)
-        for done in range(repeats):
-            if done >= 3 and time.perf_counter() - start > seconds:
-                break
+        samples, order = {name: [] for name in sessions}, list(sessions)
+        for _ in range(self.repeats):
             for name in order:
                 before = time.perf_counter()
                 sessions[name].run(None, feeds[name])
                 samples[name].append(1e3 * (time.perf_counter() - before))
             order.reverse()
         times = {name: np.array(values) for name, values in samples.items()}
-        latency = {
-            name: LatencyMs(
-                p50_ms=np.percentile(t, 50),
-                p90_ms=np.percentile(t, 90),
-                p99_ms=np.percentile(t, 99),
-                repeats=len(t),
-                batch_size=self.batch_size,
-                threads=1,
-            )
-            for name, t in times.items()
-        }
-        versions = {"onnxruntime": onnxruntime.__version__}
-        return Measurement(self.name, latency, times, {"cpu": "this one"}, runtime="ort", versions=versions)
+        latency = {name: latency_summary(t, self.batch_size, 1) for name, t in times.items()}
+        about = {"runtime": "ort", "versions": {"onnxruntime": onnxruntime.__version__}}
+        return Measurement(self.name, latency, times, {"cpu": "this one"}, **about)
+
+    def _file(self, name, network, inputs, folder):
+        if not isinstance(network, nn.Module):
+            return network
+        export_onnx(network, inputs, folder / f"{name}.onnx")
+        return folder / f"{name}.onnx"
 
 
 def session(path):

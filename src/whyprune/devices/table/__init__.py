@@ -3,5 +3,16 @@
 from whyprune.devices.table.price import LatencyPrice, latency_price
 from whyprune.devices.table.rows import Layer, Row, layers_of
 from whyprune.devices.table.table import Table
+from whyprune.devices.table.timing import QUANTILE, briefly, fastest_ms
 
-__all__ = ["LatencyPrice", "Layer", "Row", "Table", "latency_price", "layers_of"]
+__all__ = [
+    "QUANTILE",
+    "LatencyPrice",
+    "Layer",
+    "Row",
+    "Table",
+    "briefly",
+    "fastest_ms",
+    "latency_price",
+    "layers_of",
+]

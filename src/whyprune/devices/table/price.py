@@ -9,12 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
-
-from whyprune.devices.base import Samples
 from whyprune.devices.table.rows import Layer, Row
 from whyprune.devices.table.table import Table
-from whyprune.devices.table.timing import QUANTILE
 from whyprune.results import DeviceCost
 from whyprune.structure.cost import Axis, Sizes
 from whyprune.structure.network import Network
@@ -137,7 +133,7 @@ def latency_price(
     layers: Sequence[Layer],
     dense: float,
     *,
-    samples_ms: Samples | None = None,
+    fastest: float | None = None,
     kind: DeviceCost = "latency",
     multiple: int | None = None,
     progress: bool = False,
@@ -149,7 +145,8 @@ def latency_price(
         table: of the device.
         layers: `layers_of` the network at the device's batch size.
         dense: what the dense network was measured to cost there, in ms or mJ.
-        samples_ms: times of the dense network, to tell what share of them the rows are; default: all.
+        fastest: what the dense network took in a good moment, as rows are timed, to tell what share of it the rows are;
+            default: all.
         kind: `latency` or `energy`.
         multiple: widths are measured at multiples of this; default: 4, 8 or more by the size of the axis.
         progress: show a progress bar.
@@ -158,7 +155,6 @@ def latency_price(
     multiples = {axis: multiple or multiple_for(size) for axis, size in sizes.items()}
     table.fill(stops_of(layers, sizes, multiples), progress=progress)
     price = LatencyPrice(tuple(layers), table.rows, sizes, multiples, dense, 1.0, kind)
-    if samples_ms is None or not len(samples_ms):
+    if fastest is None:
         return price
-    whole = float(np.quantile(samples_ms, QUANTILE))  # as rows are timed
-    return replace(price, share=min(max(price.rows_ms({}) / whole, LEAST_AT_FIRST), 1.0))
+    return replace(price, share=min(max(price.rows_ms({}) / fastest, LEAST_AT_FIRST), 1.0))

@@ -1,39 +1,28 @@
 """Times rows on a device: networks of one and of several copies, the difference over the number of copies."""
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Device, Measurement
+from whyprune.devices.base import Device, Measurement, Network
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
 from whyprune.devices.table.rows import Row
 
 AT_ONCE = 24
 """Rows per call of the device: what was measured before an interruption is kept."""
 REPEATS = 60
-SECONDS = 6.0
-QUANTILE = 0.2
+QUANTILE = 0.1
 """Of the times of one network: other work on the machine only ever adds to them."""
 SHORTEST_MS = 1e-5
 HEAVY_MACS = 20_000_000
-
-
-@runtime_checkable
-class RunsOnnx(Protocol):
-    """A device that runs ONNX files as they are, so that small networks need no export."""
-
-    def run_onnx(
-        self, paths: Mapping[str, Path], inputs: Sequence[NDArray[Any]], *, repeats: int, seconds: float
-    ) -> Measurement:
-        """Times files by name on the same inputs, interleaved."""
-        ...
+Writer = Callable[[Row, int, Path], Path]
 
 
 def copies_of(row: Row) -> tuple[int, int]:
@@ -58,19 +47,54 @@ def timed(device: Device, rows: Sequence[Row]) -> Iterator[dict[Row, float]]:
 
 def _timed_part(device: Device, rows: Sequence[Row], shape: tuple[int, ...]) -> dict[Row, float]:
     names = {f"r{i}-{copies}": (row, copies) for i, row in enumerate(rows) for copies in copies_of(row)}
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    if isinstance(device, RunsOnnx):
-        with tempfile.TemporaryDirectory(prefix="whyprune-table-") as folder:
-            paths = {name: Path(folder, f"{name}.onnx") for name in names}
-            for name, (row, copies) in names.items():
-                write_onnx(row, copies, paths[name])
-            measured = device.run_onnx(paths, [x.numpy()], repeats=REPEATS, seconds=SECONDS)
+    inputs = Batch((torch.randn(shape, generator=torch.Generator().manual_seed(0)),), {})
+    write = writer_for(device)
+    if write is None:
+        modules = {name: Copies(row, copies).eval() for name, (row, copies) in names.items()}
+        measured = device(modules, inputs)
     else:
-        networks: dict[str, nn.Module] = {name: Copies(row, copies).eval() for name, (row, copies) in names.items()}
-        measured = device(networks, Batch((x,), {}))
-    quick = {name: float(np.quantile(times, QUANTILE)) for name, times in measured.samples_ms.items()}
+        with tempfile.TemporaryDirectory(prefix="whyprune-table-") as folder:
+            files = {name: write(row, copies, Path(folder, name)) for name, (row, copies) in names.items()}
+            measured = briefly(device)(cast(Mapping[str, Network], files), inputs)
+    quick = {name: fastest_ms(measured, name) for name in names}
     found = {}
     for i, row in enumerate(rows):
         few, many = copies_of(row)
         found[row] = max((quick[f"r{i}-{many}"] - quick[f"r{i}-{few}"]) / (many - few), SHORTEST_MS)
     return found
+
+
+def fastest_ms(measured: Measurement, name: str) -> float:
+    """A low quantile of a network's times; where a device gives no samples, its median."""
+    samples = measured.samples_ms.get(name, ())
+    return float(np.quantile(samples, QUANTILE)) if len(samples) else measured.latency[name].p50_ms
+
+
+def briefly(device: Device) -> Device:
+    """The same device, measuring latency alone, for a short time."""
+    settings: set[str] = {f.name for f in fields(device)} if is_dataclass(device) else set()
+    if isinstance(device, type) or not {"repeats", "each_alone"} <= settings:
+        return device
+    return replace(device, repeats=REPEATS, each_alone=False)  # type: ignore[type-var]
+
+
+def writer_for(device: Device) -> Writer | None:
+    """Writes rows as files that a device runs as they are; None where it takes modules."""
+    return WRITERS.get(getattr(device, "runtime", "")) if getattr(device, "takes_files", False) else None
+
+
+def _onnx(row: Row, copies: int, stem: Path) -> Path:
+    path = stem.with_suffix(".onnx")
+    write_onnx(row, copies, path)
+    return path
+
+
+def _openvino(row: Row, copies: int, stem: Path) -> Path:
+    openvino = import_module("openvino")
+    source, path = _onnx(row, copies, stem), stem.with_suffix(".xml")
+    openvino.save_model(openvino.Core().read_model(source), path, compress_to_fp16=False)
+    return path
+
+
+WRITERS: dict[str, Writer] = {"ort": _onnx, "ort-cuda": _onnx, "ort-tensorrt": _onnx, "openvino": _openvino}
+"""Runtime -> writes a row as a file of its format, without an export."""
