@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -12,6 +12,7 @@ import torch
 
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device, Measurement, Network
+from whyprune.devices.local import Local
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
 from whyprune.devices.table.rows import Row
 
@@ -71,16 +72,16 @@ def fastest_ms(measured: Measurement, name: str) -> float:
 
 
 def briefly(device: Device) -> Device:
-    """The same device, measuring latency alone, for a short time."""
-    settings: set[str] = {f.name for f in fields(device)} if is_dataclass(device) else set()
-    if isinstance(device, type) or not {"repeats", "each_alone"} <= settings:
+    """The same device, measuring latency and energy alone, for a short time."""
+    if not isinstance(device, Local):
         return device
-    return replace(device, repeats=REPEATS, each_alone=False)  # type: ignore[type-var]
+    return replace(device, repeats=min(device.repeats, REPEATS), each_alone=False)
 
 
 def writer_for(device: Device) -> Writer | None:
     """Writes rows as files that a device runs as they are; None where it takes modules."""
-    return WRITERS.get(getattr(device, "runtime", "")) if getattr(device, "takes_files", False) else None
+    takes_files = isinstance(device, Local) or bool(getattr(device, "takes_files", False))
+    return WRITERS.get(getattr(device, "runtime", "")) if takes_files else None
 
 
 def _onnx(row: Row, copies: int, stem: Path) -> Path:
