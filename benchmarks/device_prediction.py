@@ -178,10 +178,10 @@ def _network_predictions(
     best: dict[str, dict[str, float]],
 ) -> Iterator[Prediction]:
     """Latencies, and speed-ups over the dense network, of networks that nothing was fitted to."""
-    for source in fits:
+    for source, fit in fits.items():
         for target, measured_ms in best.items():
             which = "the same runtime" if source == target else "another runtime"
-            for method, predict in (("roofline", _by(fits[source].rates)), ("macs", _by_rate(_rate(layers[source])))):
+            for method, predict in (("roofline", _by(fit.rates)), ("macs", _by_rate(_rate(layers[source])))):
                 for name, ms in measured_ms.items():
                     dense = f"{name.split()[0]} 1"
                     found, of_dense = predict(works[name]), predict(works[dense])
