@@ -1,5 +1,6 @@
 """Names of devices elsewhere, what goes wrong with them in words, and the other side by itself, without any ssh."""
 
+import ast
 import base64
 import fcntl
 import importlib.util
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from carried import INPUTS, NETWORKS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whyprune.devices import remote_side
+from whyprune.devices import connection, remote_side, runner
 from whyprune.devices.address import Address
 from whyprune.devices.foreign import sha256
 from whyprune.devices.inbox import Inbox
@@ -169,6 +171,15 @@ def test_ssh_never_asks_and_host_keys_are_checked_as_the_user_has_it(remote, tmp
     assert words[words.index("--") + 1] == "pi"
 
 
+def test_an_ssh_that_hangs_is_ended(remote, tmp_path, monkeypatch):
+    monkeypatch.setattr(connection, "GOODBYE_S", 0.3)
+    monkeypatch.setattr(Remote, "_export", lambda _, __, ___, path: path.write_bytes(bytes(2**20)))
+    slow = replace(remote(f"echo $$ > {tmp_path}/pid; exec sleep 100"), timeout_s=0.5)
+    assert "did not finish in time" in message(slow)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
 def pieces(name, data, size):
     for offset in range(0, len(data) + 1, size):
         part = data[offset : offset + size]
@@ -286,6 +297,11 @@ def test_leftovers_go_but_not_those_of_runs_under_way(other_side, tmp_path):
         assert last(other_side("print('done')"))["event"] == "done"
     left = {f.name.removeprefix(remote_side.PREFIX) for f in tmp.iterdir()}
     assert left == {"alive", "new", "link", "precious"}
+
+
+@pytest.mark.parametrize("module", [remote_side, runner])
+def test_what_runs_on_devices_is_python_3_9(module):
+    ast.parse(Path(module.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
 def test_the_other_side_needs_nothing_but_the_standard_library():

@@ -59,6 +59,7 @@ class Connection:
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _events: "queue.Queue[dict[str, Any] | None]" = field(default_factory=queue.Queue, init=False)
     _words: bytearray = field(default_factory=bytearray, init=False)
+    _sent: threading.Event = field(default_factory=threading.Event, init=False)
     _over: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
 
@@ -83,8 +84,12 @@ class Connection:
         process = self._process
         assert process is not None
         self._over.set()
-        with contextlib.suppress(OSError):
-            process.stdin.close()  # type: ignore[union-attr]
+        if self._sent.is_set():
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
+        else:
+            # A thread is still writing and holds the pipe; without ssh the other side sees its end too.
+            process.terminate()
         try:
             process.wait(GOODBYE_S)
         except subprocess.TimeoutExpired:
@@ -151,6 +156,7 @@ class Connection:
                 with open(path, "rb") as file:
                     shutil.copyfileobj(file, pipe, 1 << 20)
             pipe.flush()
+            self._sent.set()
             while not self._over.wait(HEARTBEAT_S):
                 pipe.write(b".")
                 pipe.flush()
