@@ -24,6 +24,7 @@ from whyprune.devices.foreign import sha256
 from whyprune.devices.inbox import Inbox
 from whyprune.devices.registry import device
 from whyprune.devices.ssh import COMES_BACK, Remote
+from whyprune.devices.ssh_errors import failure, ssh_failure
 from whyprune.errors import DeviceError, InputError
 
 WORD = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
@@ -178,6 +179,39 @@ def test_an_ssh_that_hangs_is_ended(remote, tmp_path, monkeypatch):
     assert "did not finish in time" in message(slow)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+KINDS = st.sampled_from(["missing", "no-folder", "full", "failed", "timeout", "lost", "failed-here", "ended"])
+FIELDS = st.sampled_from(
+    ["words", "left", "folder", "modules", "python", "version", "reason", "full", "free_bytes", "status"]
+)
+
+
+@given(kind=KINDS, fields=st.dictionaries(FIELDS, JSON))
+def test_whatever_a_device_says_becomes_one_line(kind, fields):
+    text = str(failure(Address.parse("ssh://pi"), {**fields, "event": kind}))
+    assert text.startswith("ssh://pi: ")
+    assert text.isprintable()
+    assert len(text) < 1000
+
+
+@given(words=st.text(), status=st.integers(-20, 256), begun=st.booleans())
+def test_whatever_ssh_says_becomes_one_line(words, status, begun):
+    text = str(ssh_failure(Address.parse("ssh://pi"), status, words, begun))
+    assert text.startswith("ssh://pi: ")
+    assert text.isprintable()
+    assert len(text) < 1000
+
+
+def test_a_device_that_never_ends_is_ended(remote, monkeypatch):
+    monkeypatch.setattr(connection, "GOODBYE_S", 0.3)
+    endless = """while :; do echo 'whyprune-device {"event": "progress", "text": "x"}'; done"""
+    assert "did not finish in time" in message(replace(remote(endless), timeout_s=0.5))
 
 
 def pieces(name, data, size):

@@ -57,7 +57,7 @@ class Connection:
     program: str = "ssh"
     options: Sequence[str] = ()
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    _events: "queue.Queue[dict[str, Any] | None]" = field(default_factory=queue.Queue, init=False)
+    _events: "queue.Queue[dict[str, Any] | None]" = field(default_factory=lambda: queue.Queue(1000), init=False)
     _words: bytearray = field(default_factory=bytearray, init=False)
     _sent: threading.Event = field(default_factory=threading.Event, init=False)
     _over: threading.Event = field(default_factory=threading.Event, init=False)
@@ -135,12 +135,10 @@ class Connection:
             yield event
 
     def _next(self, deadline: float) -> dict[str, Any] | None:
-        while True:
-            try:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
                 return self._events.get(timeout=0.5)
-            except queue.Empty:
-                if time.monotonic() > deadline:
-                    raise failure(self.address, {"event": "timeout"}) from None
+        raise failure(self.address, {"event": "timeout"})
 
     def _begin(self, work: Any, *arguments: Any) -> None:
         self._threads.append(threading.Thread(target=work, args=arguments, daemon=True))
@@ -207,4 +205,4 @@ def _event(line: bytes) -> dict[str, Any] | None:
         event = json.loads(line[len(MARK) :])
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) else None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None

@@ -83,7 +83,7 @@ def failure(address: Address, event: dict[str, Any]) -> DeviceError:
 
 def _missing(address: Address, event: dict[str, Any]) -> str:
     modules = event.get("modules")
-    names = [m for m in modules if m in PACKAGES] if isinstance(modules, list) else []
+    names = [m for m in modules if isinstance(m, str) and m in PACKAGES] if isinstance(modules, list) else []
     python = shown(event.get("python"))[1:-1]
     return (
         f"{python} ({shown(event.get('version'))[1:-1]}) has no {' and no '.join(names)}: run there "
