@@ -307,6 +307,12 @@ def test_silence_ends_a_run_and_its_processes(other_side, tmp_path):
     assert [f.name for f in (tmp_path / "tmp").iterdir()] == ["pid"]
 
 
+def test_silence_while_files_are_sent_leaves_nothing(other_side, tmp_path):
+    process = other_side("", silence_s=1.0, files=[{"name": "dense.onnx", "size": 100}])
+    assert last(process)["event"] == "lost"
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_leave_nothing(other_side, tmp_path, number):
     process = other_side(SLEEPS)

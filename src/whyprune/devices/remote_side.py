@@ -29,6 +29,7 @@ from typing import IO, Any, NoReturn
 
 MARK, PREFIX, LOCK = "whyprune-device ", "whyprune-device-", ".lock"
 CHUNK = 48 * 1024
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -100,18 +101,20 @@ def make_folder() -> tuple[str, IO[str]]:
     return folder, lock
 
 
-def receive(folder: str, header: dict[str, Any], source: IO[bytes]) -> None:
-    """Writes the files that follow on standard input."""
+def receive(folder: str, header: dict[str, Any], source: Any) -> None:
+    """Writes the files that follow on standard input; silence ends it."""
     for entry in header["files"]:
         left = entry["size"]
         with open(os.path.join(folder, entry["name"]), "wb") as file:
             while left:
-                data = source.read(min(left, 1 << 20))
+                signal.setitimer(signal.ITIMER_REAL, header["silence_s"])
+                data = source.read1(min(left, 1 << 16))
                 if not data:
                     raise Stop("lost")
                 file.write(data)
                 left -= len(data)
         say("received", name=entry["name"])
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def check_modules(names: list[str]) -> None:
@@ -211,7 +214,7 @@ def stopped(_signal: int, _frame: object) -> NoReturn:
 
 def main() -> None:
     """From the header on standard input to the last event; always without the folder at the end."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, stopped)
     folder: str | None = None
     runner: subprocess.Popen[bytes] | None = None
@@ -234,7 +237,7 @@ def main() -> None:
         full = error.errno in FULL
         last = "full" if full else "failed-here", {"words": str(error), "free_bytes": free, "folder": folder}
     finally:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         if runner is not None:
             kill(runner)
