@@ -46,6 +46,8 @@ def main() -> None:
     """Runs the parts that were asked for and writes the record."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--runtimes", default="ort", help="runtimes that are installed here, with commas between them")
+    parser.add_argument("--layers", type=int, default=72, help="how many layers to measure on every runtime")
+    parser.add_argument("--networks", default=",".join(NETWORKS), help="networks to predict, with commas between them")
     parser.add_argument("--parts", default="here,boards", help="here, boards, or both")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -113,9 +115,10 @@ def _some(table: Table, count: int) -> Table:
 def here(options: argparse.Namespace) -> dict[str, Any]:
     """Layers and networks on every runtime, each predicted from the layers of each."""
     runtimes = options.runtimes.split(",")
-    layers = {r: list(measured(_device(r), 20 if options.quick else None, 0, False)) for r in runtimes}
+    layers = {r: list(measured(_device(r), 20 if options.quick else options.layers, 0, False)) for r in runtimes}
     fits = {r: fitted([m.workload for m in rows]) for r, rows in layers.items()}
-    networks = list(_networks(options.quick))
+    names = options.networks.split(",")
+    networks = list(_networks(names[:1] if options.quick else names))
     best = {r: _best_ms(_device(r), networks) for r in runtimes}
     works = {f"{name} {kept:g}": network_layers(model, as_example(inputs)) for name, kept, model, inputs in networks}
     found = [*_layer_predictions(layers, fits), *_network_predictions(layers, fits, works, best)]
@@ -137,9 +140,9 @@ def _device(runtime: str) -> Local:
     return replace(found, each_alone=False)
 
 
-def _networks(quick: bool) -> Iterator[tuple[str, float, nn.Module, Batch]]:
+def _networks(names: Sequence[str]) -> Iterator[tuple[str, float, nn.Module, Batch]]:
     """Networks at their own widths and with a share of every group's units kept."""
-    for name in NETWORKS[:1] if quick else NETWORKS:
+    for name in names:
         torch.manual_seed(0)
         model = load_model(name, num_classes=10, image_shape=(3, 32, 32)).eval()
         inputs = torch.randn(2, 3, 32, 32)
@@ -178,10 +181,10 @@ def _network_predictions(
     best: dict[str, dict[str, float]],
 ) -> Iterator[Prediction]:
     """Latencies, and speed-ups over the dense network, of networks that nothing was fitted to."""
-    for source, fit in fits.items():
+    for source, calibration in fits.items():
         for target, measured_ms in best.items():
             which = "the same runtime" if source == target else "another runtime"
-            for method, predict in (("roofline", _by(fit.rates)), ("macs", _by_rate(_rate(layers[source])))):
+            for method, predict in (("roofline", _by(calibration.rates)), ("macs", _by_rate(_rate(layers[source])))):
                 for name, ms in measured_ms.items():
                     dense = f"{name.split()[0]} 1"
                     found, of_dense = predict(works[name]), predict(works[dense])
