@@ -21,12 +21,11 @@ from benchmarks.board_latencies import (
     Prediction,
     Table,
     errors,
-    few_anchors,
     known_networks,
     new_networks,
     read,
 )
-from benchmarks.common import Stopwatch, arguments, data_folder, write_record
+from benchmarks.common import RESULTS, Stopwatch, arguments, data_folder, write_record
 from whyprune.data.batches import Batch
 from whyprune.devices import device
 from whyprune.devices.calibration import Calibration, Measured, fitted, measured
@@ -59,6 +58,8 @@ def main() -> None:
         parts["boards"] = boards(options)
     rows = [row for part in parts.values() for row in part["rows"]]
     details = {name: {k: v for k, v in part.items() if k != "rows"} for name, part in parts.items()}
+    if len(parts) == 1 and options.output is None:
+        options.output = RESULTS / f"device_prediction-{next(iter(parts))}{'-quick' if options.quick else ''}.json"
     write_record("device_prediction", options, headline(rows), rows, seconds=round(watch.seconds), **details)
 
 
@@ -86,19 +87,14 @@ def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def boards(options: argparse.Namespace) -> dict[str, Any]:
     """All protocols on the published table: CPUs, and apart from them GPUs and int8 networks on CPUs."""
     tables = read(data_folder() / "devices" / "ncnn-latencies.json")
-    parts, network_parts = (3, 4) if options.quick else (5, 8)
+    parts, network_parts = (3, 3) if options.quick else (5, 4)
     rows = []
     for name, table in tables.items():
         used = _some(table, 40) if options.quick else table
-        found: list[Prediction] = []
-        for seed in range(1 if options.quick or name != "cpu" else min(options.seeds, 1)):
-            found += new_networks(used, parts, min(network_parts, len(used.names)), seed)
-            found += known_networks(used, parts, min(network_parts, len(used.names)), seed)
-            found += few_anchors(used, parts, [n for n in ANCHORS if n < len(used.names)], seed)
+        found = list(known_networks(used, parts, network_parts, ANCHORS if name == "cpu" else (), seed=0))
+        found += new_networks(used, parts, network_parts, seed=0)
         rows += [{**row, "protocol": f"{name}: {row['protocol']}"} for row in errors(found)]
-        print(
-            *(f"{r['protocol']}, {r['method']}: {r['median_percent']}% / {r['p90_percent']}%" for r in rows), sep="\n"
-        )
+        print(f"{name} done", flush=True)
     about = {n: {"runs": len(t.runs), "chips": len(set(t.chips)), "networks": list(t.names)} for n, t in tables.items()}
     source = {"title": "Tencent/ncnn benchmark/README.md", "commit": "a4d2ea1d4422c9e849f166fd7a4aefb52f942f6a"}
     return {"rows": rows, "tables": about, "source": source, "board_parts": parts, "network_parts": network_parts}
