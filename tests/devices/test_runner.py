@@ -26,7 +26,7 @@ sys.path.insert(0, {folder!r})
 import runner
 
 class Fake:
-    name, format = "fake", "text"
+    name, format, place = "fake", "text", "cpu"
     def start(self):
         if os.environ.get("FAKE") == "missing":
             raise runner.RefusedError("MissingDependencyError", "pip install fake")
@@ -45,6 +45,19 @@ class Fake:
     def versions(self):
         return {{"fake": "1"}}
 
+class Meter:
+    def __init__(self, measures, mj):
+        self.name, self.measures, self.mj, self.calls = "of " + measures, measures, mj, 0
+    def missing(self):
+        return None
+    def begin(self):
+        pass
+    def end(self):
+        return self.mj
+
+if os.environ.get("FAKE") == "metered":
+    runner.ENERGY_SECONDS = 0
+    runner.METERS[:] = [Meter("gpu", 1), Meter("cpu", 7.5)]
 runner.RUNTIMES["fake"] = Fake()
 sys.exit(runner.main(command=[sys.executable, __file__]))
 """
@@ -330,6 +343,16 @@ def test_rapl_adds_packages_and_survives_wrap_around(tmp_path_factory, steps):
         for zone in zones:
             (zone / "energy_uj").write_text(f"{value}\n")
         assert meter.end() == pytest.approx(2 * step / 1000)
+
+
+def test_energy_comes_from_the_meter_of_the_part_that_the_runtime_runs_on(fake, monkeypatch):
+    prepare, command = fake
+    monkeypatch.setenv("FAKE", "metered")
+    path = prepare({"a": "plain", "b": "plain"})
+    assert ran(path, command).returncode == 0
+    record = json.loads((path.parent / "record.json").read_text())
+    assert record["energy_mj"] == {"a": 7.5, "b": 7.5}
+    assert record["energy_meter"] == "of cpu"
 
 
 def test_a_machine_without_counters_says_so(tmp_path):

@@ -77,6 +77,7 @@ class Library:
     module = ""
     packages: tuple[str, ...] = ()
     install = ""
+    place = "cpu"
 
     def missing(self) -> str | None:
         """Why it cannot run here, and what to install; None if it can. Nothing large is imported for that."""
@@ -556,7 +557,7 @@ def _rounds(spec: Mapping[str, Any], folder: Path, inputs: list[np.ndarray]) -> 
     warmup_calls = {n: warm_up(call, spec["min_warmup"]) for n, call in calls.items()}
     timed = {n: _own_clock(sessions[n], inputs) or by_host_clock(call) for n, call in calls.items()}
     samples = interleaved(timed, range(spec["repeats"]), spec["seconds"])
-    energy_mj, meter = _energy(calls)
+    energy_mj, meter = _energy(calls, runtime.place)
     file = io.BytesIO()
     arrays: dict[str, Any] = {f"{n}/{i}": o for n, found in outputs.items() for i, o in enumerate(found)}
     np.savez(file, **arrays)
@@ -576,12 +577,13 @@ def _own_clock(session: Any, inputs: Sequence[np.ndarray]) -> Callable[[], float
     return None if own is None else lambda: float(own(inputs))
 
 
-def _energy(calls: Mapping[str, Callable[[], object]]) -> tuple[dict[str, float], str | None]:
-    """Energy per call in mJ of the whole package, idle power included; empty without a meter.
+def _energy(calls: Mapping[str, Callable[[], object]], place: str) -> tuple[dict[str, float], str | None]:
+    """Energy per call in mJ of what the meter measures, idle power included; empty without a meter.
 
     Blocks of calls alternate between the networks, since a meter is too slow for single calls.
     """
-    meter = next((m for m in METERS if m.missing() is None), None)
+    fitting = [m for m in METERS if m.measures in ("machine", place)]
+    meter = next((m for m in fitting if m.missing() is None), None)
     if meter is None:
         return {}, None
     used: dict[str, list[float]] = {name: [] for name in calls}
@@ -600,6 +602,7 @@ class Rapl:
     """The CPU packages' energy counters, where Linux shows them (`powercap`)."""
 
     name = "rapl"
+    measures = "cpu"
 
     def __init__(self, root: str = "/sys/class/powercap") -> None:
         self.root = root

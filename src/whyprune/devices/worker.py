@@ -21,6 +21,7 @@ def main() -> int:
         sys.modules[name] = package
     runner = import_module("whyprune.devices.runner")
     runner.RUNTIMES.update(import_module("whyprune.devices.runtimes").RUNTIMES)
+    runner.METERS[:] = import_module("whyprune.devices.energy").meters()
     status: int = runner.main(command=[sys.executable, str(HERE / "worker.py")])
     return status
 

@@ -19,6 +19,7 @@ class Cuda(Eager):
 
     name = "cuda"
     title = "PyTorch with CUDA"
+    place = "gpu"
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""

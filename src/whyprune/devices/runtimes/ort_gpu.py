@@ -24,6 +24,7 @@ class OrtCuda(Library):
     packages = ("onnxruntime-gpu", "torch", "numpy")
     install = "onnxruntime-gpu"
     provider = "CUDAExecutionProvider"
+    place = "gpu"
 
     def missing(self) -> str | None:
         """Why it cannot run here; None if it can."""
