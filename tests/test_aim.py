@@ -7,10 +7,11 @@ from torch import nn
 import tiny
 from allocation.made_up import some_effects
 from devices.made_up_device import MadeUp
-from whyprune.aim import aimed, check_aim, inputs_for, with_memory
+from whyprune.aim import aimed, check_aim, with_memory
 from whyprune.allocation import Budget, allocate
 from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch
+from whyprune.devices.inputs import inputs_for
 from whyprune.errors import BudgetError, InputError
 from whyprune.prune import Settings, prune
 from whyprune.structure.remove import remove

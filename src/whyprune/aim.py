@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from whyprune.allocation.budget import Budget
 from whyprune.constraints import Constraints
-from whyprune.data.batches import Batch
 from whyprune.devices import Device, Measurement
+from whyprune.devices.inputs import batch_size, inputs_for
 from whyprune.devices.table import QUANTILE, LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
 from whyprune.errors import BudgetError, InputError
 from whyprune.planners import Allocate
@@ -251,16 +250,6 @@ def with_memory(network: Network, budget: Budget, device: Device | None) -> Netw
         return network
     prices: list[Price] = [peak_memory(network, 1 if device is None else batch_size(device))]
     return network.priced(prices)
-
-
-def batch_size(device: Device) -> int:
-    """Samples per call on a device."""
-    return int(getattr(device, "batch_size", None) or 1)
-
-
-def inputs_for(device: Device, example: Batch) -> Batch:
-    """The example's samples, repeated where a device takes more at once."""
-    return example[torch.arange(max(batch_size(device), len(example))) % len(example)]
 
 
 def measured_ratio(measured: Measurement, kind: DeviceCost) -> Ratio:

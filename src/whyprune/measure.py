@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from whyprune.aim import inputs_for
 from whyprune.causal.certificate import certified_drop
 from whyprune.devices import Accuracy, Device, TorchDevice, latency_ratio, library_versions, machine_state
+from whyprune.devices.inputs import inputs_for
 from whyprune.recovery import RecoveryResult
 from whyprune.results import (
     Certificate,
