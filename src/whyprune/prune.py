@@ -51,7 +51,7 @@ class Settings:
     """How `prune` goes about it; the defaults are good.
 
     Attributes:
-        allocation: `uniform`, `global` or `curves`; None picks by method. `causal` has its own.
+        allocation: `uniform`, `global`, `curves` or `savings`; None picks by method. `causal` has its own.
         repair: `refit` (closed form), `constants` (means of the removed units in biases), `batch-norm` (statistics
             only) or `none`.
         views: augmented views of every calibration image in the final repair.

@@ -91,7 +91,7 @@ def test_most_plans_are_the_best():
     assert np.mean(hits) >= 0.8
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "global", "curves"])
+@pytest.mark.parametrize("allocation", ["uniform", "global", "curves", "savings"])
 @pytest.mark.parametrize("ratio", [0.5, 0.8])
 def test_every_allocation_meets_budgets_on_staircases(allocation, ratio):
     for seed in range(3):
@@ -108,7 +108,7 @@ def test_every_allocation_meets_budgets_on_staircases(allocation, ratio):
                 )
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "global", "curves"])
+@pytest.mark.parametrize("allocation", ["uniform", "global", "curves", "savings"])
 def test_memory_is_bounded_although_one_group_alone_does_not_lower_it(allocation):
     net = network().priced([peak_memory(network(), 8)])
     for ratio in (0.6, 0.8):

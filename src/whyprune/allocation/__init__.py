@@ -7,6 +7,7 @@ from whyprune.allocation.curves import allocate_curves
 from whyprune.allocation.ranking import allocate_global, allocate_uniform
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.room import Room
+from whyprune.allocation.savings import allocate_savings
 from whyprune.causal.effects import Effects
 from whyprune.constraints import Constraints
 from whyprune.errors import InputError
@@ -32,6 +33,7 @@ ALLOCATORS: dict[str, Allocator] = {
     "uniform": allocate_uniform,
     "global": allocate_global,
     "curves": _curves,
+    "savings": allocate_savings,
 }
 
 
@@ -49,8 +51,9 @@ def allocate(
         network: the traced model that `effects` are of.
         effects: higher means more harm when a unit goes.
         budget: what the pruned network may cost.
-        allocation: `uniform`, `global` or `curves`; default: `curves` where response curves were measured,
-            `global` for measured effects, `uniform` for scores of a criterion.
+        allocation: `uniform`, `global`, `curves` or `savings`; default: `curves` where response curves were measured,
+            `savings` for what the network has to be priced for, else `global` for measured effects, `uniform` for
+            scores of a criterion.
         constraints: what must stay. Groups that go together have to be tied already, in the network that was estimated
             on.
 
@@ -60,7 +63,8 @@ def allocate(
         BudgetError: no plan meets the budget; says the smallest reachable value.
     """
     if allocation is None:
-        allocation = "curves" if effects.curves else "uniform" if effects.estimand == "score" else "global"
+        plain = "uniform" if effects.estimand == "score" else "global"
+        allocation = "curves" if effects.curves else "savings" if budget.priced else plain
     if allocation not in ALLOCATORS:
         raise InputError(f"no allocation named {allocation!r}: choose from {', '.join(ALLOCATORS)}")
     if allocation == "curves" and not effects.curves:
@@ -78,6 +82,7 @@ __all__ = [
     "allocate",
     "allocate_curves",
     "allocate_global",
+    "allocate_savings",
     "allocate_uniform",
     "check_reachable",
 ]

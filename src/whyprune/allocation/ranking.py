@@ -46,7 +46,7 @@ def allocate_uniform(
     counts = steered(network, budget, constraints, walk)
     scores = effects.by_unit()
     return _plan(
-        network, effects, budget, [u for g in network.groups for u in _ascending(g.units, scores)[: counts[g.name]]]
+        network, effects, budget, [u for g in network.groups for u in ascending(g.units, scores)[: counts[g.name]]]
     )
 
 
@@ -72,7 +72,7 @@ def allocate_global(
     """
     before = Counter(u.group for u in removed)
     left = [u for u in network.units if u not in set(removed)]
-    dense, order = network.cost(), _ascending(left, _comparable(network, effects))
+    dense, order = network.cost(), ascending(left, comparable(network, effects))
 
     def walk(room: Room) -> list[Unit]:
         path = [unit for unit in order if room.take(room.groups[unit.group], 1)]
@@ -102,11 +102,13 @@ def _first(units: Sequence[Unit], counts: Counts) -> list[Unit]:
     return chosen
 
 
-def _ascending(units: Sequence[Unit], scores: Mapping[str, float]) -> list[Unit]:
+def ascending(units: Sequence[Unit], scores: Mapping[str, float]) -> list[Unit]:
+    """Units that have a score, the lowest first."""
     return sorted((u for u in units if u.name in scores), key=lambda u: scores[u.name])
 
 
-def _comparable(network: Network, effects: Effects) -> dict[str, float]:
+def comparable(network: Network, effects: Effects) -> dict[str, float]:
+    """Effects by unit, on one scale: scores of a criterion are divided by their group's mean."""
     scores = effects.by_unit()
     if effects.estimand != "score":
         return scores

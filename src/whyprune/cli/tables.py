@@ -8,7 +8,7 @@ from rich.text import Text
 
 from whyprune.measure import group_summaries
 from whyprune.report.comparison import figures
-from whyprune.report.words import certified, percent, refuted
+from whyprune.report.words import certified, on_device, percent, refuted
 from whyprune.results import RunResult
 from whyprune.structure.network import Network
 
@@ -74,6 +74,8 @@ def _facts(record: RunResult, folder: Path) -> Table:
             "joint effect",
             Text(f"{joint.outcome} {joint.measured:.4g} (95%: {low:.4g} to {high:.4g}){predicted}"),
         )
+    for budget in record.budgets:
+        table.add_row("budget", Text(on_device(budget)))
     proof = record.verify
     table.add_row(
         "verified",

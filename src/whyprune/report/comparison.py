@@ -94,4 +94,5 @@ def _conditions(result: RunResult) -> str:
         return "time for one call"
     threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
     repeats = f"{latency.repeats:,} interleaved repeats"
-    return f"time for one call, batch of {latency.batch_size}, {threads}, {repeats}"
+    where = f" on {result.latency_device}" if result.latency_device else ""
+    return f"time for one call{where}, batch of {latency.batch_size}, {threads}, {repeats}"

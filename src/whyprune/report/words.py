@@ -4,7 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from whyprune.results import Certificate, Interval, JointEffect, Refutation, RunResult, Verification
+from whyprune.results import (
+    Certificate,
+    Interval,
+    JointEffect,
+    MeasuredBudget,
+    Refutation,
+    RunResult,
+    Verification,
+)
 
 NOT_MEASURED = "not measured"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -88,8 +96,7 @@ def share(part: float, whole: float) -> float | None:
 
 def headline(result: RunResult) -> str:
     """What was asked and what came out, in one sentence."""
-    label, quantity = _budgeted(result)
-    kept = percent(share(getattr(result.pruned, quantity), getattr(result.dense, quantity)), 1)
+    label, kept = _kept(result)
     model = plain(result.asked["model"]) if result.asked.get("model") else "The network"
     dense, pruned = result.dense.top1_percent, result.pruned.top1_percent
     if dense is None or pruned is None:
@@ -148,6 +155,19 @@ def agreement(joint: JointEffect) -> str:
     )
 
 
+def on_device(budget: MeasuredBudget) -> str:
+    """What was asked for, predicted and measured on a device."""
+    unit = "ms" if budget.kind == "latency" else "mJ"
+    kind = "" if budget.device_kind == "measured" else f" ({budget.device_kind})"
+    low, high = (f"{100 * v:.1f}" for v in budget.measured_ratio_interval)
+    plans = f"{len(budget.turns)} plan{'s' * (len(budget.turns) != 1)} measured"
+    return (
+        f"{budget.kind.capitalize()} on {budget.device}{kind}: at most {100 * budget.asked_ratio:.1f}% of the dense "
+        f"network's {number(budget.dense)} {unit} was asked for, {100 * budget.predicted_ratio:.1f}% predicted from "
+        f"the device's table, {100 * budget.measured_ratio:.1f}% measured (95%: {low} to {high}), with {plans} on the way."
+    )
+
+
 def certified(certificate: Certificate) -> str:
     """What is certain on images like those that were measured on."""
     sure = f"With {100 * certificate.confidence:.0f}% confidence"
@@ -167,6 +187,15 @@ def refuted(refutations: Sequence[Refutation]) -> str:
         return "No attempt could be made."
     said = "none of them did" if not failed else f"{failed} did"
     return f"{len(made)} attempt{'s' * (len(made) != 1)} to refute the effects behind the plan: {said}."
+
+
+def _kept(result: RunResult) -> tuple[str, str]:
+    """What the budget bounds, and how much of it is left."""
+    if result.budgets:
+        budget = result.budgets[0]
+        return f"{budget.kind} on {budget.device}", percent(100 * budget.measured_ratio, 1)
+    label, quantity = _budgeted(result)
+    return label, percent(share(getattr(result.pruned, quantity), getattr(result.dense, quantity)), 1)
 
 
 def _budgeted(result: RunResult) -> tuple[str, str]:

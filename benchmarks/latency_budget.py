@@ -1,0 +1,255 @@
+"""Budgets in latency: is the measured ratio the one asked for, what do MACs realise, and what does it cost in accuracy.
+
+ResNet-56 (CIFAR-10, trained), MobileNetV2 and ResNet-50 (random weights: latency only) are pruned to half their
+latency on ONNX Runtime and OpenVINO, batch 1 and 16, on one and two threads: planned from the device's table,
+measured, corrected, planned again (`whyprune.aim`). The ratio that counts is measured again at the end, interleaved, as
+a ratio of medians with its interval. For ResNet-56 the plan comes from response curves of 1,024 unlabelled training
+images and is repaired in closed form, without a gradient step; beside it stand the plan for a MACs budget from the same
+curves with the same repair, and Torch-Pruning's network, each at the same measured latency; differences in accuracy
+are paired over the test images, which are read once, at the end. Cells can be run one at a time and are merged.
+"""
+
+import argparse
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import whyprune as wp
+from benchmarks.common import (
+    RESULTS,
+    Stopwatch,
+    arguments,
+    calibration,
+    cifar10,
+    fingerprint,
+    test_images,
+    trained,
+    write_record,
+)
+from benchmarks.latency_budget_baselines import macs_of, macs_plan, torch_pruning
+from benchmarks.latency_budget_profile import operator_times
+from whyprune.aim import Aim, aimed
+from whyprune.calibration import calibrate
+from whyprune.constraints import Constraints
+from whyprune.data import Augmentation
+from whyprune.devices import accuracy, latency_ratio, paired_difference
+from whyprune.devices.inputs import inputs_for
+from whyprune.devices.local import Local
+from whyprune.models import load_model
+
+MODELS = ("resnet56", "mobilenet_v2", "resnet50")
+RUNTIMES = ("ort", "openvino")
+THREADS = (1, 2)
+BATCHES = (1, 16)
+ASKED = 0.5
+VIEWS = 4
+CURVE_IMAGES = 640
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the record."""
+
+    model: str
+    runtime: str
+    threads: int
+    batch: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Cell":
+        """Reads `resnet56:ort:1:16` (model, runtime, threads, batch)."""
+        model, runtime, threads, batch = text.split(":")
+        return cls(model, runtime, int(threads), int(batch))
+
+    def device(self) -> Local:
+        """Where it is measured."""
+        return Local(self.runtime, self.threads, self.batch)
+
+
+class Subject:
+    """A network with what is measured once for all devices."""
+
+    def __init__(self, name: str, quick: bool, seed: int) -> None:
+        self.name, self.seed, self.quick = name, seed, quick
+        self.images = None
+        if name.startswith("resnet") and name != "resnet50":
+            self.model, normalization = trained(name)
+            self.model = self.model.eval()
+            source = cifar10()
+            self.fingerprint = fingerprint(source)
+            loader = calibration(source, normalization, 256 if quick else 1024, seed)
+            self.images = calibrate(loader, 1, Augmentation(), seed)
+            self.test = test_images(source, normalization, 1000 if quick else None)
+            self.network = wp.trace(self.model, next(iter(loader))[0][:2])
+            fit = wp.data.batches.cut_images(self.images.view(1), 128 if quick else CURVE_IMAGES)[0]
+            self.effects = wp.estimate(self.network, fit, method="curves", seed=seed)
+        else:
+            torch.manual_seed(seed)
+            self.model, shape = untrained(name)
+            self.network = wp.trace(self.model, torch.randn(2, *shape))
+            self.effects = wp.estimate(self.network, [torch.randn(2, *shape)], method="magnitude-l2", seed=seed)
+
+    def plan(self, device: Local) -> tuple[wp.Plan, Aim]:
+        """The plan for half the latency."""
+        budget = wp.Budget(latency=ASKED)
+        aim = aimed(self.network, budget, device, Constraints())
+        assert aim is not None
+        plan = aim(lambda n, b, c: wp.allocate(n, self.effects, b, constraints=c), budget)
+        return plan, aim
+
+    def repaired(self, plan: wp.Plan) -> nn.Module:
+        """The network without the plan's units, repaired."""
+        assert self.images is not None
+        views = self.images.views(range(1 if self.quick else VIEWS))
+        return wp.repair(self.network, wp.remove(self.network, plan.units), plan.units, views, seed=self.seed)
+
+
+def untrained(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
+    """A network with random weights and the shape of its images."""
+    if name == "resnet50":
+        library = importlib.import_module("transformers")
+        return library.ResNetForImageClassification(library.ResNetConfig(num_labels=1000)).eval(), (3, 224, 224)
+    return load_model(name, num_classes=10, image_shape=(3, 32, 32)).eval(), (3, 32, 32)
+
+
+@cache
+def subject(name: str, quick: bool, seed: int) -> Subject:
+    """Each is made once."""
+    return Subject(name, quick, seed)
+
+
+def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> dict[str, Any]:
+    """Medians of all networks in one interleaved run, and each one's ratio to the dense network."""
+    found = device(networks, inputs_for(device, example))
+    row: dict[str, Any] = {"p50_ms": {name: found.latency[name].p50_ms for name in networks}, "ratios": {}}
+    for name in networks:
+        if name != "dense":
+            ratio = latency_ratio(found.samples_ms["dense"], found.samples_ms[name])
+            low, high = ratio.interval
+            row["ratios"][name] = {"ratio": 1 / ratio.speedup, "interval": [1 / high, 1 / low]}
+    row |= {"versions": found.versions, "machine": found.machine, "max_abs_difference": found.max_abs_difference}
+    return row
+
+
+def cell_row(cell: Cell, quick: bool, seed: int) -> dict[str, Any]:
+    """Plans, measures, and compares."""
+    watch, device = Stopwatch(), cell.device()
+    what = subject(cell.model, quick, seed)
+    network, dense = what.network, what.network.cost()
+    plan, aim = what.plan(device)
+    record = aim.records(plan)[0]
+    networks = {"dense": network.model, "latency": wp.remove(network, plan.units)}
+    macs = {"dense": dense.macs, "latency": plan.macs}
+    if what.images is not None:
+        networks["latency"] = what.repaired(plan)
+        other, _ = macs_plan(network, what.effects, device, record.measured_ratio)
+        networks["macs"], macs["macs"] = what.repaired(other), other.macs
+        theirs = torch_pruning(network, device, record.measured_ratio)
+        if theirs is not None:
+            networks["torch-pruning"] = theirs[0]
+            macs["torch-pruning"] = macs_of(theirs[0], network.example.args[0])
+    final = measured(device, networks, network.example)
+    fewer = dense.macs / plan.macs
+    row = {
+        **vars(cell),
+        "seed": seed,
+        "asked_ratio": ASKED,
+        "predicted_ratio": record.predicted_ratio,
+        "loop_ratio": record.measured_ratio,
+        "measured_ratio": final["ratios"]["latency"]["ratio"],
+        "measured_interval": final["ratios"]["latency"]["interval"],
+        "macs_ratio": 1 / fewer,
+        "params_ratio": plan.params / dense.params,
+        "realised_over_macs": 1 / (final["ratios"]["latency"]["ratio"] * fewer),
+        "turns": [turn.model_dump() for turn in record.turns],
+        "table_rows": record.table_rows,
+        "share_of_rows": record.share_of_rows,
+        "widths": {g.name: len(g.units) - plan.removed_per_group().get(g.name, 0) for g in network.groups},
+        "macs": macs,
+        "final": final,
+    }
+    if cell.runtime == "ort":
+        inputs = inputs_for(device, network.example)[slice(0, cell.batch)]
+        row["profile"] = {n: operator_times(networks[n], inputs, cell.threads) for n in ("dense", "latency")}
+    if what.images is not None:
+        row |= accuracies(what, networks)
+    return {**row, "seconds": watch.seconds}
+
+
+def accuracies(what: Subject, networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """Top-1 of every network on the test images, and paired differences of the latency plan to the others."""
+    assert what.images is not None
+    every = dict(networks)
+    if "torch-pruning" in every:
+        every["torch-pruning, batch norm"] = wp.reestimate_batch_norm(every["torch-pruning"], what.images.fit)
+    found = {name: accuracy(model, what.test, progress=False) for name, model in every.items()}
+    gaps = {}
+    for name in found:
+        if name not in ("dense", "latency"):
+            difference, interval = paired_difference(found["latency"].correct, found[name].correct)
+            gaps[name] = {"points": difference, "interval": list(interval)}
+    return {
+        "top1_percent": {name: value.top1_percent for name, value in found.items()},
+        "latency_plan_over": gaps,
+        "test_images": what.test.images,
+        "data_fingerprint": what.fingerprint,
+    }
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures that must hold."""
+    errors = [100 * abs(r["measured_ratio"] / r["asked_ratio"] - 1) for r in rows]
+    figures: dict[str, Any] = {
+        "budget_error_percent": float(np.max(errors)),
+        "median_budget_error_percent": float(np.median(errors)),
+        "realised_over_macs_ratio": float(np.exp(np.mean([np.log(r["realised_over_macs"]) for r in rows]))),
+        "cells": len(rows),
+    }
+    for name, key in (("macs", "over_macs_plan_points"), ("torch-pruning, batch norm", "over_torch_pruning_points")):
+        gaps = [r["latency_plan_over"][name]["points"] for r in rows if name in r.get("latency_plan_over", {})]
+        if gaps:
+            figures[key] = float(np.mean(gaps))
+    return figures
+
+
+def merged(path: Path, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The record's rows with `new` ones added or put in place of their older twins."""
+
+    def key(row: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
+        return row["model"], row["runtime"], row["threads"], row["batch"], row["seed"]
+
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = {key(r): r for r in [*old, *new]}
+    return [rows[k] for k in sorted(rows)]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Runs what is asked for and adds it to the record."""
+    torch.set_num_threads(1)
+    path = options.output or RESULTS / f"latency_budget{'-quick' if options.quick else ''}.json"
+    options.output = path
+    every = [Cell(m, r, t, b) for m in MODELS for r in RUNTIMES for t in THREADS for b in BATCHES]
+    quick = [Cell("resnet20", "ort", 1, 1), Cell("mobilenet_v2", "ort", 1, 1)]
+    cells = [Cell.parse(text) for text in options.only] if options.only else quick if options.quick else every
+    for seed in options.only_seeds or [0]:
+        for cell in cells:
+            row = cell_row(cell, options.quick, seed)
+            shown = ("model", "runtime", "threads", "batch", "measured_ratio", "macs_ratio", "realised_over_macs")
+            print({k: row[k] for k in shown}, row.get("top1_percent"), row.get("latency_plan_over"), flush=True)
+            rows = merged(path, [row])
+            write_record("latency_budget", options, summary(rows), rows)
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--only", nargs="+", help="cells MODEL:RUNTIME:THREADS:BATCH, such as resnet56:ort:1:16")
+    parser.add_argument("--only-seeds", nargs="+", type=int, help="calibration seeds; default 0")
+    run(parser.parse_args())
