@@ -1,12 +1,14 @@
-"""Widths where cost is a staircase: the best move of all, then the best exchanges, each at the exact cost.
+"""Widths where cost is a staircase: the best move of all, then the best changes, each at the exact cost.
 
 On a device one channel fewer often saves nothing, and eight save all that sixteen could. So a group's moves go to every
 stop ahead, not only to the next; a move's worth is its effect per saving, found anew after every move. Greedy moves
-end below the budget; what is left over is then given back, and moves are exchanged, as long as that lowers the effect
-(a local search; on small networks it is compared with all plans there are).
+end below the budget; what is left over is then given back. After that one group at a time is set to another stop and
+held there, and the others follow, greedily again, as long as that lowers the effect: a local search, which on small
+networks is compared with all plans there are.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +17,10 @@ from whyprune.allocation.room import Counts, Room
 from whyprune.causal.effects import ResponseCurve
 from whyprune.errors import BudgetError
 
-EXCHANGES = 200
-TRIED = 24
-"""Of the exchanges that look best, as many are tried at their exact cost."""
+SMALLEST = 1e-12
+CHANGES = 100
+TRIED = 32
+"""Of the changes that look best, as many are tried."""
 
 
 class Move(NamedTuple):
@@ -37,6 +40,7 @@ class Stairs:
         self.curves = {name: curves[name] for name in room.groups if name in curves}
         self.stops = {name: self._stops(name) for name in self.curves}
         self.gone = {name: room.counts[name] for name in room.groups}
+        self.slope = 0.0
 
     def walk(self) -> dict[str, int]:
         """Units that go per group, beyond those that were gone before.
@@ -44,10 +48,9 @@ class Stairs:
         Raises:
             BudgetError: no moves are left, and a bound is still exceeded.
         """
-        while excess := self._excess(self.gone):
-            self._descend(excess)
-        for _ in range(EXCHANGES):
-            if not (self._give_back() or self._exchange()):
+        self._settle()
+        for _ in range(CHANGES):
+            if not self._change():
                 break
         settled = self.room.settled(self.gone)
         return {name: settled[name] - self.room.before[name] for name in self.curves}
@@ -56,50 +59,55 @@ class Stairs:
         """The summed effect on the curves as they were measured."""
         return sum(self._height(name, self.room.before[name] + count) for name, count in taken.items())
 
-    def _descend(self, excess: Mapping[str, float]) -> None:
+    def _settle(self, held: str = "") -> None:
+        """Removes until all bounds hold, then takes back what is left over; one group stays as it is."""
+        while excess := self._excess(self.gone):
+            self._descend(excess, held)
+        while self._give_back(held):
+            pass
+
+    def _descend(self, excess: Mapping[str, float], held: str) -> None:
         now = self._pressure(self.gone)
         moves = []
         for move in self._moves(now, ahead=True):
             saving = -sum(move.costs[kind] for kind in excess)
-            if saving > 1e-12:
+            if saving > SMALLEST and move.name != held:
                 moves.append((move.effect / saving, -saving, move.name, move.stop))
         if not moves:
             kind, limit = next(iter(excess.items()))
             left = self.room.amount(kind, self.room.settled(self.gone))
             raise BudgetError(f"no plan along the measured curves meets {kind} <= {limit:,.6g}: {left:,.6g} is left")
-        _, _, name, count = min(moves)
-        self.gone[name] = count
+        slope, _, name, stop = min(moves)
+        self.slope = max(self.slope, slope)
+        self.gone[name] = stop
 
-    def _give_back(self) -> bool:
+    def _give_back(self, held: str) -> bool:
         """Takes back the removal that lowers the effect most within the bounds."""
         now = self._pressure(self.gone)
-        backs = sorted((m for m in self._moves(now, ahead=False) if m.effect < 0), key=lambda m: m.effect)
-        for move in backs:
+        backs = [m for m in self._moves(now, ahead=False) if m.effect < -SMALLEST and m.name != held]
+        for move in sorted(backs, key=lambda m: m.effect):
             if not self._excess({**self.gone, move.name: move.stop}):
                 self.gone[move.name] = move.stop
                 return True
         return False
 
-    def _exchange(self) -> bool:
-        """Removes more of one group for less of another where that lowers the effect within the bounds."""
-        now = self._pressure(self.gone)
-        slack = {kind: 1 - value for kind, value in now.items()}
-        on = [m for m in self._moves(now, ahead=True) if any(cost < 0 for cost in m.costs.values())]
-        back = [m for m in self._moves(now, ahead=False) if m.effect < 0]
-        pairs = [
-            (a.effect + b.effect, a, b)
-            for a in on
-            for b in back
-            if a.name != b.name
-            and a.effect + b.effect < -1e-12
-            and all(a.costs[k] + b.costs[k] <= slack[k] + 0.02 for k in slack)
-        ]
-        for _, a, b in sorted(pairs, key=lambda pair: pair[0])[:TRIED]:
-            trial = {**self.gone, b.name: b.stop}
-            if self._fits(a.name, a.stop, trial) and not self._excess({**trial, a.name: a.stop}):
-                self.gone.update({a.name: a.stop, b.name: b.stop})
-                return True
+    def _change(self) -> bool:
+        """Sets one group to another stop and lets the others follow, where that lowers the effect."""
+        now, before = self._pressure(self.gone), dict(self.gone)
+        whole = self._total()
+        moves = [*self._moves(now, ahead=True), *self._moves(now, ahead=False)]
+        # At the price that savings have here, a move that looks best by itself most likely pays.
+        for move in sorted(moves, key=lambda m: m.effect + self.slope * sum(m.costs.values()))[:TRIED]:
+            self.gone[move.name] = move.stop
+            with suppress(BudgetError):
+                self._settle(held=move.name)
+                if self._total() < whole - SMALLEST:
+                    return True
+            self.gone = dict(before)
         return False
+
+    def _total(self) -> float:
+        return sum(self._height(name, self.gone[name]) for name in self.curves)
 
     def _moves(self, now: Mapping[str, float], *, ahead: bool) -> Iterator[Move]:
         """Every move of one group from here, with what it changes."""

@@ -161,10 +161,11 @@ def on_device(budget: MeasuredBudget) -> str:
     kind = "" if budget.device_kind == "measured" else f" ({budget.device_kind})"
     low, high = (f"{100 * v:.1f}" for v in budget.measured_ratio_interval)
     plans = f"{len(budget.turns)} plan{'s' * (len(budget.turns) != 1)} measured"
+    asked, predicted, found = (100 * v for v in (budget.asked_ratio, budget.predicted_ratio, budget.measured_ratio))
     return (
-        f"{budget.kind.capitalize()} on {budget.device}{kind}: at most {100 * budget.asked_ratio:.1f}% of the dense "
-        f"network's {number(budget.dense)} {unit} was asked for, {100 * budget.predicted_ratio:.1f}% predicted from "
-        f"the device's table, {100 * budget.measured_ratio:.1f}% measured (95%: {low} to {high}), with {plans} on the way."
+        f"{budget.kind.capitalize()} on {budget.device}{kind}: at most {asked:.1f}% of the dense network's "
+        f"{number(budget.dense)} {unit} was asked for, {predicted:.1f}% predicted from the device's table, {found:.1f}% "
+        f"measured (95%: {low} to {high}), with {plans} on the way."
     )
 
 
