@@ -192,9 +192,10 @@ def accuracies(what: Subject, networks: Mapping[str, nn.Module]) -> dict[str, An
         every["torch-pruning, batch norm"] = wp.reestimate_batch_norm(every["torch-pruning"], what.images.fit)
     found = {name: accuracy(model, what.test, progress=False) for name, model in every.items()}
     gaps = {}
-    for name in found:
+    ours = found["latency"].correct
+    for name, theirs in found.items():
         if name not in ("dense", "latency"):
-            difference, interval = paired_difference(found["latency"].correct, found[name].correct)
+            difference, interval = paired_difference(ours, theirs.correct)
             gaps[name] = {"points": difference, "interval": list(interval)}
     return {
         "top1_percent": {name: value.top1_percent for name, value in found.items()},

@@ -164,8 +164,8 @@ def on_device(budget: MeasuredBudget) -> str:
     asked, predicted, found = (100 * v for v in (budget.asked_ratio, budget.predicted_ratio, budget.measured_ratio))
     return (
         f"{budget.kind.capitalize()} on {budget.device}{kind}: at most {asked:.1f}% of the dense network's "
-        f"{number(budget.dense)} {unit} was asked for, {predicted:.1f}% predicted from the device's table, {found:.1f}% "
-        f"measured (95%: {low} to {high}), with {plans} on the way."
+        f"{number(budget.dense)} {unit} was asked for, {predicted:.1f}% predicted from the device's table, "
+        f"{found:.1f}% measured (95%: {low} to {high}), with {plans} on the way."
     )
 
 
