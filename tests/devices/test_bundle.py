@@ -4,6 +4,7 @@ import gzip
 import io
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -278,6 +279,18 @@ def test_links_and_other_things_in_a_folder_are_not_followed(away, tmp_path):
         read_results(tmp_path / "nothing.zip")
 
 
+def test_a_file_is_carried_as_it_is_and_compared_with_nothing(carried, tmp_path):
+    dense = carried[1] / "dense.onnx"
+    away = write_bundle({"file": dense, "module": NETWORKS["pruned"]}, INPUTS, tmp_path / "away", ASKED)
+    assert (away / "file.onnx").read_bytes() == dense.read_bytes()
+    done = subprocess.run([sys.executable, away / "runner.py"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_results(away).max_abs_difference == {"module": 0}
+    (tmp_path / "broken.onnx").write_bytes(dense.read_bytes()[:50])
+    with pytest.raises(FormatError, match=r"broken\.onnx is no whole ONNX file"):
+        write_bundle({"file": tmp_path / "broken.onnx"}, INPUTS, tmp_path / "other", ASKED)
+
+
 def test_writing_refuses_what_cannot_be_a_bundle_and_leaves_nothing(tmp_path, carried):
     target = tmp_path / "b"
     cases = [
@@ -287,7 +300,7 @@ def test_writing_refuses_what_cannot_be_a_bundle_and_leaves_nothing(tmp_path, ca
         ({}, ASKED, "no network"),
         ({"../out": Times(1.0)}, ASKED, "../out"),
         ({"a": Times(1.0), "A": Times(1.0)}, ASKED, "differ in case only"),
-        ({"a": torch.sin}, ASKED, "torch.nn.Module"),
+        ({"a": torch.sin}, ASKED, "give a module, or an ONNX file's path"),
     ]
     for networks, asked, message in cases:
         with pytest.raises(InputError) as caught:

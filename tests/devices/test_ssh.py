@@ -17,6 +17,7 @@ from whyprune.data.batches import Batch
 from whyprune.devices.bundle import Asked
 from whyprune.devices.ssh import Remote
 from whyprune.errors import DeviceError, FormatError
+from whyprune.testing.devices import check_device
 
 pytestmark = pytest.mark.skipif(sshd.why_not() is not None, reason=str(sshd.why_not()))
 SHORT = Asked(repeats=20, seconds=0.5)
@@ -69,6 +70,11 @@ def test_the_networks_are_measured_there_and_nothing_is_left(device, remote):
     assert max(found.max_abs_difference.values()) == 0
     assert device.left() == []
     assert kept(remote) == []
+
+
+def test_it_keeps_the_contract_of_devices(device, remote):
+    check_device(remote)
+    assert device.left() == []
 
 
 @pytest.mark.parametrize("victim", ["measurement", "runner", "supervisor", "connection"])

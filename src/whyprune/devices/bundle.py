@@ -13,6 +13,7 @@ The runner adds record.json and outputs.npz.
 
 import gzip
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from torch import nn
 
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
+from whyprune.devices.artifacts.onnx import check_onnx
 from whyprune.devices.base import Network
 from whyprune.devices.evaluation import call, evaluating
 from whyprune.devices.foreign import sha256
@@ -68,12 +70,13 @@ class Asked:
 
 
 def write_bundle(
-    networks: Mapping[str, Network], inputs: Batch, path: str | os.PathLike[str], asked: Asked | None = None
+    networks: Mapping[str, Network | Path], inputs: Batch, path: str | os.PathLike[str], asked: Asked | None = None
 ) -> Path:
     """Writes a bundle, whole or not at all.
 
     Args:
-        networks: by name; a name is of letters, digits, '.', '_' and '-', 64 at most.
+        networks: modules, or paths of ONNX files, whose outputs have nothing to be compared with, by name; a name is
+            of letters, digits, '.', '_' and '-', 64 at most.
         inputs: at least `asked.batch_size` samples.
         path: a new folder, or a file ending in `.tar.gz`; it must not exist.
         asked: what is to be measured.
@@ -106,7 +109,7 @@ def write_bundle(
 
 def fill(
     folder: Path,
-    networks: Mapping[str, Network],
+    networks: Mapping[str, Network | Path],
     inputs: Batch,
     asked: Asked,
     export: Callable[[nn.Module, Batch, Path], object] = export_onnx,
@@ -125,11 +128,16 @@ def fill(
     _spec(asked, files, unknown)  # before the work: it refuses what cannot be asked
     _check_names(files)
     for name, network in networks.items():
-        if not isinstance(network, nn.Module):
-            raise InputError(f"network {name!r} is a {type(network).__name__}: a bundle takes torch.nn.Module")
-        export(network, inputs, folder / files[name])
+        if isinstance(network, nn.Module):
+            export(network, batch, folder / files[name])
+        elif isinstance(network, Path):
+            check_onnx(network)
+            shutil.copyfile(network, folder / files[name])
+        else:
+            raise InputError(f"network {name!r} is a {type(network).__name__}: give a module, or an ONNX file's path")
     np.savez(folder / INPUTS, **{str(i): t.cpu().numpy() for i, t in enumerate(batch.tensors())})  # type: ignore[arg-type]
-    np.savez(folder / EXPECTED, **answers(networks, batch))  # type: ignore[arg-type]
+    modules = {name: network for name, network in networks.items() if isinstance(network, nn.Module)}
+    np.savez(folder / EXPECTED, **answers(modules, batch))  # type: ignore[arg-type]
     (folder / RUNNER).write_bytes(resources.files("whyprune.devices").joinpath(RUNNER).read_bytes())
     (folder / README).write_text(HOW, encoding="utf-8")
     sums = {path.name: sha256(path.read_bytes()) for path in folder.iterdir()}
@@ -158,7 +166,7 @@ def _spec(asked: Asked, files: Mapping[str, str], sums: Mapping[str, str]) -> Sp
     )
 
 
-def answers(networks: Mapping[str, Network], batch: Batch) -> dict[str, NDArray[Any]]:
+def answers(networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, NDArray[Any]]:
     """What PyTorch gives, as arrays `NAME/0`, `NAME/1`, ..."""
     with evaluating(networks.values()):
         return {

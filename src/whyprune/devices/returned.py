@@ -62,31 +62,39 @@ def read_results(
         raise FormatError(f"{place.name}/{OUTPUTS} was changed, or is of another run: bring both files again")
     found = read_arrays(outputs, f"{place.name}/{OUTPUTS}")
     expected = read_arrays(home.read(EXPECTED), f"{home.name}/{EXPECTED}")
-    differences = compare(found, expected, name)
+    differences = compare(found, expected, set(spec.networks), name)
     artifacts = {n: sizes[file.path] for n, file in spec.networks.items() if file.path in sizes}
     return measurement_of(record, spec, artifacts, differences, device)
 
 
-def compare(found: Arrays, expected: Arrays, name: str) -> dict[str, float]:
+def compare(found: Arrays, expected: Arrays, networks: set[str], name: str) -> dict[str, float]:
     """The largest absolute difference of each network's outputs to PyTorch's; arrays by `NETWORK/NUMBER`.
+
+    A network without PyTorch's outputs came as a file, and has nothing to be compared with.
 
     Raises:
         VerificationError: they differ by more than float arithmetic explains, or in shape.
     """
-    if found.keys() != expected.keys():
+    answers, given = _by_network(expected), _by_network(found)
+    if given.keys() != networks or any(given[n].keys() != answers[n].keys() for n in answers):
         raise VerificationError(f"{name}: the device gives outputs {shown(sorted(found))}, other than PyTorch's")
-    networks: dict[str, list[str]] = {}
-    for output in expected:
-        networks.setdefault(output.rpartition("/")[0], []).append(output)
     return {
         network: agreement(
-            [torch.from_numpy(expected[o].copy()) for o in outputs],
-            [torch.from_numpy(found[o].copy()) for o in outputs],
+            [torch.from_numpy(a.copy()) for a in arrays.values()],
+            [torch.from_numpy(given[network][number].copy()) for number in arrays],
             TOLERANCE,
             f"{name}: network {network!r} on the device",
         )
-        for network, outputs in networks.items()
+        for network, arrays in answers.items()
     }
+
+
+def _by_network(arrays: Arrays) -> dict[str, dict[str, NDArray[Any]]]:
+    networks: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, array in arrays.items():
+        network, _, number = key.rpartition("/")
+        networks.setdefault(network, {})[number] = array
+    return networks
 
 
 def measurement_of(

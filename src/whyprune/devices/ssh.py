@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from torch import nn
 
@@ -64,7 +63,27 @@ class Remote:
         if not 0 < self.timeout_s < 1e7:
             raise InputError(f"timeout_s is {self.timeout_s}: give a positive number of seconds")
 
-    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
+    @property
+    def runtime(self) -> str:
+        """What runs the networks there."""
+        return "ort"
+
+    @property
+    def takes_files(self) -> bool:
+        """Networks may be paths of ONNX files."""
+        return True
+
+    @property
+    def threads(self) -> int:
+        """Of the runtime."""
+        return self.asked.threads
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per call."""
+        return self.asked.batch_size
+
+    def __call__(self, networks: Mapping[str, Network | Path], inputs: Batch) -> Measurement:
         """Measures every network there, by name, on `inputs`.
 
         Raises:
@@ -87,7 +106,8 @@ class Remote:
             except (FormatError, VerificationError):
                 shutil.rmtree(kept, ignore_errors=True)
                 for network in networks.values():  # a file of another network, maybe, that differs in its code alone
-                    self.cache.forget("onnx", cast(nn.Module, network), inputs)
+                    if isinstance(network, nn.Module):
+                        self.cache.forget("onnx", network, inputs[slice(0, self.batch_size)])
                 raise
             except (DeviceError, KeyboardInterrupt):
                 if not any(kept.iterdir()):

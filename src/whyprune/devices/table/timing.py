@@ -13,6 +13,7 @@ import torch
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device, Measurement, Network
 from whyprune.devices.local import Local
+from whyprune.devices.ssh import Remote
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
 from whyprune.devices.table.rows import Row
 
@@ -73,6 +74,9 @@ def fastest_ms(measured: Measurement, name: str) -> float:
 
 def briefly(device: Device) -> Device:
     """The same device, measuring latency and energy alone, for a short time."""
+    if isinstance(device, Remote):
+        repeats = min(device.asked.repeats, REPEATS)
+        return replace(device, asked=replace(device.asked, repeats=repeats, each_alone=False))
     if not isinstance(device, Local):
         return device
     return replace(device, repeats=min(device.repeats, REPEATS), each_alone=False)
