@@ -13,7 +13,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-USER = "whyprune-device"
+USER = f"whyprune-{os.getpid()}"
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 # Runs first in every Python there. The file `hang` holds a word: who has it in its command line hangs at the import
@@ -66,9 +66,18 @@ def environment(cache: Path, folder: Path) -> Path:
             run(str(base), "-m", "venv", "--without-pip", f"{temporary}/env")
             pip = [sys.executable, "-m", "pip", "--python", f"{temporary}/env/bin/python", "install", "--quiet"]
             run(*pip, "--disable-pip-version-check", "--no-deps", *wanted)
-            os.rename(f"{temporary}/env", kept)
+            with contextlib.suppress(OSError):  # other tests may have made it meanwhile
+                os.rename(f"{temporary}/env", kept)
     shutil.copytree(kept, folder, symlinks=True)
     return folder / "bin" / "python"
+
+
+def forget_users():
+    """Removes users of earlier tests that were killed."""
+    for account in pwd.getpwall():
+        number = account.pw_name.removeprefix("whyprune-")
+        if number.isdecimal() and number != account.pw_name and not Path("/proc", number).exists():
+            subprocess.run(["userdel", account.pw_name], capture_output=True, check=False)
 
 
 class Device:
@@ -85,10 +94,8 @@ class Device:
         self.root = Path(tempfile.mkdtemp(prefix="whyprune-sshd-"))
         self.root.chmod(0o755)
         self.home, self.tmp = self.root / "home", self.root / "tmp"
-        with contextlib.suppress(subprocess.CalledProcessError):
-            run("useradd", "--no-create-home", "--home-dir", str(self.home), "--shell", "/bin/sh", "-p", "*", USER)
-        # A run before this one may have been killed: its home was another.
-        run("usermod", "--home", str(self.home), USER)
+        forget_users()
+        run("useradd", "--no-create-home", "--home-dir", str(self.home), "--shell", "/bin/sh", "-p", "*", USER)
         self.account = pwd.getpwnam(USER)
         for folder in (self.home, self.tmp):
             folder.mkdir()

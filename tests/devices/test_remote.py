@@ -214,6 +214,24 @@ def test_a_device_that_never_ends_is_ended(remote, monkeypatch):
     assert "did not finish in time" in message(replace(remote(endless), timeout_s=0.5))
 
 
+def test_what_was_kept_long_ago_is_measured_anew(remote, tmp_path):
+    old, recent, foreign = (tmp_path / "kept" / n for n in (f"{'a' * 16}-{'b' * 16}", f"{'c' * 16}-{'d' * 16}", "mine"))
+    for folder in (old, recent, foreign):
+        folder.mkdir(parents=True)
+        (folder / "part-0.json").touch()
+    for folder in (old, foreign):
+        os.utime(folder, (0, 0))
+    with pytest.raises(DeviceError):
+        remote("exit 255")(NETWORKS, INPUTS)
+    assert sorted((tmp_path / "kept").iterdir()) == sorted([recent, foreign])
+
+
+def test_a_workspace_that_cannot_be_written(remote, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"unfinished runs cannot be kept in .*file"):
+        replace(remote("exit 255"), workspace=tmp_path / "file")(NETWORKS, INPUTS)
+
+
 def pieces(name, data, size):
     for offset in range(0, len(data) + 1, size):
         part = data[offset : offset + size]

@@ -30,7 +30,7 @@ from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
 from whyprune.devices.artifacts.onnx import check_onnx
 from whyprune.devices.base import Network
-from whyprune.devices.evaluation import call, evaluating
+from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.devices.foreign import sha256
 from whyprune.devices.onnx_file import export_onnx
 from whyprune.devices.record import SPEC, Spec, new_spec
@@ -172,7 +172,7 @@ def answers(networks: Mapping[str, nn.Module], batch: Batch) -> dict[str, NDArra
         return {
             f"{name}/{i}": tensor.cpu().numpy()
             for name, network in networks.items()
-            for i, tensor in enumerate(tensors_of(call(network, batch, f"network {name!r}")))
+            for i, tensor in enumerate(tensors_of(call(network, batch.to(device_of(network)), f"network {name!r}")))
         }
 
 

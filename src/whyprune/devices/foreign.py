@@ -22,7 +22,6 @@ from whyprune.errors import FormatError
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_ARRAY_BYTES = 512 * 2**20
-MAX_DEPTH = 12
 READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from whyprune.progress import Progress
 
 MODULES = ("numpy", "onnxruntime")
 AT_HOME = {EXPECTED, README, SUMS}
+FOLDER = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
+KEPT_S = 24 * 3600.0
+"""A device may have become another in the meantime: what is older is measured anew."""
 COMES_BACK = re.compile(rf"{re.escape(RECORD)}|{re.escape(OUTPUTS)}|{re.escape(PART)}[0-9a-f]{{16}}\.json")
 
 
@@ -98,7 +102,6 @@ class Remote:
             fill(bundle, networks, inputs, self.asked, self._export)
             spec = sha256((bundle / SPEC).read_bytes())
             kept = self._kept(spec)
-            kept.mkdir(parents=True, exist_ok=True)
             try:
                 if not (kept / RECORD).is_file():
                     self._run(bundle, kept, len(networks))
@@ -147,4 +150,16 @@ class Remote:
     def _kept(self, spec: str) -> Path:
         """The folder of this run's finished parts: by device and spec, which names every file by its checksum."""
         base = self.workspace or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "whyprune" / "runs"
-        return base / f"{sha256(self.name.encode())[:16]}-{spec[:16]}"
+        kept = base / f"{sha256(self.name.encode())[:16]}-{spec[:16]}"
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+            for folder in base.iterdir():
+                if FOLDER.fullmatch(folder.name) and time.time() - folder.stat().st_mtime > KEPT_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+            kept.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"unfinished runs cannot be kept in {base} ({error.strerror}): give a folder you can write to "
+                "(workspace, or XDG_CACHE_HOME)"
+            ) from error
+        return kept
