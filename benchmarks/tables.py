@@ -10,10 +10,15 @@ from typing import Any
 from benchmarks.causal_tools_tables import CAUSAL_TOOLS_TABLES
 from benchmarks.common import RESULTS
 from benchmarks.coverage_tables import COVERAGE_TABLES
+from benchmarks.device_tables import DEVICE_TABLES
 from benchmarks.evidence_tables import EVIDENCE_TABLES
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/index.md", "docs/coverage.md", "docs/causal-tools.md", "docs/evidence.md")
+PAGES = (
+    *("README.md", "docs/index.md", "docs/coverage.md", "docs/causal-tools.md", "docs/evidence.md"),
+    "docs/devices.md",
+)
+FROM_RECORDS = COVERAGE_TABLES | CAUSAL_TOOLS_TABLES | EVIDENCE_TABLES | DEVICE_TABLES
 NAMES = {"causal": "**causal**", "magnitude-l2": "L2 magnitude", "taylor": "Taylor", "random": "random"}
 
 
@@ -84,7 +89,7 @@ def main() -> None:
     tables = {
         "one_shot_resnet56": one_shot(),
         "recover_resnet56": recovered(),
-        **{name: table() for name, table in (COVERAGE_TABLES | CAUSAL_TOOLS_TABLES | EVIDENCE_TABLES).items()},
+        **{name: table() for name, table in FROM_RECORDS.items()},
     }
     for page in PAGES:
         path = ROOT / page
