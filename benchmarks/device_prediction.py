@@ -26,8 +26,9 @@ from benchmarks.board_latencies import (
     read,
 )
 from benchmarks.common import RESULTS, Stopwatch, arguments, data_folder, write_record
+from benchmarks.cpu_time import CpuTime
 from whyprune.data.batches import Batch
-from whyprune.devices import device
+from whyprune.devices import Device, device
 from whyprune.devices.calibration import Calibration, Measured, fitted, measured
 from whyprune.devices.local import Local
 from whyprune.devices.profile import Rates
@@ -45,7 +46,13 @@ def main() -> None:
     """Runs the parts that were asked for and writes the record."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--runtimes", default="ort", help="runtimes that are installed here, with commas between them")
-    parser.add_argument("--layers", type=int, default=72, help="how many layers to measure on every runtime")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: the CPU time of one-thread calls, for a shared machine",
+    )
+    parser.add_argument("--layers", type=int, default=84, help="how many layers to measure on every runtime")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="networks to predict, with commas between them")
     parser.add_argument("--parts", default="here,boards", help="here, boards, or both")
     options = parser.parse_args()
@@ -111,17 +118,21 @@ def _some(table: Table, count: int) -> Table:
 def here(options: argparse.Namespace) -> dict[str, Any]:
     """Layers and networks on every runtime, each predicted from the layers of each."""
     runtimes = options.runtimes.split(",")
-    layers = {r: list(measured(_device(r), 20 if options.quick else options.layers, 0, False)) for r in runtimes}
+    layers = {
+        r: list(measured(_device(r, options.clock), 20 if options.quick else options.layers, 0, False))
+        for r in runtimes
+    }
     fits = {r: fitted([m.workload for m in rows]) for r, rows in layers.items()}
     names = options.networks.split(",")
     networks = list(_networks(names[:1] if options.quick else names))
-    best = {r: _best_ms(_device(r), networks) for r in runtimes}
+    best = {r: _best_ms(_device(r, options.clock), networks) for r in runtimes}
     works = {f"{name} {kept:g}": network_layers(model, as_example(inputs)) for name, kept, model, inputs in networks}
     found = [*_layer_predictions(layers, fits), *_network_predictions(layers, fits, works, best)]
     rows = [{k: v for k, v in row.items() if k != "boards"} for row in errors(found)]
     print(*(f"{r['protocol']}, {r['method']}: {r['median_percent']}% / {r['p90_percent']}%" for r in rows), sep="\n")
     return {
         "rows": rows,
+        "clock": options.clock,
         "layers_ms": {r: {m.name: m.workload.ms for m in ms} for r, ms in layers.items()},
         "networks_ms": best,
         "rates": {r: c.rates.model_dump(mode="json") for r, c in fits.items()},
@@ -129,11 +140,11 @@ def here(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _device(runtime: str) -> Local:
+def _device(runtime: str, clock: str) -> Device:
+    if clock == "cpu":
+        return CpuTime(runtime)
     found = device(f"local-{runtime}-1t")
-    if not isinstance(found, Local):
-        raise SystemExit(f"{runtime} does not run here")
-    return replace(found, each_alone=False)
+    return replace(found, each_alone=False) if isinstance(found, Local) else found
 
 
 def _networks(names: Sequence[str]) -> Iterator[tuple[str, float, nn.Module, Batch]]:
@@ -148,7 +159,7 @@ def _networks(names: Sequence[str]) -> Iterator[tuple[str, float, nn.Module, Bat
             yield name, kept, wp.remove(network, units) if units else model, Batch((inputs,), {})
 
 
-def _best_ms(where: Local, networks: Sequence[tuple[str, float, nn.Module, Batch]]) -> dict[str, float]:
+def _best_ms(where: Device, networks: Sequence[tuple[str, float, nn.Module, Batch]]) -> dict[str, float]:
     """The variants of one network run interleaved."""
     found = {}
     for name in dict.fromkeys(n for n, *_ in networks):

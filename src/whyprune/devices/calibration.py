@@ -24,6 +24,9 @@ RAMPS = (0.0, 4.0, 16.0)
 SHAPES = ((16, 32), (24, 28), (48, 14), (64, 16), (96, 7), (128, 28), (160, 14), (256, 8))
 """Channels and size of the layers' inputs; some widths fill no block of 16."""
 
+DEEP = (16, 48, 96)
+"""For inputs of so many channels there are deep networks as well: they tell the cost of a layer from that of a call."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -137,6 +140,8 @@ def layer_names(channels: int, size: int) -> Iterator[str]:
         yield "grouped3"
     if size >= 28:
         yield "conv5"
+    if channels in DEEP:
+        yield from ("deep-conv3", "deep-conv1", "deep-residual", "deep-bottleneck")
 
 
 def small_network(name: str, channels: int, size: int, generator: torch.Generator) -> nn.Module:
@@ -160,11 +165,33 @@ def small_network(name: str, channels: int, size: int, generator: torch.Generato
             nn.Linear(512, 256),
         ],
         "add": [_Sums()],
+        "deep-conv3": [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(8)],
+        "deep-conv1": [nn.Conv2d(channels, channels, 1) for _ in range(12)],
+        "deep-residual": [_Residual(*_convolutions(channels, channels, 3)) for _ in range(4)],
+        "deep-bottleneck": [_Residual(*_bottleneck(channels)) for _ in range(4)],
     }
     network = nn.Sequential(*parts[name]).eval()
     for parameter in network.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) / max(parameter[0].numel(), 1) ** 0.5
     return network
+
+
+def _convolutions(channels: int, hidden: int, kernel: int) -> list[nn.Module]:
+    first = nn.Conv2d(channels, hidden, kernel, padding=kernel // 2)
+    return [first, nn.ReLU(), nn.Conv2d(hidden, channels, kernel, padding=kernel // 2)]
+
+
+def _bottleneck(channels: int) -> list[nn.Module]:
+    wide = 4 * channels
+    depthwise = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+    return [nn.Conv2d(channels, wide, 1), nn.ReLU6(), depthwise, nn.ReLU6(), nn.Conv2d(wide, channels, 1)]
+
+
+class _Residual(nn.Sequential):
+    """Adds what went in to what comes out."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the base class's name
+        return torch.relu(input + super().forward(input))
 
 
 class _Sums(nn.Module):
