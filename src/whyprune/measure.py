@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from whyprune.causal.certificate import certified_drop
-from whyprune.devices import Accuracy, Device, TorchDevice, latency_ratio, library_versions, machine_state
+from whyprune.devices import Accuracy, Device, TorchDevice, latency_ratio, library_versions, machine_state, shown
 from whyprune.devices.inputs import inputs_for
 from whyprune.recovery import RecoveryResult
 from whyprune.results import (
@@ -68,7 +68,7 @@ def measured_run(
             latency=times.get("pruned"),
         ),
         latency_ratio=ratio,
-        latency_device=device.name if latency else None,
+        latency_device=shown(device) if latency else None,
         budgets=record.budgets,
         accuracy_after=accuracy_after,
         joint_effect=record.joint_effect,
@@ -126,8 +126,8 @@ def _latency(
     network: Network, final: nn.Module, device: Device, seed: int
 ) -> tuple[dict[str, LatencyMs], LatencyRatio | None]:
     measured = device({"dense": network.model, "pruned": final}, inputs_for(device, network.example))
-    if not {"dense", "pruned"} <= measured.samples_ms.keys():
-        return measured.latency, None
+    if any(len(measured.samples_ms.get(name, ())) < 2 for name in ("dense", "pruned")):
+        return measured.latency, None  # predicted, or summed up elsewhere: no rounds to draw an interval from
     return measured.latency, latency_ratio(measured.samples_ms["dense"], measured.samples_ms["pruned"], seed)
 
 

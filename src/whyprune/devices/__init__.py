@@ -1,7 +1,7 @@
 """Measures networks on a device: accuracy, latency, and the file that runs there."""
 
 from whyprune.devices.accuracy import Accuracy, accuracy, paired_difference
-from whyprune.devices.base import Device, Measurement
+from whyprune.devices.base import Device, Measurement, shown
 from whyprune.devices.bundle import Asked, write_bundle
 from whyprune.devices.latency import TorchDevice, latency_ratio, measure_latency
 from whyprune.devices.local import Local
@@ -28,5 +28,6 @@ __all__ = [
     "measure_latency",
     "paired_difference",
     "read_results",
+    "shown",
     "write_bundle",
 ]

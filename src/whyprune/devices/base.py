@@ -84,6 +84,11 @@ class Device(Protocol):
         ...
 
 
+def shown(device: Device) -> str:
+    """A device's name for people, with its kind where the numbers are not measured."""
+    return device.name if device.kind == "measured" else f"{device.name} ({device.kind})"
+
+
 class Session(Protocol):
     """A network loaded by a runtime. A `time_ms` tells a call's time by the accelerator's own events."""
 

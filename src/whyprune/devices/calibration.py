@@ -187,11 +187,15 @@ def _bottleneck(channels: int) -> list[nn.Module]:
     return [nn.Conv2d(channels, wide, 1), nn.ReLU6(), depthwise, nn.ReLU6(), nn.Conv2d(wide, channels, 1)]
 
 
-class _Residual(nn.Sequential):
+class _Residual(nn.Module):
     """Adds what went in to what comes out."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the base class's name
-        return torch.relu(input + super().forward(input))
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.body(x))
 
 
 class _Sums(nn.Module):

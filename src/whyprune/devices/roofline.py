@@ -7,6 +7,7 @@ reach; the rates per kind of layer, the ramp for narrow layers and the overheads
 measurements (`fit.py`), so they are what a runtime reaches on a device and no peaks.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,6 +83,11 @@ class Predicted:
         """What the device's figures were measured with."""
         return self.profile.runtime
 
+    def layers_ms(self, layers: Sequence[Layer]) -> list[float]:
+        """Predicted ms of every layer at this device's batch size."""
+        rates = self.profile.roofline(self.threads).rates
+        return [float(ms) for ms in layer_times_ms(layers, rates, self.batch_size)]
+
     def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
         """Predicts the latency of every network; the one sample of each is the prediction.
 
@@ -104,8 +110,12 @@ class Predicted:
             machine={"profile": self.profile.model_dump(mode="json")},
             kind=self.kind,
             runtime=self.runtime,
-            versions=library_versions(),
+            versions={**library_versions(), "profile": self._digest()},
         )
+
+    def _digest(self) -> str:
+        """Tells profiles of one name apart: what was worked out from one is not kept for another."""
+        return hashlib.sha256(self.profile.model_dump_json().encode()).hexdigest()[:16]
 
 
 def network_layers(network: Network, example: Batch, name: str = "the network") -> list[Layer]:

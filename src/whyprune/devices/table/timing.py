@@ -13,8 +13,10 @@ import torch
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device, Measurement, Network
 from whyprune.devices.local import Local
+from whyprune.devices.roofline import Predicted
 from whyprune.devices.ssh import Remote
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
+from whyprune.devices.table.predicted import predicted_rows
 from whyprune.devices.table.rows import Row
 
 AT_ONCE = 24
@@ -39,6 +41,9 @@ def timed(device: Device, rows: Sequence[Row]) -> Iterator[dict[Row, float]]:
         device: runs the small networks at its own number of threads.
         rows: each once.
     """
+    if isinstance(device, Predicted):
+        yield predicted_rows(device, rows)
+        return
     by_input: dict[tuple[int, ...], list[Row]] = {}
     for row in rows:
         by_input.setdefault(input_shape(row), []).append(row)
