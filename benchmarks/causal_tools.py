@@ -104,12 +104,13 @@ def run(options: argparse.Namespace) -> None:
     rows, parts = _kept(options)
     for name in options.networks:
         for seed in range(options.seeds):
+            if (name, seed) in _done(parts["networks"]):
+                continue
             watch = Stopwatch()
             one = case(name, seed)
             dense = pruned_accuracy_of_dense(one)
             print(f"{name} seed {seed}: {len(one.network.units)} units, {dense:.2f}% right", flush=True)
             truth = Truth(one, "logit-shift", 60 if options.quick else options.depth, 20 if options.quick else 100)
-            parts["networks"].append(_about(one, dense))
             rows += reference_rows(one, truth, options)
             rows += estimator_rows(one, truth, options)
             _write(options, rows, parts)
@@ -117,19 +118,26 @@ def run(options: argparse.Namespace) -> None:
             for part, job in jobs.items() if options.models else ():
                 parts[part] += job(one, options)
                 _write(options, rows, parts)
+            parts["networks"].append({**_about(one, dense), "seconds": watch.seconds})
             print(f"{name} seed {seed}: {watch.seconds:.0f} s", flush=True)
+            _write(options, rows, parts)
     _write(options, rows, parts)
 
 
 def _kept(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """With --add: the rows of the record that is there, but for those of networks that are measured again."""
+    """With --add: what the record that is there says of networks that were measured to the end."""
     path = options.output or RESULTS / "causal_tools.json"
     record = json.loads(path.read_text()) if options.add and path.exists() else {}
+    done = _done(record.get("networks", []))
 
     def kept(part: str) -> list[dict[str, Any]]:
-        return [r for r in record.get(part, []) if r["network"] not in options.networks or r["seed"] >= options.seeds]
+        return [r for r in record.get(part, []) if (r["network"], r["seed"]) in done]
 
     return kept("rows"), {part: kept(part) for part in ("observational", "discovery", "refuters", "networks")}
+
+
+def _done(networks: list[dict[str, Any]]) -> set[tuple[str, int]]:
+    return {(n["network"], n["seed"]) for n in networks if "seconds" in n}
 
 
 def _write(options: argparse.Namespace, rows: list[dict[str, Any]], parts: dict[str, list[dict[str, Any]]]) -> None:
@@ -166,7 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--budgets", nargs="+", type=int, default=[1, 4, 16, 64], help="forward passes for each unit")
     parser.add_argument("--methods", nargs="+", help="instead of all that are registered")
     parser.add_argument("--depth", type=float, default=300, help="forward passes for each unit behind a context truth")
-    parser.add_argument("--add", action="store_true", help="keep the record's rows of other networks")
+    parser.add_argument("--add", action="store_true", help="keep what the record says of networks it has, and go on")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--no-models", dest="models", action="store_false", help="leave fitted models and discovery out"
