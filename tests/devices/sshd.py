@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
 USER = f"whyprune-{os.getpid()}"
@@ -57,15 +56,14 @@ def run(*command, **options):
 
 
 def environment(cache: Path, folder: Path) -> Path:
-    """A fresh environment with NumPy and ONNX Runtime of this one's versions, and nothing of this one."""
-    wanted = [f"{name}=={metadata.version(name)}" for name in ("numpy", "onnxruntime")]
+    """A fresh environment with NumPy and ONNX Runtime, of the versions this Python gets, and nothing of this one."""
     base = python_for_all()
-    kept = cache / "-".join([base.name, *wanted])
+    kept = cache / f"{base.name}-numpy-onnxruntime"
     if not kept.is_dir():
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
             run(str(base), "-m", "venv", "--without-pip", f"{temporary}/env")
             pip = [sys.executable, "-m", "pip", "--python", f"{temporary}/env/bin/python", "install", "--quiet"]
-            run(*pip, "--disable-pip-version-check", "--no-deps", *wanted)
+            run(*pip, "--disable-pip-version-check", "--no-deps", "numpy", "onnxruntime")
             with contextlib.suppress(OSError):  # other tests may have made it meanwhile
                 os.rename(f"{temporary}/env", kept)
     shutil.copytree(kept, folder, symlinks=True)

@@ -39,6 +39,7 @@ def test_a_bundle_gives_the_same_logits_on_arm(tmp_path):
     found = read_results(folder)
     assert found.machine["architecture"] == "aarch64"
     assert found.kind == "emulated"
+    assert found.device == "cortex-a72 in qemu, ort 1t"
     assert found.max_abs_difference.keys() == networks.keys()
     assert max(found.max_abs_difference.values()) < 1e-5
 

@@ -103,12 +103,13 @@ def measurement_of(
     """The record's numbers, as every device gives them."""
     samples = {name: np.asarray(times, dtype=np.float64) for name, times in record.samples_ms.items()}
     versions = record.machine.get("versions")
+    emulated = _emulated(record.machine)
     return Measurement(
-        device=device or f"{record.machine.get('cpu') or 'unknown'}, {record.runtime} {record.threads}t",
+        device=device or f"{emulated or record.machine.get('cpu') or 'unknown'}, {record.runtime} {record.threads}t",
         latency={name: latency_summary(s, spec.batch_size, record.threads) for name, s in samples.items()},
         samples_ms=samples,
         machine=record.machine,
-        kind="emulated" if _emulated(record.machine) else "measured",
+        kind="emulated" if emulated else "measured",
         runtime=record.runtime,
         versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
         size_bytes=dict(sizes),
@@ -121,7 +122,8 @@ def measurement_of(
     )
 
 
-def _emulated(machine: Mapping[str, Any]) -> bool:
-    """Whether the processor was qemu's: its model is then in the environment."""
+def _emulated(machine: Mapping[str, Any]) -> str | None:
+    """The processor that qemu was: its model is then in the environment."""
     environment = machine.get("environment")
-    return isinstance(environment, dict) and "QEMU_CPU" in environment
+    model = environment.get("QEMU_CPU") if isinstance(environment, dict) else None
+    return f"{model} in qemu" if isinstance(model, str) else None
