@@ -29,7 +29,7 @@ from whyprune.devices.runtimes import RUNTIMES
 from whyprune.errors import WhypruneError
 
 ONCE = ("compile", "executorch")
-"""Measured in the first pass alone: every pass would compile, or start PyTorch, for minutes."""
+"""Measured once, after all passes: every pass would compile, or start PyTorch, for minutes."""
 COMPARED = ("ort", "openvino", "ncnn", "litert", "executorch", "torch", "compile")
 Tool = Callable[[nn.Module, Path, Batch, float], tuple[float, float]]
 """(model, file, inputs, seconds) to median and least ms."""
@@ -200,8 +200,20 @@ def int8(model: nn.Module, source: Any, normalization: Any, images: int) -> dict
     }
 
 
+def headline_of(rows: Sequence[dict[str, Any]], macs: dict[str, int]) -> dict[str, Any]:
+    """Ratios of least times, which a busy machine disturbs least; medians with their intervals are in the rows."""
+    measured = [row for row in rows if "speedup" in row]
+    agreeing = [row for row in measured if row["tool"]]
+    worst = {of: max((abs(row[f"tool_over_ours_{of}"] - 1) for row in agreeing), default=None) for of in ("min", "p50")}
+    return {
+        "macs_ratio": round(macs["dense"] / macs["half"], 3),
+        **{f"speedup_min_{r['runtime']}_b{r['batch_size']}": round(r["speedup_min"], 3) for r in measured},
+        **{f"largest_tool_disagreement_{of}_percent": w and round(100 * w, 1) for of, w in worst.items()},
+    }
+
+
 def run(options: argparse.Namespace) -> None:
-    """Measures, prints and writes the record."""
+    """Measures, prints and writes the record: after every pass, so that a run that is ended early leaves one."""
     torch.set_num_threads(1)
     source = cifar10()
     model, normalization = trained("resnet20" if options.quick else "resnet56")
@@ -209,40 +221,34 @@ def run(options: argparse.Namespace) -> None:
     network = wp.trace(model, images[:2])
     networks = {"dense": network.model, "half": half_width(network)}
     macs = {"dense": network.cost().macs, "half": wp.trace(networks["half"], images[:2]).cost().macs}
-    seconds, sizes = (1.0, (1,)) if options.quick else (options.seconds, (1, 32))
+    seconds, sizes = (1.0, [1]) if options.quick else (options.seconds, options.batch_sizes)
     runtimes = [r for r in options.runtimes if RUNTIMES[r].missing() is None]
     columns = [Column(r, Batch((images[:size],), {})) for r in runtimes for size in sizes if r != "ncnn" or size == 1]
-    for _ in range(1 if options.quick else options.passes):
-        for column in columns:
-            column.measure(networks, seconds)
-    rows = [column.row() for column in columns]
-    measured = [row for row in rows if "speedup" in row]
-    agreeing = [row for row in measured if row["tool"]]
-    headline = {
-        "macs_ratio": round(macs["dense"] / macs["half"], 3),
-        **{f"speedup_{r['runtime']}_b{r['batch_size']}": round(r["speedup"], 3) for r in measured},
-        **{
-            f"largest_tool_disagreement_{of}_percent": max(
-                (round(100 * abs(r[f"tool_over_ours_{of}"] - 1), 1) for r in agreeing), default=None
-            )
-            for of in ("p50", "min")
-        },
+    more: dict[str, Any] = {
+        "macs": macs,
+        "missing": {r: RUNTIMES[r].missing() for r in RUNTIMES if RUNTIMES[r].missing()},
+        "data_fingerprint": fingerprint(source),
     }
-    write_record(
-        "runtimes",
-        options,
-        headline,
-        rows,
-        macs=macs,
-        int8=int8(model, source, normalization, 500 if options.quick else 2000),
-        missing={r: RUNTIMES[r].missing() for r in RUNTIMES if RUNTIMES[r].missing()},
-        data_fingerprint=fingerprint(source),
-    )
+
+    def measure(some: Sequence[Column]) -> None:
+        for column in some:
+            column.measure(networks, seconds)
+        rows = [column.row() for column in columns if column.failed or column.found]
+        write_record("runtimes", options, headline_of(rows, macs), rows, **more)
+
+    for _ in range(1 if options.quick else options.passes):
+        measure([column for column in columns if column.runtime not in ONCE])
+    more["int8"] = int8(model, source, normalization, 500 if options.quick else 2000)
+    measure([])
+    for column in columns:
+        if column.runtime in ONCE:
+            measure([column])
 
 
 if __name__ == "__main__":
     parser = arguments(__doc__ or "")
     parser.add_argument("--passes", type=int, default=3, help="over all runtimes")
     parser.add_argument("--seconds", type=float, default=4.0, help="of rounds per pass, runtime and batch size")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 32], help="samples per call")
     parser.add_argument("--runtimes", nargs="+", default=list(COMPARED), choices=list(RUNTIMES), help="which")
     run(parser.parse_args())

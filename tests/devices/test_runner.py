@@ -173,6 +173,15 @@ def test_memory_of_a_network_that_needs_more_is_larger_and_can_be_limited(tmp_pa
     assert not list(Path("/sys/fs/cgroup").glob("**/whyprune-*"))
 
 
+def test_the_limit_is_named_where_no_control_group_can_be_made(tmp_path, monkeypatch):
+    """Then an allocation fails in the runtime's own words."""
+    monkeypatch.setattr(runner, "_control_group", lambda limit_bytes: None)
+    onnx_file(tmp_path / "large.onnx", copies=10**7)
+    path = specification(tmp_path, {"large": "large.onnx"}, memory_bytes=150 * 2**20)
+    with pytest.raises(runner.RefusedError, match="memory_bytes 157286400"):
+        runner.run(path, RUNNER)
+
+
 def test_what_libraries_print_does_not_mix_with_the_result(fake):
     prepare, command = fake
     path = prepare({"a": "chatter"})

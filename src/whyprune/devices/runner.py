@@ -864,8 +864,13 @@ def _obey(spec_path: Path, order: Mapping[str, Any]) -> None:
         numbers, content = child(spec, spec_path.parent, order["task"])
     except MemoryError as error:
         raise RefusedError(
-            "InputError", f"{order['task']} does not fit into memory_bytes {spec['memory_bytes']}"
+            "InputError", f"{order['task']} needs more than memory_bytes {spec['memory_bytes']}"
         ) from error
+    except RefusedError as error:
+        if spec["memory_bytes"] is None:
+            raise
+        # Runtimes say "allocation failed" each in their own words.
+        raise RefusedError(error.kind, f"{error} (within memory_bytes {spec['memory_bytes']})") from error
     with os.fdopen(result, "wb") as file:
         file.write(json.dumps(numbers, allow_nan=False).encode("ascii") + b"\n" + content)
 
