@@ -68,19 +68,23 @@ def prediction_on_boards() -> str:
         if any(key[0] == protocol for key in cells):
             row = " | ".join(_error(cells.get((protocol, method))) for method in METHODS)
             lines.append(f"| {name} | {row} |")
-    cpu = record["tables"]["cpu"]
+    tables = record["boards"]["tables"]
+    cpu, gpu = tables["cpu"], tables["gpu"]
     lines += [
         "",
         "Error of the predicted latency, median / p90 in percent; in brackets the 95% interval of the median, boards "
         f"being drawn. {cpu['runs']} runs on the CPUs of {cpu['chips']} chips, {len(cpu['networks'])} networks, and "
-        f"{record['tables']['gpu']['runs']} runs on GPUs; a chip is never among the boards that teach about it.",
+        f"{gpu['runs']} runs on GPUs; a chip is never among the boards that teach about it.",
     ]
     return "\n".join(lines)
 
 
 def prediction_here() -> str:
     """Errors on the machine that the record names."""
-    record = json.loads((RESULTS / "device_prediction-here.json").read_text())
+    path = RESULTS / "device_prediction-here.json"
+    if not path.exists():
+        return "Not recorded yet."
+    record = json.loads(path.read_text())
     cells = {(row["protocol"], row["method"]): row for row in record["rows"]}
     lines = ["| predicted | roofline | MACs at one rate | comparisons |", "|---|---|---|---|"]
     for protocol, name in HERE.items():
