@@ -1,6 +1,7 @@
 """Rows are measured once: kept on disk, found again, and never believed when the file is not whole."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from devices.in_process import InProcessOrt, session
 from devices.made_up_device import MadeUp
 from whyprune.data.batches import Batch
 from whyprune.devices.table import Row, Table
-from whyprune.devices.table.cache import cache_path, load_rows, save_rows
+from whyprune.devices.table.cache import about_of, cache_path, load_rows, save_rows
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
 
 ROWS = [
@@ -154,3 +155,12 @@ def test_the_cache_follows_xdg(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     odd = cache_path({**ABOUT, "device": "ssh://me@host:22/../x"})
     assert odd.parent == Path.home() / ".cache" / "whyprune" / "tables"
+
+
+def test_a_table_is_of_what_chooses_kernels_not_of_one_run():
+    def about(**environment):
+        measured = MadeUp()({"dense": torch.nn.Linear(2, 2)}, Batch((torch.zeros(1, 2),), {}))
+        return about_of(replace(measured, machine={"cpu": "x", "load_average": [1], "environment": environment}))
+
+    assert about(TORCHINDUCTOR_CACHE_DIR="/a") == about(TORCHINDUCTOR_CACHE_DIR="/b")
+    assert about(ONEDNN_MAX_CPU_ISA="AVX2") != about()

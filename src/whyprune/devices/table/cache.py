@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,9 @@ from whyprune.devices.table.rows import Row
 from whyprune.results import Record
 
 LARGEST_BYTES = 64 * 2**20
-OF_MACHINE = ("cpu", "isa", "architecture", "core_limit", "environment", "accelerator")
+OF_MACHINE = ("cpu", "isa", "architecture", "core_limit", "accelerator")
+OF_ENVIRONMENT = re.compile(r"(ONEDNN|DNNL)_MAX_CPU_ISA|ATEN_CPU_CAPABILITY|MKL_ENABLE_INSTRUCTIONS|QEMU_CPU|ORT_\w+")
+"""Variables that choose kernels; others, such as folders for temporary files, differ from run to run."""
 Count = Annotated[int, Field(ge=1, le=2**24, strict=True)]
 Offset = Annotated[int, Field(ge=0, le=2**16, strict=True)]
 Rows = Mapping[Row, float]
@@ -52,6 +55,8 @@ class StoredTable(Record):
 def about_of(measured: Measurement) -> dict[str, Any]:
     """What a table holds for: the device, its runtime and the machine, as a measurement there tells them."""
     machine = {key: measured.machine[key] for key in OF_MACHINE if measured.machine.get(key) is not None}
+    environment = measured.machine.get("environment") or {}
+    machine["environment"] = {k: v for k, v in sorted(environment.items()) if OF_ENVIRONMENT.fullmatch(k)}
     return {
         "device": measured.device,
         "runtime": getattr(measured, "runtime", None),
