@@ -34,6 +34,8 @@ class Measured:
 
     name: str
     workload: Workload
+    runtime: str = "torch"
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Calibration:
     error: ErrorFound
     held_out: tuple[tuple[str, float, float], ...]
     """Name, measured and predicted ms of every layer, predicted from a fit without it."""
+    runtime: str = "torch"
+    threads: int = 1
 
     def profile(self, name: str, device: Device) -> Profile:
         """A profile of its own for the device that was measured."""
@@ -51,12 +55,10 @@ class Calibration:
             name=name,
             kind="predicted",
             title=f"Calibrated on {device.name}",
-            runtime=_runtime(device),
-            threads=_threads(device),
+            runtime=self.runtime,
+            threads=self.threads,
             batch_size=1,
-            rooflines=(
-                Roofline(threads=_threads(device), rates=self.rates, fitted_to=device.name, errors=(self.error,)),
-            ),
+            rooflines=(Roofline(threads=self.threads, rates=self.rates, fitted_to=device.name, errors=(self.error,)),),
             sources=(Source(title=f"whyprune devices calibrate, device {device.name}", what="all rates"),),
         )
 
@@ -79,7 +81,9 @@ def calibrate(device: Device, *, layers: int | None = None, seed: int = 0, progr
         raise InputError(f"layers is {layers}: give at least 10, or the rates are not determined")
     if isinstance(device, Local):
         device = replace(device, each_alone=False)  # cold starts and memory are not asked for
-    return fitted([m.workload for m in measured(device, layers, seed, progress)], seed=seed)
+    found = measured(device, layers, seed, progress)
+    calibration = fitted([m.workload for m in found], seed=seed)
+    return replace(calibration, runtime=found[0].runtime, threads=found[0].threads)
 
 
 def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: int = 0) -> Calibration:
@@ -127,7 +131,8 @@ def measured(device: Device, layers: int | None, seed: int, progress: bool) -> l
         for name, network in networks.items():
             best = float(np.min(measurement.samples_ms[name]))
             works = Workload(network_layers(network, as_example(inputs)), best)
-            found.append(Measured(f"{name} on {channels}x{size}x{size}", works))
+            where = f"{name} on {channels}x{size}x{size}"
+            found.append(Measured(where, works, measurement.runtime, measurement.latency[name].threads))
     return found
 
 
@@ -224,12 +229,3 @@ def _best(workloads: Sequence[Workload], prior: Prior, seed: int) -> Rates:
 
 def _title(workload: Workload) -> str:
     return ", ".join(dict.fromkeys(f"{x.kind} {x.channels[0]}-{x.channels[1]}" for x in workload.layers))
-
-
-def _runtime(device: Device) -> str:
-    return str(getattr(device, "runtime", "torch"))
-
-
-def _threads(device: Device) -> int:
-    threads = getattr(device, "threads", None)
-    return threads if isinstance(threads, int) else 1
