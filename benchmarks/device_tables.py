@@ -94,7 +94,14 @@ def prediction_here() -> str:
                 f"| {name} | {_error(row)} | {_error(cells.get((protocol, 'macs')))} | {row['count']} |",
             )
     runtimes = ", ".join(record["here"]["rates"])
-    lines += ["", f"Median / p90 in percent. {record['machine']['cpu']}, one thread, batch 1; runtimes: {runtimes}."]
+    clock = "CPU time" if record["here"]["clock"] == "cpu" else "wall time"
+    networks = len(next(iter(record["here"]["networks_ms"].values())))
+    lines += [
+        "",
+        "Median / p90 in percent, and the interval of the median. Best "
+        f"{clock} of interleaved calls on {record['machine']['cpu']}, one thread, batch 1; runtimes: {runtimes}; "
+        f"{networks} networks, dense and pruned.",
+    ]
     return "\n".join(lines)
 
 
