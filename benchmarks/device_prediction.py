@@ -74,7 +74,12 @@ def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The figures that answer the question in the title."""
     wanted = {
         "held_out_layers": ("layers held out", "roofline"),
+        "same_runtime": ("networks on the same runtime", "roofline"),
+        "same_runtime_speed_up": ("speed-ups on the same runtime", "roofline"),
+        "same_runtime_speed_up_macs": ("speed-ups on the same runtime", "macs"),
         "other_runtime": ("networks on another runtime", "roofline"),
+        "other_runtime_speed_up": ("speed-ups on another runtime", "roofline"),
+        "other_runtime_speed_up_macs": ("speed-ups on another runtime", "macs"),
         "board_new_network": ("cpu: new network", "roofline"),
         "board_new_network_macs": ("cpu: new network", "macs"),
         "board_known_network": ("cpu: known network", "roofline and residuals"),
