@@ -4,6 +4,7 @@ import json
 import re
 import statistics
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,19 @@ def _mean(rows: list[dict[str, Any]], key: str) -> str:
     return f"{statistics.mean(values):.2f}{spread}"
 
 
+def _or_not_run(table: Callable[[], str]) -> str:
+    try:
+        return table()
+    except FileNotFoundError:
+        return "Not run yet."
+
+
 def main() -> None:
     """Puts every table between its markers."""
     tables = {
         "one_shot_resnet56": one_shot(),
         "recover_resnet56": recovered(),
-        **{name: table() for name, table in FROM_RECORDS.items()},
+        **{name: _or_not_run(table) for name, table in FROM_RECORDS.items()},
     }
     for page in PAGES:
         path = ROOT / page
