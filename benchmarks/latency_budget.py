@@ -13,7 +13,7 @@ import argparse
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,13 @@ from benchmarks.latency_budget_baselines import macs_of, macs_plan, torch_prunin
 from benchmarks.latency_budget_profile import operator_times
 from whyprune.aim import Aim, aimed
 from whyprune.calibration import calibrate
+from whyprune.causal.response import response_curves
 from whyprune.constraints import Constraints
 from whyprune.data import Augmentation
 from whyprune.devices import accuracy, latency_ratio, paired_difference
 from whyprune.devices.inputs import inputs_for
 from whyprune.devices.local import Local
+from whyprune.estimate import split_images
 from whyprune.models import load_model
 
 MODELS = ("resnet56", "mobilenet_v2", "resnet50")
@@ -50,7 +52,7 @@ RUNTIMES = ("ort", "openvino")
 THREADS = (1, 2)
 BATCHES = (1, 16)
 ASKED = 0.5
-VIEWS = 4
+VIEWS = 2
 CURVE_IMAGES = 640
 
 
@@ -90,7 +92,9 @@ class Subject:
             self.test = test_images(source, normalization, 1000 if quick else None)
             self.network = wp.trace(self.model, next(iter(loader))[0][:2])
             fit = wp.data.batches.cut_images(self.images.view(1), 128 if quick else CURVE_IMAGES)[0]
-            self.effects = wp.estimate(self.network, fit, method="curves", seed=seed)
+            curves = response_curves(self.network, *split_images(fit), seed=seed)
+            scores = wp.estimate(self.network, fit, method="magnitude-l2", seed=seed)
+            self.effects = replace(scores, curves=curves, method="curves")  # widths and channels are the curves' alone
         else:
             torch.manual_seed(seed)
             self.model, shape = untrained(name)
