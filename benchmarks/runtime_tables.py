@@ -21,7 +21,7 @@ def runtimes() -> str:
     """Speed, cold start, memory and size of ResNet-56 and its half-width twin per runtime."""
     record = json.loads((RESULTS / "runtimes.json").read_text())
     rows = [row for row in record["rows"] if "speedup" in row]
-    rounds, macs = [row["rounds"] for row in rows], record["headline"]["macs_ratio"]
+    rounds, macs = [row["calm_rounds"] for row in rows], record["headline"]["macs_ratio"]
     heads = ["runtime", "batch", "dense ms", "half ms", "speed-up", "cold start ms", "memory MB", "file MB"]
     heads += ["differs by", "own tool"]
     lines = [
@@ -29,10 +29,10 @@ def runtimes() -> str:
         "|---" * len(heads) + "|",
         *(_line(row) for row in rows),
         "",
-        f"ResNet-56 and its half-width twin ({macs:.2f}x fewer MACs), one thread: least times of {min(rounds):,} to "
-        f"{max(rounds):,} interleaved rounds, on a machine that others used as well (load {_load(rows)}). Cold start, "
+        f"ResNet-56 and its half-width twin ({macs:.2f}x fewer MACs), one thread: medians of {min(rounds):,} to "
+        f"{max(rounds):,} interleaved rounds in which nobody took the core, on a busy machine (load {_load(rows)}). Cold start, "
         "memory (above the runtime's own) and file are the dense network's. Differs by: the largest absolute "
-        "difference to PyTorch's outputs. Own tool: what the runtime's own benchmark says on the same file, over ours.",
+        "difference to PyTorch's outputs. Own tool: what the least time by the runtime's own benchmark on the same file, over ours.",
     ]
     if "int8" in record:
         lines += ["", _int8(record["int8"])]
@@ -45,9 +45,9 @@ def _line(row: dict[str, Any]) -> str:
     cells = [
         TITLES[row["runtime"]],
         str(row["batch_size"]),
-        f"{row['min_ms']['dense']:.2f}",
-        f"{row['min_ms']['half']:.2f}",
-        f"{row['speedup_min']:.2f}",
+        f"{row['calm_p50_ms']['dense']:.2f}",
+        f"{row['calm_p50_ms']['half']:.2f}",
+        f"{row['speedup']:.2f} ({row['speedup_interval'][0]:.2f}–{row['speedup_interval'][1]:.2f})",
         "–" if cold is None else f"{cold:.0f}",
         "–" if peak is None or base is None else f"{(peak - base) / 1e6:.0f}",
         f"{row['size_bytes']['dense'] / 1e6:.1f}",

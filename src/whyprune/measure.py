@@ -128,7 +128,8 @@ def _latency(
     measured = device({"dense": network.model, "pruned": final}, inputs_for(device, network.example))
     if any(len(measured.samples_ms.get(name, ())) < 2 for name in ("dense", "pruned")):
         return measured.latency, None  # predicted, or summed up elsewhere: no rounds to draw an interval from
-    return measured.latency, latency_ratio(measured.samples_ms["dense"], measured.samples_ms["pruned"], seed)
+    dense_ms, pruned_ms = measured.calm_ms("dense", "pruned")
+    return measured.latency, latency_ratio(dense_ms, pruned_ms, seed)
 
 
 def _p50(latency: LatencyMs | None) -> float | None:

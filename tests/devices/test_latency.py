@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices import TorchDevice, latency_ratio, measure_latency
+from whyprune.devices import Measurement, TorchDevice, latency_ratio, measure_latency
 from whyprune.devices import runner as module
 from whyprune.errors import InputError
 
@@ -150,6 +150,26 @@ def test_the_interval_is_seeded_scale_free_and_covers():
     assert latency_ratio(dense, pruned, 0, resamples=300) == found
     scaled = latency_ratio(8 * dense, 8 * pruned, 0, resamples=300)
     assert scaled.interval == pytest.approx(found.interval)
+
+
+@given(disturbed=st.sets(st.integers(0, 29), max_size=20), seed=st.integers(0, 9))
+def test_interrupted_rounds_do_not_count_in_ratios(disturbed, seed):
+    """Dense is twice pruned in calm rounds; interrupted ones say anything."""
+    rng = np.random.default_rng(seed)
+    pruned = rng.uniform(1, 2, 30)
+    dense = 2 * pruned
+    dense[list(disturbed)] *= 50
+    samples = {"dense": dense, "pruned": pruned, "other": pruned}
+    found = Measurement("d", {}, samples, {}, {"dense": sorted(disturbed), "pruned": [], "other": [0]})
+    calm = found.calm_ms("dense", "pruned")
+    assert [len(c) for c in calm] == [30 - len(disturbed)] * 2
+    np.testing.assert_array_equal(calm[0], 2 * calm[1])
+
+
+def test_too_few_calm_rounds_are_all_rounds():
+    samples = {"dense": np.arange(12.0) + 1, "pruned": np.ones(12)}
+    found = Measurement("d", {}, samples, {}, {"dense": [0, 1, 2]})
+    assert [len(c) for c in found.calm_ms("dense", "pruned")] == [12, 12]
 
 
 @pytest.mark.parametrize(

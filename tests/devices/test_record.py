@@ -35,6 +35,7 @@ RECORD = {
     "threads": 1,
     "batch_size": 1,
     "samples_ms": {"dense": [1.5, 2.0]},
+    "preempted_rounds": {"dense": [1]},
     "warmup_calls": {"dense": 5},
     "energy_mj": {},
     "energy_meter": None,

@@ -115,6 +115,34 @@ def test_rounds_stop_at_the_time_but_keep_three_and_every_round_is_whole():
     assert runner.interleaved(timed, range(10**6), 1e-9) == {"a": [97.0] * 3, "b": [98.0] * 3}
 
 
+def test_rounds_in_which_a_call_was_interrupted_are_named(monkeypatch):
+    count, planted = [0], {"a": {1, 4}, "b": {4}}
+    monkeypatch.setattr(runner, "preemptions", lambda: count[0])
+    done = dict.fromkeys(planted, 0)
+
+    def call(name):
+        count[0] += 3 * (done[name] in planted[name])
+        done[name] += 1
+        return 1.0
+
+    found = {}
+    runner.interleaved({n: (lambda n=n: call(n)) for n in planted}, range(6), None, found)
+    assert found == {"a": [1, 4], "b": [4]}
+
+
+def test_a_process_that_is_robbed_of_its_core_notices():
+    """Two busy processes on one core: the system gives it to and fro."""
+    core = {min(os.sched_getaffinity(0))}
+    spin = "import os, time\nos.sched_setaffinity(0, {core})\nend = time.time() + 2\nwhile time.time() < end: pass\n"
+    program = (
+        "import sys; sys.path.insert(0, {folder!r}); import runner\n"
+        + spin.replace("{core}", "{core!r}")
+        + "print(runner.preemptions())"
+    ).format(folder=str(Path(runner.__file__).parent), core=core)
+    both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert all(int(process.communicate(timeout=60)[0]) > 0 for process in both)
+
+
 # --- what it is
 
 

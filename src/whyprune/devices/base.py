@@ -13,6 +13,7 @@ from whyprune.results import LatencyMs
 
 Network = Callable[..., Any]
 Samples = NDArray[np.float64]
+LEAST_CALM = 10
 Kind = Literal["measured", "emulated", "predicted"]
 
 
@@ -27,6 +28,7 @@ class Measurement:
         latency: percentiles per network, in ms.
         samples_ms: raw times per network, shape (rounds,); entry i of every network is from the same round.
         machine: the machine's state when the run began (`machine_state`).
+        preempted_rounds: per network, those in which another process took the core in the midst of its call.
         kind: how the numbers came about; anything but "measured" is shown beside them.
         runtime: what ran the networks.
         versions: of the runtime and of what wrote its files.
@@ -43,6 +45,7 @@ class Measurement:
     latency: dict[str, LatencyMs]
     samples_ms: dict[str, Samples]
     machine: dict[str, Any]
+    preempted_rounds: dict[str, list[int]] = field(default_factory=dict)
     kind: Kind = "measured"
     runtime: str = "torch"
     versions: dict[str, str] = field(default_factory=dict)
@@ -53,6 +56,18 @@ class Measurement:
     energy_mj: dict[str, float] = field(default_factory=dict)
     energy_meter: str | None = None
     max_abs_difference: dict[str, float] = field(default_factory=dict)
+
+    def calm_ms(self, *names: str) -> list[Samples]:
+        """Times of the rounds in which no call of these networks was interrupted, for ratios: shape (rounds,) each.
+
+        A longer call is interrupted more often, so that on a busy machine medians of all rounds make the shorter
+        network look faster than it is. All rounds, where fewer than 10 calm ones are left.
+        """
+        rounds = min(len(self.samples_ms[name]) for name in names)
+        disturbed = {i for name in names for i in self.preempted_rounds.get(name, ())}
+        calm = [i for i in range(rounds) if i not in disturbed]
+        chosen = calm if len(calm) >= LEAST_CALM else list(range(rounds))
+        return [self.samples_ms[name][chosen] for name in names]
 
 
 class Device(Protocol):

@@ -83,10 +83,10 @@ def measure_latency(
     with _threads(threads), evaluating(networks.values()):
         for name, network in networks.items():
             warm_up(partial(call, network, batch, f"network {name!r}"), max(warmup, 1))
-        samples = _rounds(networks, batch, repeats, seconds, progress)
+        samples, preempted = _rounds(networks, batch, repeats, seconds, progress)
         used_threads = torch.get_num_threads()
     latency = {name: latency_summary(times, batch_size, used_threads) for name, times in samples.items()}
-    return Measurement(device, latency, samples, machine)
+    return Measurement(device, latency, samples, machine, preempted)
 
 
 def latency_ratio(dense_ms: Samples, pruned_ms: Samples, seed: int = 0, *, resamples: int = 2000) -> LatencyRatio:
@@ -144,7 +144,7 @@ def latency_summary(samples_ms: Samples, batch_size: int, threads: int) -> Laten
 
 def _rounds(
     networks: Mapping[str, Network], batch: Batch, repeats: int, seconds: float | None, progress: bool
-) -> dict[str, Samples]:
+) -> tuple[dict[str, Samples], dict[str, list[int]]]:
     on_accelerator = any(t.device.type != "cpu" for t in batch.tensors())
 
     def run(network: Network) -> None:
@@ -155,8 +155,10 @@ def _rounds(
     if on_accelerator:
         torch.accelerator.synchronize()
     timed = {name: by_host_clock(partial(run, network)) for name, network in networks.items()}
-    times = interleaved(timed, track(range(repeats), "latency", total=repeats, enabled=progress), seconds)
-    return {name: np.asarray(values, dtype=np.float64) for name, values in times.items()}
+    preempted: dict[str, list[int]] = {}
+    rounds = track(range(repeats), "latency", total=repeats, enabled=progress)
+    times = interleaved(timed, rounds, seconds, preempted)
+    return {name: np.asarray(values, dtype=np.float64) for name, values in times.items()}, preempted
 
 
 def _at_least_one(**settings: int) -> None:

@@ -206,6 +206,7 @@ class Local:
             latency={n: latency_summary(times, self.batch_size, self.threads) for n, times in samples.items()},
             samples_ms=samples,
             machine=record["machine"],
+            preempted_rounds=record["preempted_rounds"],
             kind=self.kind,
             runtime=self.runtime,
             versions=record["machine"]["versions"],

@@ -105,6 +105,9 @@ class DeviceRecord(Foreign):
         dict[Name, Annotated[list[Milliseconds], Field(min_length=1, max_length=MAX_SAMPLES)]],
         Field(min_length=1, max_length=MAX_NETWORKS),
     ]
+    preempted_rounds: PerNetwork[
+        Annotated[list[Annotated[int, Field(ge=0, lt=MAX_SAMPLES)]], Field(max_length=MAX_SAMPLES)]
+    ] = Field(default_factory=dict)
     warmup_calls: PerNetwork[Annotated[int, Field(ge=0, lt=2**40)]]
     cold_start_ms: PerNetwork[Milliseconds]
     peak_memory_bytes: PerNetwork[Bytes]
@@ -183,7 +186,7 @@ def check_fits(record: DeviceRecord, spec: Spec, spec_sha256: str, name: str) ->
         f"samples_ms has {sorted(lengths)} rounds, networks of one run have as many each": len(lengths) != 1,
         f"samples_ms has {max(lengths)} rounds, asked were at most {spec.repeats}": max(lengths) > spec.repeats,
     }
-    for field in ("warmup_calls", "cold_start_ms", "peak_memory_bytes", "energy_mj"):
+    for field in ("preempted_rounds", "warmup_calls", "cold_start_ms", "peak_memory_bytes", "energy_mj"):
         unknown = sorted(set(getattr(record, field)) - asked)
         problems[f"{field} has {shown(unknown)}, which the bundle does not have"] = bool(unknown)
     for problem, there in problems.items():

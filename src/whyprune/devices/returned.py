@@ -109,6 +109,7 @@ def measurement_of(
         latency={name: latency_summary(s, spec.batch_size, record.threads) for name, s in samples.items()},
         samples_ms=samples,
         machine=record.machine,
+        preempted_rounds=record.preempted_rounds,
         kind="emulated" if emulated else "measured",
         runtime=record.runtime,
         versions={str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {},

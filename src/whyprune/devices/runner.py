@@ -184,7 +184,10 @@ def warm_up(call: Callable[[], object], least: int, clock: Callable[[], int] | N
 
 
 def interleaved(
-    timed: Mapping[str, Callable[[], float]], rounds: Iterable[int], seconds: float | None
+    timed: Mapping[str, Callable[[], float]],
+    rounds: Iterable[int],
+    seconds: float | None,
+    preempted: dict[str, list[int]] | None = None,
 ) -> dict[str, list[float]]:
     """Times in ms per network: one call of each per round, the order reversed every round.
 
@@ -192,8 +195,11 @@ def interleaved(
         timed: per network, a call that gives its own time in ms.
         rounds: as many rounds at most.
         seconds: no new round once they have taken this long, but not before 3 rounds.
+        preempted: gets, per network, the rounds in which another process took the core in the midst of its call.
     """
     times: dict[str, list[float]] = {name: [] for name in timed}
+    taken = {} if preempted is None else preempted
+    taken.update({name: [] for name in timed})
     order = list(timed)
     started = time.monotonic()
     with _no_garbage_collection():
@@ -201,9 +207,21 @@ def interleaved(
             if seconds is not None and done >= MIN_ROUNDS and time.monotonic() - started >= seconds:
                 break
             for name in order:
+                before = preemptions()
                 times[name].append(timed[name]())
+                if preemptions() != before:
+                    taken[name].append(done)
             order.reverse()
     return times
+
+
+def preemptions() -> int:
+    """How often the system took this process's core for another; always 0 where it does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def by_host_clock(call: Callable[[], object], clock: Callable[[], int] | None = None) -> Callable[[], float]:
@@ -558,13 +576,15 @@ def _rounds(spec: Mapping[str, Any], folder: Path, inputs: list[np.ndarray]) -> 
     before = machine(runtime.versions())
     warmup_calls = {n: warm_up(call, spec["min_warmup"]) for n, call in calls.items()}
     timed = {n: _own_clock(sessions[n], inputs) or by_host_clock(call) for n, call in calls.items()}
-    samples = interleaved(timed, range(spec["repeats"]), spec["seconds"])
+    preempted: dict[str, list[int]] = {}
+    samples = interleaved(timed, range(spec["repeats"]), spec["seconds"], preempted)
     energy_mj, meter = _energy(calls, runtime.place)
     file = io.BytesIO()
     arrays: dict[str, Any] = {f"{n}/{i}": o for n, found in outputs.items() for i, o in enumerate(found)}
     np.savez(file, **arrays)
     numbers = {
         "samples_ms": samples,
+        "preempted_rounds": preempted,
         "warmup_calls": warmup_calls,
         "energy_mj": energy_mj,
         "energy_meter": meter,
