@@ -135,6 +135,5 @@ EVIDENCE_TABLES: dict[str, Callable[[], str]] = {
     "effect_validity": partial(table, "effect_validity", validity),
     "certificate": partial(table, "certificate", certificates),
     "causal_pruning_3x": partial(table, "causal_pruning", partial(pruning, ratio=3.0)),
-    "causal_pruning_2x": partial(table, "causal_pruning", partial(pruning, ratio=2.0)),
     "effect_cost": cost,
 }
