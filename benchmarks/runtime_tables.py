@@ -30,9 +30,10 @@ def runtimes() -> str:
         *(_line(row) for row in rows),
         "",
         f"ResNet-56 and its half-width twin ({macs:.2f}x fewer MACs), one thread: medians of {min(rounds):,} to "
-        f"{max(rounds):,} interleaved rounds in which nobody took the core, on a busy machine (load {_load(rows)}). Cold start, "
-        "memory (above the runtime's own) and file are the dense network's. Differs by: the largest absolute "
-        "difference to PyTorch's outputs. Own tool: what the least time by the runtime's own benchmark on the same file, over ours.",
+        f"{max(rounds):,} interleaved rounds in which nobody took the core (load {_load(rows)}), with the interval of "
+        "their ratio. Cold start, memory (above the runtime's own) and file are the dense network's. Differs by: the "
+        "largest absolute difference to PyTorch's outputs. Own tool: the least time that the runtime's own benchmark "
+        "finds for the same files, over the least of ours.",
     ]
     if "int8" in record:
         lines += ["", _int8(record["int8"])]
