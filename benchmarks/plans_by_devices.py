@@ -32,7 +32,7 @@ DEVICES = (
     *("local-ort-1t", "local-openvino-1t", "local-torch-1t", "laptop-ort", "edge-ort", "edge-openvino"),
     *("pi4-1t", "pi5-1t", "jetson-nano-1t", "jetson-nano-gpu", "phone-snapdragon-8-gen-2-1t", "pc-ryzen-5700g-1t"),
 )
-QUICK = ("local-torch-1t", "pi4-1t", "pi5-1t")
+QUICK = ("local-ort-1t", "pi4-1t", "pi5-1t")
 
 
 def main() -> None:
