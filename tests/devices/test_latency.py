@@ -167,9 +167,10 @@ def test_interrupted_rounds_do_not_count_in_ratios(disturbed, seed):
 
 
 def test_too_few_calm_rounds_are_all_rounds():
-    samples = {"dense": np.arange(12.0) + 1, "pruned": np.ones(12)}
-    found = Measurement("d", {}, samples, {}, {"dense": [0, 1, 2]})
-    assert [len(c) for c in found.calm_ms("dense", "pruned")] == [12, 12]
+    samples = {"dense": np.arange(7.0) + 1, "pruned": np.ones(7)}
+    for interrupted, left in (([0, 1], 5), ([0, 1, 2], 7)):
+        found = Measurement("d", {}, samples, {}, {"dense": interrupted})
+        assert [len(c) for c in found.calm_ms("dense", "pruned")] == [left, left]
 
 
 @pytest.mark.parametrize(

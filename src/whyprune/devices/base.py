@@ -13,7 +13,7 @@ from whyprune.results import LatencyMs
 
 Network = Callable[..., Any]
 Samples = NDArray[np.float64]
-LEAST_CALM = 10
+LEAST_CALM = 5
 Kind = Literal["measured", "emulated", "predicted"]
 
 
@@ -61,7 +61,7 @@ class Measurement:
         """Times of the rounds in which no call of these networks was interrupted, for ratios: shape (rounds,) each.
 
         A longer call is interrupted more often, so that on a busy machine medians of all rounds make the shorter
-        network look faster than it is. All rounds, where fewer than 10 calm ones are left.
+        network look faster than it is. All rounds, where fewer than 5 calm ones are left.
         """
         rounds = min(len(self.samples_ms[name]) for name in names)
         disturbed = {i for name in names for i in self.preempted_rounds.get(name, ())}
