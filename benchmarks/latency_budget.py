@@ -44,6 +44,7 @@ from whyprune.data import Augmentation
 from whyprune.devices import accuracy, latency_ratio, paired_difference
 from whyprune.devices.inputs import inputs_for
 from whyprune.devices.local import Local
+from whyprune.devices.table import fastest_ms
 from whyprune.estimate import split_images
 from whyprune.models import load_model
 
@@ -136,9 +137,12 @@ def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> 
     row: dict[str, Any] = {"p50_ms": {name: found.latency[name].p50_ms for name in networks}, "ratios": {}}
     for name in networks:
         if name != "dense":
-            ratio = latency_ratio(found.samples_ms["dense"], found.samples_ms[name])
+            calm = found.calm_ms("dense", name)
+            ratio = latency_ratio(*calm)
             low, high = ratio.interval
-            row["ratios"][name] = {"ratio": 1 / ratio.speedup, "interval": [1 / high, 1 / low]}
+            fastest = fastest_ms(found, name) / fastest_ms(found, "dense")
+            numbers = {"ratio": 1 / ratio.speedup, "interval": [1 / high, 1 / low], "low_quantile": fastest}
+            row["ratios"][name] = {**numbers, "calm_rounds": len(calm[0]), "rounds": len(found.samples_ms[name])}
     row |= {"versions": found.versions, "machine": found.machine, "max_abs_difference": found.max_abs_difference}
     return row
 

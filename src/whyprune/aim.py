@@ -260,11 +260,12 @@ def measured_ratio(measured: Measurement, kind: DeviceCost) -> Ratio:
     """
     names = ("dense", "pruned")
     if kind == "latency" and all(len(measured.samples_ms.get(name, ())) > 1 for name in names):
-        dense, pruned = (measured.samples_ms[name] for name in names)
+        dense, pruned = measured.calm_ms(*names)
         rounds = np.random.default_rng(0).integers(0, len(dense), (RESAMPLES, len(dense)))
         drawn = np.quantile(pruned[rounds], QUANTILE, axis=1) / np.quantile(dense[rounds], QUANTILE, axis=1)
         low, high = np.quantile(drawn, (0.025, 0.975))
-        return Ratio(fastest_ms(measured, "pruned") / fastest_ms(measured, "dense"), (float(low), float(high)))
+        found = float(np.quantile(pruned, QUANTILE) / np.quantile(dense, QUANTILE))
+        return Ratio(found, (float(low), float(high)))
     value = _cost_of(measured, "pruned", kind) / _cost_of(measured, "dense", kind)
     return Ratio(value, (value, value))
 

@@ -239,6 +239,10 @@ def test_no_normalisation_is_known(weights):
         (("--finetune-epochs", "1", "--holdout", "2"), "holdout is 2.0"),
         (("--calibration-images", "4"), "at least 8"),
         (("--allocation", "curves"), "response curves"),
+        (("--budget", "latency=0.5"), "latency=0.5 needs a device"),
+        (("--budget", "latency=0.5", "--device", "nowhere"), "no device 'nowhere'"),
+        (("--budget", "energy=0.5", "--device", "local-torch-1t"), "does not measure energy"),
+        (("--budget", "watts=0.5"), "memory, energy"),
         (("--mean", "0.1,0.2", "--std", "0.1,0.2"), "channel"),
     ],
 )

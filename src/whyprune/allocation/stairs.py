@@ -9,6 +9,7 @@ networks is compared with all plans there are.
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,9 @@ from whyprune.causal.effects import ResponseCurve
 from whyprune.errors import BudgetError
 
 SMALLEST = 1e-12
-CHANGES = 100
+ROUNDING = 1e-9
+ASKED = 20_000
+"""Costs that the local search may ask for: it ends there on large networks."""
 TRIED = 32
 """Of the changes that look best, as many are tried."""
 
@@ -40,7 +43,9 @@ class Stairs:
         self.curves = {name: curves[name] for name in room.groups if name in curves}
         self.stops = {name: self._stops(name) for name in self.curves}
         self.gone = {name: room.counts[name] for name in room.groups}
-        self.slope = 0.0
+        self.slope, self.asked = 0.0, 0
+        self.near = self._near()
+        self._known: dict[tuple[str, int, int, tuple[int, ...]], dict[str, float]] = {}
 
     def walk(self) -> dict[str, int]:
         """Units that go per group, beyond those that were gone before.
@@ -49,9 +54,9 @@ class Stairs:
             BudgetError: no moves are left, and a bound is still exceeded.
         """
         self._settle()
-        for _ in range(CHANGES):
-            if not self._change():
-                break
+        self.asked = 0
+        while self.asked < ASKED and self._change():
+            pass
         settled = self.room.settled(self.gone)
         return {name: settled[name] - self.room.before[name] for name in self.curves}
 
@@ -86,7 +91,8 @@ class Stairs:
         now = self._pressure(self.gone)
         backs = [m for m in self._moves(now, ahead=False) if m.effect < -SMALLEST and m.name != held]
         for move in sorted(backs, key=lambda m: m.effect):
-            if not self._excess({**self.gone, move.name: move.stop}):
+            fits = all(now[kind] + cost <= 1 + ROUNDING for kind, cost in move.costs.items())
+            if fits and not self._excess({**self.gone, move.name: move.stop}):
                 self.gone[move.name] = move.stop
                 return True
         return False
@@ -98,6 +104,8 @@ class Stairs:
         moves = [*self._moves(now, ahead=True), *self._moves(now, ahead=False)]
         # At the price that savings have here, a move that looks best by itself most likely pays.
         for move in sorted(moves, key=lambda m: m.effect + self.slope * sum(m.costs.values()))[:TRIED]:
+            if self.asked >= ASKED:
+                break
             self.gone[move.name] = move.stop
             with suppress(BudgetError):
                 self._settle(held=move.name)
@@ -114,15 +122,46 @@ class Stairs:
         for name, stops in self.stops.items():
             here = self.gone[name]
             height = self._height(name, here)
+            self.room.counts = dict(self.gone)
+            most = here + self.room.left(self.room.groups[name])
+            around = tuple(self.gone[other] for other in self.near[name])
             for stop in stops:
-                if stop != here and (stop > here) == ahead and (not ahead or self._fits(name, stop, self.gone)):
-                    after = self._pressure({**self.gone, name: stop})
-                    costs = {kind: after[kind] - now[kind] for kind in now}
+                if stop != here and (stop > here) == ahead and stop <= most:
+                    key = (name, here, stop, around)
+                    costs = self._known.get(key)
+                    if costs is None:
+                        self.asked += 1
+                        after = self._pressure({**self.gone, name: stop})
+                        costs = self._known[key] = {kind: after[kind] - now[kind] for kind in now}
                     yield Move(name, stop, self._height(name, stop) - height, costs)
 
-    def _fits(self, name: str, count: int, counts: Counts) -> bool:
-        self.room.counts = dict(counts)
-        return count - counts[name] <= self.room.left(self.room.groups[name])
+    def _near(self) -> dict[str, tuple[str, ...]]:
+        """Per group those that decide, with it, what its moves change: they share a parameter or an operation.
+
+        Costs add up over operations, but for the largest of many: there all groups decide.
+        """
+        if "memory" in self.limits:
+            return dict.fromkeys(self.room.groups, tuple(self.room.groups))
+        places: dict[str, set[str]] = {}
+        for name, group in self.room.groups.items():
+            for parameter, axis, _ in group.axes:
+                places.setdefault(parameter, set()).add(name)
+                for number in self._products.get((parameter, axis), ()):
+                    places.setdefault(f"operation {number}", set()).add(name)
+        near: dict[str, set[str]] = {name: set() for name in self.room.groups}
+        for names in places.values():
+            for name in names:
+                near[name] |= names
+        return {name: tuple(sorted(others)) for name, others in near.items()}
+
+    @cached_property
+    def _products(self) -> dict[tuple[str, int], list[int]]:
+        """Axis -> the numbers of the operations whose MACs it is a factor of."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for number, product in enumerate(self.room.network.cost.products):
+            for axis, _, _ in product.factors:
+                found.setdefault(axis, []).append(number)
+        return found
 
     def _stops(self, name: str) -> list[int]:
         """The counts that a group may have: where its width is a multiple, or where its curve was measured."""

@@ -62,7 +62,7 @@ def _timed_part(device: Device, rows: Sequence[Row], shape: tuple[int, ...]) -> 
     else:
         with tempfile.TemporaryDirectory(prefix="whyprune-table-") as folder:
             files = {name: write(row, copies, Path(folder, name)) for name, (row, copies) in names.items()}
-            measured = briefly(device)(cast(Mapping[str, Network], files), inputs)
+            measured = briefly(device, REPEATS)(cast(Mapping[str, Network], files), inputs)
     quick = {name: fastest_ms(measured, name) for name in names}
     found = {}
     for i, row in enumerate(rows):
@@ -72,19 +72,21 @@ def _timed_part(device: Device, rows: Sequence[Row], shape: tuple[int, ...]) -> 
 
 
 def fastest_ms(measured: Measurement, name: str) -> float:
-    """A low quantile of a network's times; where a device gives no samples, its median."""
-    samples = measured.samples_ms.get(name, ())
-    return float(np.quantile(samples, QUANTILE)) if len(samples) else measured.latency[name].p50_ms
+    """A low quantile of a network's undisturbed times; where a device gives no samples, its median."""
+    if not len(measured.samples_ms.get(name, ())):
+        return measured.latency[name].p50_ms
+    (calm,) = measured.calm_ms(name)
+    return float(np.quantile(calm, QUANTILE))
 
 
-def briefly(device: Device) -> Device:
-    """The same device, measuring latency and energy alone, for a short time."""
+def briefly(device: Device, repeats: int | None = None) -> Device:
+    """The same device, measuring latency and energy alone, at most so many times."""
     if isinstance(device, Remote):
-        repeats = min(device.asked.repeats, REPEATS)
-        return replace(device, asked=replace(device.asked, repeats=repeats, each_alone=False))
+        fewer = min(device.asked.repeats, repeats or device.asked.repeats)
+        return replace(device, asked=replace(device.asked, repeats=fewer, each_alone=False))
     if not isinstance(device, Local):
         return device
-    return replace(device, repeats=min(device.repeats, REPEATS), each_alone=False)
+    return replace(device, repeats=min(device.repeats, repeats or device.repeats), each_alone=False)
 
 
 def writer_for(device: Device) -> Writer | None:
