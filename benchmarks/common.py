@@ -82,7 +82,7 @@ def write_record(
     """Writes the JSON record of a benchmark and prints its headline as the last line."""
     record = {
         "benchmark": name,
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"benchmarks.{name}", *_arguments(sys.argv[1:])]),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": commit(),
         "versions": library_versions(),
@@ -97,6 +97,12 @@ def write_record(
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"headline: {json.dumps(headline)}", flush=True)
     return path
+
+
+def _arguments(given: Sequence[str]) -> list[str]:
+    """The arguments but for where the record goes, which is a place on one machine."""
+    skipped = {i for i, a in enumerate(given) for i in (i, i + 1) if a == "--output"}
+    return [a for i, a in enumerate(given) if i not in skipped and not a.startswith("--output=")]
 
 
 def commit() -> str:

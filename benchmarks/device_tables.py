@@ -90,19 +90,23 @@ def prediction_here() -> str:
     for protocol, name in HERE.items():
         row = cells.get((protocol, "roofline"))
         if row is not None:
-            lines.append(
-                f"| {name} | {_error(row)} | {_error(cells.get((protocol, 'macs')))} | {row['count']} |",
-            )
+            roofline, macs = (_off(cells.get((protocol, method))) for method in ("roofline", "macs"))
+            lines.append(f"| {name} | {roofline} | {macs} | {row['count']} |")
     runtimes = ", ".join(record["here"]["rates"])
     clock = "CPU time" if record["here"]["clock"] == "cpu" else "wall time"
     networks = len(next(iter(record["here"]["networks_ms"].values())))
     lines += [
         "",
-        "Median / p90 in percent, and the interval of the median. Best "
+        "Median / p90 in percent. Best "
         f"{clock} of interleaved calls on {record['machine']['cpu']}, one thread, batch 1; runtimes: {runtimes}; "
         f"{networks} networks, dense and pruned.",
     ]
     return "\n".join(lines)
+
+
+def _off(row: dict[str, Any] | None) -> str:
+    """Without an interval: there are too few runtimes to draw from."""
+    return "–" if row is None else f"{row['median_percent']:.0f} / {row['p90_percent']:.0f}"
 
 
 def _error(row: dict[str, Any] | None) -> str:
