@@ -20,8 +20,8 @@ from whyprune.errors import BudgetError
 
 SMALLEST = 1e-12
 ROUNDING = 1e-9
-ASKED = 20_000
-"""Costs that the local search may ask for: it ends there on large networks."""
+ASKED = 300_000
+"""Moves that the local search may look at: it ends there on large networks."""
 TRIED = 32
 """Of the changes that look best, as many are tried."""
 
@@ -124,13 +124,13 @@ class Stairs:
             height = self._height(name, here)
             self.room.counts = dict(self.gone)
             most = here + self.room.left(self.room.groups[name])
+            self.asked += len(stops)
             around = tuple(self.gone[other] for other in self.near[name])
             for stop in stops:
                 if stop != here and (stop > here) == ahead and stop <= most:
                     key = (name, here, stop, around)
                     costs = self._known.get(key)
                     if costs is None:
-                        self.asked += 1
                         after = self._pressure({**self.gone, name: stop})
                         costs = self._known[key] = {kind: after[kind] - now[kind] for kind in now}
                     yield Move(name, stop, self._height(name, stop) - height, costs)
