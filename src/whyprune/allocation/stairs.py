@@ -2,14 +2,15 @@
 
 On a device one channel fewer often saves nothing, and eight save all that sixteen could. So a group's moves go to every
 stop ahead, not only to the next; a move's worth is its effect per saving, found anew after every move. Greedy moves
-end below the budget; what is left over is then given back. After that one group at a time is set to another stop and
-held there, and the others follow, greedily again, as long as that lowers the effect: a local search, which on small
-networks is compared with all plans there are.
+end below the budget; what is left over is then given back. After that one group, or a pair, is set to another stop
+and held there, and the others follow, greedily again, as long as that lowers the effect: a local search, which on
+small networks is compared with all plans there are.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,8 @@ SMALLEST = 1e-12
 ROUNDING = 1e-9
 ASKED = 300_000
 """Moves that the local search may look at: it ends there on large networks."""
-TRIED = 32
-"""Of the changes that look best, as many are tried."""
+TRIED, PAIRED = 32, 32
+"""Of the changes that look best, as many are tried, and the pairs of as many."""
 
 
 class Move(NamedTuple):
@@ -64,19 +65,19 @@ class Stairs:
         """The summed effect on the curves as they were measured."""
         return sum(self._height(name, self.room.before[name] + count) for name, count in taken.items())
 
-    def _settle(self, held: str = "") -> None:
-        """Removes until all bounds hold, then takes back what is left over; one group stays as it is."""
+    def _settle(self, held: Collection[str] = ()) -> None:
+        """Removes until all bounds hold, then takes back what is left over; groups that are held stay as they are."""
         while excess := self._excess(self.gone):
             self._descend(excess, held)
         while self._give_back(held):
             pass
 
-    def _descend(self, excess: Mapping[str, float], held: str) -> None:
+    def _descend(self, excess: Mapping[str, float], held: Collection[str]) -> None:
         now = self._pressure(self.gone)
         moves = []
         for move in self._moves(now, ahead=True):
             saving = -sum(move.costs[kind] for kind in excess)
-            if saving > SMALLEST and move.name != held:
+            if saving > SMALLEST and move.name not in held:
                 moves.append((move.effect / saving, -saving, move.name, move.stop))
         if not moves:
             kind, limit = next(iter(excess.items()))
@@ -86,10 +87,10 @@ class Stairs:
         self.slope = max(self.slope, slope)
         self.gone[name] = stop
 
-    def _give_back(self, held: str) -> bool:
+    def _give_back(self, held: Collection[str]) -> bool:
         """Takes back the removal that lowers the effect most within the bounds."""
         now = self._pressure(self.gone)
-        backs = [m for m in self._moves(now, ahead=False) if m.effect < -SMALLEST and m.name != held]
+        backs = [m for m in self._moves(now, ahead=False) if m.effect < -SMALLEST and m.name not in held]
         for move in sorted(backs, key=lambda m: m.effect):
             fits = all(now[kind] + cost <= 1 + ROUNDING for kind, cost in move.costs.items())
             if fits and not self._excess({**self.gone, move.name: move.stop}):
@@ -98,20 +99,25 @@ class Stairs:
         return False
 
     def _change(self) -> bool:
-        """Sets one group to another stop and lets the others follow, where that lowers the effect."""
-        now, before = self._pressure(self.gone), dict(self.gone)
-        whole = self._total()
+        """Sets one group to another stop, or two, and lets the others follow, where that lowers the effect."""
+        now = self._pressure(self.gone)
         moves = [*self._moves(now, ahead=True), *self._moves(now, ahead=False)]
         # At the price that savings have here, a move that looks best by itself most likely pays.
-        for move in sorted(moves, key=lambda m: m.effect + self.slope * sum(m.costs.values()))[:TRIED]:
-            if self.asked >= ASKED:
-                break
-            self.gone[move.name] = move.stop
-            with suppress(BudgetError):
-                self._settle(held=move.name)
-                if self._total() < whole - SMALLEST:
-                    return True
-            self.gone = dict(before)
+        moves.sort(key=lambda m: m.effect + self.slope * sum(m.costs.values()))
+        pairs = ((a, b) for a, b in combinations(moves[:PAIRED], 2) if a.name != b.name)
+        return any(self._pays(change) for change in chain(((m,) for m in moves[:TRIED]), pairs))
+
+    def _pays(self, change: Sequence[Move]) -> bool:
+        """Whether the effect is lower after a change, which then stands."""
+        if self.asked >= ASKED:
+            return False
+        before, whole = dict(self.gone), self._total()
+        self.gone |= {move.name: move.stop for move in change}
+        with suppress(BudgetError):
+            self._settle(held={move.name for move in change})
+            if self._total() < whole - SMALLEST:
+                return True
+        self.gone = before
         return False
 
     def _total(self) -> float:
