@@ -107,7 +107,7 @@ class DeviceRecord(Foreign):
     ]
     preempted_rounds: PerNetwork[
         Annotated[list[Annotated[int, Field(ge=0, lt=MAX_SAMPLES)]], Field(max_length=MAX_SAMPLES)]
-    ] = Field(default_factory=dict)
+    ]
     warmup_calls: PerNetwork[Annotated[int, Field(ge=0, lt=2**40)]]
     cold_start_ms: PerNetwork[Milliseconds]
     peak_memory_bytes: PerNetwork[Bytes]

@@ -12,7 +12,7 @@ from whyprune.data.batches import Batch
 from whyprune.devices.artifacts.formats import Artifact, write_artifact
 from whyprune.models.weights import fingerprint
 
-PLAIN = (bool, int, float, str, bytes, type(None), tuple)
+PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class ArtifactCache:
@@ -67,13 +67,18 @@ def _key(name: str, model: nn.Module, example: Batch) -> str:
     """Of the network's classes, settings and weights, and of the inputs' shapes and types."""
     digest = hashlib.sha256(f"{name}\0{fingerprint(model)}\0{model!r}\0".encode())
     for where, module in model.named_modules():
-        plain = {k: v for k, v in vars(module).items() if isinstance(v, PLAIN) and k != "training"}
+        plain = {k: v for k, v in vars(module).items() if _is_plain(v) and k != "training"}
         digest.update(f"{where}\0{type(module).__module__}.{type(module).__qualname__}\0{plain!r}\0".encode())
     for buffer in model.buffers():
         digest.update(buffer.detach().cpu().contiguous().numpy().tobytes())
     for value in (*example.args, *sorted(example.kwargs.items())):
         digest.update(f"{_described(value)}\0".encode())
     return digest.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether its text is the same in every process: that of an object may be its address."""
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, PLAIN)
 
 
 def _described(value: Any) -> str:
