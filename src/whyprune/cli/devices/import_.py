@@ -45,7 +45,7 @@ def import_results(
     found = read_results(record, bundle, device=device)
     screen.show(_table(found))
     ratios = {
-        f"{a} over {b}": latency_ratio(found.samples_ms[a], found.samples_ms[b])
+        f"{a} over {b}": latency_ratio(*found.calm_ms(a, b))
         for a, b in pairwise(found.samples_ms)
         if len(found.samples_ms[a]) > 1
     }
