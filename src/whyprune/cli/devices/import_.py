@@ -12,6 +12,7 @@ from rich.text import Text
 from whyprune.cli.options import JsonOption
 from whyprune.cli.screen import Screen
 from whyprune.devices import Measurement, latency_ratio, read_results
+from whyprune.results import LatencyRatio
 
 MEBIBYTE = 2**20
 
@@ -45,9 +46,7 @@ def import_results(
     found = read_results(record, bundle, device=device)
     screen.show(_table(found))
     ratios = {
-        f"{a} over {b}": latency_ratio(*found.calm_ms(a, b))
-        for a, b in pairwise(found.samples_ms)
-        if len(found.samples_ms[a]) > 1
+        f"{a} over {b}": _ratio(found, a, b) for a, b in pairwise(found.samples_ms) if len(found.samples_ms[a]) > 1
     }
     for name, ratio in ratios.items():
         low, high = ratio.interval
@@ -80,3 +79,8 @@ def _table(found: Measurement) -> Table:
             f"{found.max_abs_difference[name]:.1e}",
         )
     return table
+
+
+def _ratio(found: Measurement, one: str, other: str) -> LatencyRatio:
+    first, second = found.calm_ms(one, other)
+    return latency_ratio(first, second)
