@@ -79,7 +79,7 @@ def test_who_gives_no_interval_claims_nothing():
     def silent(network, batches, asked):
         found = estimator("exact")(network, batches, replace(asked, per_image=False))
         unknown = np.full(len(found.units), np.nan)
-        return replace(found, standard_error=unknown, approximate=True)
+        return replace(found, standard_error=unknown, bounds=None, approximate=True)
 
     assert set(planted_outcomes(silent).values()) == {NO_CLAIM}
 

@@ -96,15 +96,16 @@ class ShapedLayer:
     channels: tuple[Product, Product] | None
 
     def at(self, size_of: Callable[[Product], int]) -> Layer:
-        """The layer at some widths, as `size_of` tells them."""
+        """The layer at some widths, as `size_of` tells them; groups that are down to one channel are depthwise."""
+        channels = (1, 1) if self.channels is None else (size_of(self.channels[0]), size_of(self.channels[1]))
         return Layer(
             self.name,
-            self.kind,
+            "depthwise" if self.kind == "grouped" and channels[0] == 1 else self.kind,
             sum(size_of(p) for p in self.macs),
             sum(size_of(p) for p in self.reads),
             size_of(self.writes),
             0 if self.weights is None else size_of(self.weights),
-            (1, 1) if self.channels is None else (size_of(self.channels[0]), size_of(self.channels[1])),
+            channels,
         )
 
 
