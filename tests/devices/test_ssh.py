@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sshd
 import torch
-from torch import nn
+from carried import NETWORKS
 
 from whyprune.data.batches import Batch
 from whyprune.devices.bundle import Asked
@@ -23,16 +23,6 @@ pytestmark = pytest.mark.skipif(sshd.why_not() is not None, reason=str(sshd.why_
 SHORT = Asked(repeats=20, seconds=0.5)
 
 
-class Times(nn.Module):
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor([factor]))
-
-    def forward(self, x):
-        return self.factor * x
-
-
-NETWORKS = {"dense": Times(2.0), "pruned": Times(3.0)}
 INPUTS = Batch((torch.arange(6.0).reshape(2, 3),), {})
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whyprune.cli.options import ClassesOption, JsonOption, ModelArgument, WeightsOption, sizes
+from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, ModelArgument, WeightsOption, sizes
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import network_tables
 from whyprune.describe import describe
@@ -28,15 +28,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C,H,W",
-            help="Shape of one image, such as 3,224,224. Built-in networks have one.",
-            rich_help_panel="Network",
-            show_default=False,
-        ),
-    ] = None,
+    input_shape: InputShapeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Shows what of a network can be removed, what that costs, and what is kept whole and why.

@@ -71,6 +71,15 @@ ClassesOption = Annotated[
         show_default=False,
     ),
 ]
+InputShapeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C,H,W",
+        help="Shape of one image, such as 3,224,224. Built-in networks have one.",
+        rich_help_panel="Network",
+        show_default=False,
+    ),
+]
 RecordedModelOption = Annotated[
     str | None,
     typer.Option(

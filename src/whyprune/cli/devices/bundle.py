@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from whyprune.bundling import bundle_models
-from whyprune.cli.options import ClassesOption, JsonOption, RecordedModelOption, WeightsOption, sizes
+from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, RecordedModelOption, WeightsOption, sizes
 from whyprune.cli.screen import Screen
 from whyprune.devices import Asked
 
@@ -28,15 +28,7 @@ def bundle(
     ],
     weights: WeightsOption = None,
     num_classes: ClassesOption = None,
-    input_shape: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C,H,W",
-            help="Shape of one image, such as 3,224,224. Built-in networks have one.",
-            rich_help_panel="Network",
-            show_default=False,
-        ),
-    ] = None,
+    input_shape: InputShapeOption = None,
     model: RecordedModelOption = None,
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads.", rich_help_panel=RUN)] = 1,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per call.", rich_help_panel=RUN)] = 1,
