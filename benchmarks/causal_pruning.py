@@ -14,9 +14,7 @@ to be won.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from benchmarks.common import (
     calibration,
     cifar10,
     fingerprint,
+    merged,
     test_images,
     trained,
     write_record,
@@ -52,6 +51,7 @@ CHANNELS = ("elimination", "rounds", "carried", "magnitude-l2", "taylor", "rando
 EFFECT_IMAGES = 64
 FIT_IMAGES = 512
 ROUNDS = 3
+KEY = ("fewer_macs", "widths", "channels", "seed")
 
 Widths = Mapping[str, int]
 """Group -> how many of its units go."""
@@ -172,13 +172,6 @@ def _paired(gaps: np.ndarray) -> tuple[float, list[float] | None]:
     return mean, [mean - half, mean + half]
 
 
-def merged(path: Path, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The record's rows with `new` ones added or put in place of their older twins."""
-    old = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = {(r["fewer_macs"], r["widths"], r["channels"], r["seed"]): r for r in [*old, *new]}
-    return [rows[key] for key in sorted(rows)]
-
-
 def run(options: argparse.Namespace) -> None:
     """Runs what is asked for and adds it to the record; rows that are in it are kept."""
     name = "resnet20" if options.quick else options.network
@@ -188,6 +181,7 @@ def run(options: argparse.Namespace) -> None:
     record = f"causal_pruning{'' if name == 'resnet56' else '_' + name}"
     path = options.output or RESULTS / f"{record}{'-quick' if options.quick else ''}.json"
     options.output = path
+    done = {tuple(r[field] for field in KEY) for r in merged(path, [], KEY)}
     for number in options.only_seeds or range(1 if options.quick else options.seeds):
         loader = calibration(source, normalization, 256 if options.quick else 1024, number)
         first, _ = next(iter(loader))
@@ -196,17 +190,14 @@ def run(options: argparse.Namespace) -> None:
             budget = wp.Budget(macs=1 / ratio)
             cells = [(w, "elimination") for w in WIDTHS] + [("curves", c) for c in CHANNELS[1:]]
             for widths, channels in cells:
-                if any(
-                    (r["fewer_macs"], r["widths"], r["channels"], r["seed"]) == (ratio, widths, channels, number)
-                    for r in merged(path, [])
-                ):
+                if (ratio, widths, channels, number) in done:
                     continue
                 asked = seed.widths(widths, budget)
                 units, rivals = seed.channels(channels, asked), seed.channels("magnitude-l2", asked)
                 cell = {"fewer_macs": ratio, "widths": widths, "channels": channels, "seed": number}
                 found = {**cell, **row(seed, units, rivals, test, options.views)}
                 print(found, flush=True)
-                rows = merged(path, [found])
+                rows = merged(path, [found], KEY)
                 about = {"network": name, "views": options.views, "data_fingerprint": fingerprint(source)}
                 write_record("causal_pruning", options, differences(rows), rows, **about)
 

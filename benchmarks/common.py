@@ -105,6 +105,13 @@ def _arguments(given: Sequence[str]) -> list[str]:
     return [a for i, a in enumerate(given) if i not in skipped and not a.startswith("--output=")]
 
 
+def merged(path: Path, new: Sequence[dict[str, Any]], fields: Sequence[str]) -> list[dict[str, Any]]:
+    """The record's rows with `new` ones added or put in place of older ones that agree in `fields`, in their order."""
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = {tuple(r[f] for f in fields): r for r in [*old, *new]}
+    return [rows[key] for key in sorted(rows)]
+
+
 def commit() -> str:
     """The commit of the code that runs; `-dirty` where files were changed since."""
     shown = subprocess.run(

@@ -10,7 +10,6 @@ from typing import Any
 from benchmarks.common import RESULTS
 
 Record = dict[str, Any]
-NOT_RUN = "Not run yet."
 WIDTHS = {"curves": "**measured curves**", "global-l2": "global, L2", "global-taylor": "global, Taylor"}
 CHANNELS = {
     "elimination": "least squares (elimination)",
@@ -22,9 +21,8 @@ CHANNELS = {
 
 
 def table(name: str, make: Callable[[Record], str]) -> str:
-    """What `make` says of a record; a plain sentence where there is none."""
-    path = RESULTS / f"{name}.json"
-    return make(json.loads(path.read_text())) if path.exists() else NOT_RUN
+    """What `make` says of a record."""
+    return make(json.loads((RESULTS / f"{name}.json").read_text()))
 
 
 def validity(record: Record) -> str:
@@ -70,8 +68,6 @@ def pruning(record: Record, ratio: float) -> str:
     for row in record["rows"]:
         if row["fewer_macs"] == ratio:
             rows[row["widths"], row["channels"]].append(row)
-    if not rows:
-        return NOT_RUN
     found = record["headline"]
     lines = [
         "| widths | channels | top-1 % | less the reference (95% interval) | joint effect | less the reference | "

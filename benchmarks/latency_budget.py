@@ -11,11 +11,9 @@ are paired over the test images, which are read once, at the end. Cells can be r
 
 import argparse
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from benchmarks.common import (
     calibration,
     cifar10,
     fingerprint,
+    merged,
     test_images,
     trained,
     write_record,
@@ -53,6 +52,7 @@ RUNTIMES = ("ort", "openvino")
 THREADS = (1, 2)
 BATCHES = (1, 16)
 ASKED = 0.5
+KEY = ("model", "runtime", "threads", "batch", "seed")
 VIEWS = 2
 CURVE_IMAGES = 640
 
@@ -229,17 +229,6 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return figures
 
 
-def merged(path: Path, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The record's rows with `new` ones added or put in place of their older twins."""
-
-    def key(row: Mapping[str, Any]) -> tuple[str, str, int, int, int]:
-        return row["model"], row["runtime"], row["threads"], row["batch"], row["seed"]
-
-    old = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = {key(r): r for r in [*old, *new]}
-    return [rows[k] for k in sorted(rows)]
-
-
 def run(options: argparse.Namespace) -> None:
     """Runs what is asked for and adds it to the record."""
     torch.set_num_threads(1)
@@ -253,7 +242,7 @@ def run(options: argparse.Namespace) -> None:
             row = cell_row(cell, options.quick, seed)
             shown = ("model", "runtime", "threads", "batch", "measured_ratio", "macs_ratio", "realised_over_macs")
             print({k: row[k] for k in shown}, row.get("top1_percent"), row.get("latency_plan_over"), flush=True)
-            rows = merged(path, [row])
+            rows = merged(path, [row], KEY)
             write_record("latency_budget", options, summary(rows), rows)
 
 

@@ -6,8 +6,6 @@ with this library's repair. `causal` chooses among all channels, the residual st
 """
 
 import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from benchmarks.common import (
     calibration,
     cifar10,
     fingerprint,
+    merged,
     test_images,
     trained,
     write_record,
@@ -33,6 +32,7 @@ CRITERIA = ("random", "magnitude-l2", "taylor")
 ALLOCATIONS = ("uniform", "global")
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
 VIEWS = 4
+KEY = ("fewer_macs", "method", "allocation", "seed")
 
 
 def criterion_rows(
@@ -110,17 +110,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in sorted(groups.items())}
 
 
-def merged(path: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The record's rows with `new` ones added or put in place of their older twins."""
-
-    def key(row: dict[str, Any]) -> tuple[float, str, str, int]:
-        return row["fewer_macs"], row["method"], row["allocation"], row["seed"]
-
-    old = json.loads(path.read_text())["rows"] if path.exists() else []
-    rows = {key(r): r for r in [*old, *new]}
-    return [rows[k] for k in sorted(rows)]
-
-
 def run(options: argparse.Namespace) -> None:
     """Runs what is asked for and adds it to the record."""
     source = cifar10()
@@ -143,7 +132,7 @@ def run(options: argparse.Namespace) -> None:
             if criteria and seed < options.baseline_seeds:
                 inner = wp.trace(model, first[:2]).ignoring(STREAM)
                 new += criterion_rows(inner, loader, test, budget, seed, criteria)
-            rows = merged(path, [{"fewer_macs": ratio, **row} for row in new])
+            rows = merged(path, [{"fewer_macs": ratio, **row} for row in new], KEY)
             headline = {"dense_top1_percent": dense, **summary(rows)}
             about = {
                 "calibration_images": images,
