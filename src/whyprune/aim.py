@@ -19,6 +19,7 @@ from whyprune.devices.table import QUANTILE, LatencyPrice, Layer, Table, briefly
 from whyprune.errors import BudgetError, InputError
 from whyprune.planners import Allocate
 from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
+from whyprune.structure.blocks import operations_of
 from whyprune.structure.cost import Price
 from whyprune.structure.memory import peak_memory
 from whyprune.structure.network import Network
@@ -151,7 +152,9 @@ class Aim:
         networks = {"dense": network.model, "pruned": remove(network, units)}
         self.last = self.device(networks, inputs_for(self.device, network.example))
         found = {kind: measured_ratio(self.last, kind) for kind in self.prices}
-        self.table.fill((layer.row(gone) for layer in self.layers), progress=self.progress)
+        idle = operations_of(network.cost.blocks, gone)
+        running = (layer for layer in self.layers if layer.name not in idle)
+        self.table.fill((layer.row(gone) for layer in running), progress=self.progress)
         for kind, ratio in found.items():
             self.prices[kind] = self.prices[kind].corrected(gone, ratio.value)
             self.tried.append(

@@ -21,6 +21,7 @@ from whyprune.results import (
 from whyprune.stage import Stage
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
+from whyprune.structure.units import removed_indices
 
 LATENCY_SECONDS = 6.0
 LATENCY_REPEATS = 200
@@ -76,6 +77,7 @@ def measured_run(
         certificate=record.certificate if after is None else certificate(record.dense_wrong, after),
         refutations=record.refutations,
         groups=group_summaries(network, plan),
+        blocks=list(plan.blocks),
         refusals=[RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals],
         recovery=[] if recovered is None else list(recovered.history),
         normalization=record.asked.get("normalization"),
@@ -99,12 +101,8 @@ def certificate(dense_wrong: Sequence[int] | None, pruned: Accuracy | None) -> C
 def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSummary]:
     """Widths and MACs per group; MACs of a group are those of the layers that its channels are written or read by."""
     gone = {} if plan is None else plan.removed_per_group()
-    sizes = {(e.parameter, e.axis): len(e.indices) for e in plan.removed} if plan is not None else {}
-
-    def macs(axes: set[tuple[str, int]], removed: Mapping[tuple[str, int], int]) -> int:
-        read = (p for p in network.cost.products if any(axis in axes for axis, _, _ in p.factors))
-        return sum(network.cost.of_product(product, removed) for product in read)
-
+    units = () if plan is None else network.select(plan.units)
+    sizes = {axis: len(indices) for axis, indices in removed_indices(units).items()}
     summaries = []
     for group in network.groups:
         axes = {(parameter, axis) for parameter, axis, _ in group.axes}
@@ -115,8 +113,8 @@ def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSum
                 kept=len(group.units) - gone.get(group.name, 0),
                 removable=len(group.units),
                 axes=[f"{parameter}[{axis}]" for parameter, axis, _ in group.axes],
-                macs_before=macs(axes, {}),
-                macs_after=macs(axes, sizes),
+                macs_before=network.cost.macs({}, axes),
+                macs_after=network.cost.macs(sizes, axes),
             )
         )
     return summaries

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from whyprune.allocation import Budget, allocate_curves, allocate_global
+from whyprune.causal.bypass import bypass_effects
 from whyprune.causal.effects import Effects, ResponseCurve
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import Outcome
@@ -42,6 +43,7 @@ class Round:
         images: a view of the images to plan from.
         last: whether the target is the whole budget.
         fit: plans from what was measured, once, or until a device confirms the plan.
+        blocks: residual blocks may go as a whole.
     """
 
     network: Network
@@ -55,6 +57,7 @@ class Round:
     seed: int
     progress: bool
     fit: Fit | None = None
+    blocks: bool = False
 
     def fitted(self, allocate: Allocate, target: Budget) -> Plan:
         """The plan for a target; on a device, one that was measured to meet it."""
@@ -77,7 +80,10 @@ class Planner(Protocol):
 
 @dataclass
 class ByCurves:
-    """Widths and channels from response curves; the curves of the first round are kept."""
+    """Widths and channels from response curves, residual blocks from the effects of bypassing them.
+
+    The curves of the first round are kept.
+    """
 
     step: float = 2.0
     curves: Mapping[str, ResponseCurve] = field(default_factory=dict)
@@ -97,11 +103,28 @@ class ByCurves:
             progress=now.progress,
         )
         self.curves = self.curves or curves
+        bypass = self._bypass(now, fit, measure) if now.blocks else {}
 
         def allocate(network: Network, budget: Budget, constraints: Constraints | None) -> Plan:
-            return allocate_curves(network, curves, budget, removed=now.removed, base=now.base, constraints=constraints)
+            return allocate_curves(
+                network, curves, budget, removed=now.removed, base=now.base, bypass=bypass, constraints=constraints
+            )
 
         return now.fitted(allocate, target)
+
+    @staticmethod
+    def _bypass(now: Round, fit: Sequence[Batch], measure: Sequence[Batch]) -> dict[str, float]:
+        found = bypass_effects(
+            now.network,
+            fit,
+            measure,
+            outcome=now.outcome,
+            model=now.model,
+            removed=now.removed,
+            seed=now.seed,
+            progress=now.progress,
+        )
+        return {name: block.effect for name, block in found.items()}
 
 
 @dataclass

@@ -59,6 +59,7 @@ class Settings:
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
         latency: measure latency on this machine.
         refute: try to refute the effects behind the plan, on images that it was not made from.
+        blocks: whether residual blocks may go as a whole (method `causal`); None: where a budget is on a device.
         heads: whether attention goes by "whole" heads or by the "width" that all its heads share (see `trace`).
     """
 
@@ -69,6 +70,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     latency: bool = True
     refute: bool = True
+    blocks: bool | None = None
     heads: Literal["whole", "width"] = "whole"
 
     def __post_init__(self) -> None:
@@ -91,6 +93,12 @@ class Settings:
             raise InputError(f"method {method!r} plans widths itself: leave out allocation={self.allocation!r}")
         if self.allocation == "curves" and method != "curves":
             raise InputError(f"allocation 'curves' needs response curves, which method {method!r} does not measure")
+        if self.blocks and method != CAUSAL:
+            raise InputError(f"only method {CAUSAL!r} measures what whole blocks do: leave out blocks with {method!r}")
+
+    def takes_blocks(self, method: str, budget: Budget) -> bool:
+        """Whether residual blocks may go as a whole: calls and additions take time that no width saves."""
+        return method == CAUSAL and (bool(budget.on_device) if self.blocks is None else self.blocks)
 
 
 @dataclass
@@ -195,7 +203,8 @@ def prune(
     stage = load_stage(model, folder, facts) if resume and folder is not None else None
     if stage is None:
         _take_aim(run, budget)
-        check_reachable(run.network, budget, run.constraints)
+        blocks = settings.takes_blocks(method, budget)
+        check_reachable(run.network, budget, run.constraints, blocks=blocks)
         stage = _compress(run, budget, method, facts)
         if folder is not None and recovery is not None:
             save_stage(stage, folder)
@@ -301,6 +310,7 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
         progress=run.progress,
         clock=run.step,
         fit=run.aim,
+        blocks=run.settings.takes_blocks(method, budget),
     )
     run.notes += rounds.notes
     with run.step("estimate single effects"):

@@ -200,6 +200,7 @@ class RunResult(Record):
     certificate: Certificate | None = None
     refutations: list[Refutation] = []
     groups: list[GroupSummary]
+    blocks: list[str] = []
     refusals: list[RefusalSummary]
     recovery: list[RecoveryEpoch] = []
     normalization: dict[str, Any] | None = None

@@ -24,7 +24,7 @@ from whyprune.planners import ByCurves, Fit, Planner, Round
 from whyprune.repair import repair
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
-from whyprune.structure.remove import attribute_values, cut
+from whyprune.structure.remove import cut, removal_of
 from whyprune.structure.units import Unit, removed_indices
 
 Clock = Callable[[str], AbstractContextManager[None]]
@@ -59,6 +59,7 @@ def prune_in_rounds(
     progress: bool = False,
     clock: Clock = lambda _: nullcontext(),
     fit: Fit | None = None,
+    blocks: bool = False,
 ) -> RoundsResult:
     """Plans the removal in rounds.
 
@@ -75,9 +76,10 @@ def prune_in_rounds(
         progress: show progress bars.
         clock: times the steps.
         fit: how the last round plans where a device has to confirm the plan.
+        blocks: residual blocks may go as a whole, where the planner can tell what that does.
     """
     planner = ByCurves() if planner is None else planner
-    state = _State(network, calibration, outcome, constraints, repairing, seed, progress, fit)
+    state = _State(network, calibration, outcome, constraints, repairing, seed, progress, fit, blocks)
     shares = _shares(network, budget, planner.step)
     while shares:
         target = budget.between(network.cost(), network.cost(state.removed), shares[0])
@@ -122,8 +124,9 @@ class _State:
         seed: int,
         progress: bool,
         fit: Fit | None,
+        blocks: bool,
     ) -> None:
-        self.fit = fit
+        self.fit, self.blocks = fit, blocks
         self.network, self.calibration = network, calibration
         self.outcome, self.constraints, self.repairing = outcome, constraints, repairing
         self.seed, self.progress = seed, progress
@@ -149,6 +152,7 @@ class _State:
             seed=self.seed + self.round,
             progress=self.progress,
             fit=self.fit if last else None,
+            blocks=self.blocks,
         )
 
     def apply(self, plan: Plan, views: int) -> None:
@@ -189,13 +193,13 @@ class _State:
 
 def remove_further(network: Network, model: nn.Module, gone: Sequence[Unit], units: Sequence[Unit]) -> nn.Module:
     """Cuts a network that already lacks `gone` down to one that lacks `units`, a superset."""
-    before, after = removed_indices(gone), removed_indices(units)
+    before, removal = removed_indices(gone), removal_of(network, units)
     moved = {}
-    for key, indices in after.items():
+    for key, indices in removal.removed.items():
         kept = np.setdiff1d(
             np.arange(network.cost.shapes[key[0]][key[1]]), before.get(key, np.array([], dtype=np.int64))
         )
         fresh = np.flatnonzero(np.isin(kept, indices))
         if len(fresh):
             moved[key] = fresh
-    return cut(model, moved, attribute_values(network, units))
+    return cut(model, moved, removal.attributes, removal.blocks)

@@ -31,6 +31,7 @@ def allocate_curves(
     *,
     removed: Sequence[Unit] = (),
     base: float = 0.0,
+    bypass: Mapping[str, float] | None = None,
     method: str = "causal",
     constraints: Constraints | None = None,
 ) -> Plan:
@@ -42,6 +43,7 @@ def allocate_curves(
         budget: what the result may cost.
         removed: units that are gone already; they stay in the plan.
         base: the effect that their removal has.
+        bypass: residual block -> the effect of bypassing it, conditional on `removed`, of those that may go as a whole.
         method: recorded in the plan.
         constraints: what must stay; relative to the dense network, whatever is gone already.
 
@@ -54,8 +56,8 @@ def allocate_curves(
     }
 
     def walked(room: Room) -> tuple[dict[str, int], float]:
-        if budget.priced:
-            stairs = Stairs(room, curves, budget.limits(network.cost()))
+        if budget.priced or bypass:
+            stairs = Stairs(room, curves, budget.limits(network.cost()), bypass)
             taken = stairs.walk()
             return taken, stairs.effect(taken)
         walk = _Walk(room, curves, budget)
@@ -63,8 +65,12 @@ def allocate_curves(
             walk.step()
         return walk.taken(), walk.effect(walk.taken())
 
-    taken, effect = steered(network, budget, constraints, walked, before=before, most=ends)
-    names = [u.name for u in removed] + [unit for name, count in taken.items() for unit in curves[name].order[:count]]
+    taken, effect = steered(network, budget, constraints, walked, before=before, most=ends, blocks=bool(bypass))
+    names = [u.name for u in removed]
+    for name, count in taken.items():
+        units = network.group(name).units
+        emptied = before[name] + count == len(units)
+        names += [u.name for u in units] if emptied else curves[name].order[:count]
     return make_plan(network, names, method=method, budget=budget.as_dict(), predicted=base + effect)
 
 

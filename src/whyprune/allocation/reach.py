@@ -14,8 +14,10 @@ Found = TypeVar("Found")
 UNITS = {"latency": "ms", "memory": "bytes of memory", "energy": "mJ"}
 
 
-def check_reachable(network: Network, budget: Budget, constraints: Constraints | None = None) -> None:
-    """Says so if even the smallest network is above the budget.
+def check_reachable(
+    network: Network, budget: Budget, constraints: Constraints | None = None, *, blocks: bool = False
+) -> None:
+    """Says so if even the smallest network is above the budget; with `blocks` one without its residual blocks.
 
     Raises:
         BudgetError: with the smallest reachable value.
@@ -27,7 +29,8 @@ def check_reachable(network: Network, budget: Budget, constraints: Constraints |
     if constraints is not None and constraints.stops:
         within = f"at the widths in the device's table{f', {within},' if bounded else ''}"
     for kind, limit in budget.limits(dense).items():
-        reachable, whole = getattr(room.cost(smallest(room, kind, limit)), kind), getattr(dense, kind)
+        least = smallest(room, kind, limit, blocks=blocks)
+        reachable, whole = getattr(room.cost(least), kind), getattr(dense, kind)
         if reachable > limit:
             smallest_ratio = reachable / whole + 5e-5
             raise BudgetError(
@@ -37,15 +40,17 @@ def check_reachable(network: Network, budget: Budget, constraints: Constraints |
             )
 
 
-def smallest(room: Room, kind: str, limit: float) -> dict[str, int]:
+def smallest(room: Room, kind: str, limit: float, *, blocks: bool = False) -> dict[str, int]:
     """Units that go per group where as much `kind` goes as may, or enough for the limit.
 
     What saves most goes first. That is the least wherever groups do not compete for an axis. Where they do, groups are
-    held back one at a time as long as that saves: the least for two groups on an axis, close to it for more.
+    held back one at a time as long as that saves: the least for two groups on an axis, close to it for more. With
+    `blocks` all residual blocks go that may.
     """
+    emptied = room.emptied(room.blocks) if blocks else {}
 
     def value(counts: Counts) -> float:
-        return room.amount(kind, counts)
+        return room.amount(kind, {**counts, **emptied})
 
     order = sorted(room.groups, key=lambda name: value({**room.before, name: room.before[name] + 1}))
     held = {name: len(room.groups[name].units) for name in order}
@@ -57,7 +62,7 @@ def smallest(room: Room, kind: str, limit: float) -> dict[str, int]:
         if value(found) >= value(best):
             break
         best = found
-    return best
+    return {**best, **emptied}
 
 
 def _shown(value: float) -> str:
@@ -72,16 +77,17 @@ def steered(
     *,
     before: Counts | None = None,
     most: Counts | None = None,
+    blocks: bool = False,
 ) -> Found:
     """The result of a walk; where its own order ends above the budget, of one held to the smallest network.
 
     Raises:
         BudgetError: neither meets the budget.
     """
-    check_reachable(network, budget, constraints)
+    check_reachable(network, budget, constraints, blocks=blocks)
     with suppress(BudgetError):
         return walk(Room(network, before, constraints=constraints, most=most))
     room, dense = Room(network, before, constraints=constraints, most=most), network.cost()
-    ends = [smallest(room, kind, limit) for kind, limit in budget.limits(dense).items()]
+    ends = [smallest(room, kind, limit, blocks=blocks) for kind, limit in budget.limits(dense).items()]
     end = next((counts for counts in ends if budget.met_by(room.cost(counts), dense)), ends[0])
     return walk(Room(network, before, constraints=constraints, most=end))

@@ -1,7 +1,7 @@
 """How many units every group may still lose."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from whyprune.constraints import Constraints
 from whyprune.errors import InputError
@@ -20,6 +20,7 @@ class Room:
 
     Attributes:
         counts: group name -> units gone.
+        blocks: residual blocks that may go as a whole -> the groups inside; `left` and `take` never empty a group.
     """
 
     def __init__(
@@ -46,6 +47,18 @@ class Room:
         self._least = dict.fromkeys(self._users, 1)
         self._most = dict.fromkeys(self.groups, 0)
         self._bound(constraints or Constraints(), most or {})
+        self.blocks = self._free(constraints or Constraints())
+
+    def _free(self, constraints: Constraints) -> dict[str, tuple[str, ...]]:
+        """The residual blocks that may go as a whole: they are there, and nothing of them has to stay."""
+        limits = constraints.limits(self.network)
+        bound = {name for name, limit in limits.items() if limit.width > 1 or limit.share < 1}
+        whole = {name for name, count in self.before.items() if count == len(self.groups[name].units)}
+        return {b.name: b.groups for b in self.network.blocks if not (bound | whole).intersection(b.groups)}
+
+    def emptied(self, blocks: Iterable[str]) -> dict[str, int]:
+        """Units that go per group inside these blocks when they go as a whole."""
+        return {name: len(self.groups[name].units) for block in blocks for name in self.blocks[block]}
 
     def _bound(self, constraints: Constraints, most: Counts) -> None:
         """Works out the least width of every axis and the most units that go of every group."""

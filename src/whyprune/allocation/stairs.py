@@ -5,6 +5,9 @@ stop ahead, not only to the next; a move's worth is its effect per saving, found
 end below the budget; what is left over is then given back. After that one group, or a pair, is set to another stop
 and held there, and the others follow, greedily again, as long as that lowers the effect: a local search, which on
 small networks is compared with all plans there are.
+
+A residual block that may go as a whole is one more name with two stops, there and gone; while it is gone the groups
+inside it neither cost nor do anything.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -37,19 +40,27 @@ class Move(NamedTuple):
 
 
 class Stairs:
-    """A walk over stops; `limits` are bounds in absolute numbers."""
+    """A walk over stops; `limits` are bounds in absolute numbers, `bypass` the effects of residual blocks that go."""
 
-    def __init__(self, room: Room, curves: Mapping[str, ResponseCurve], limits: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        room: Room,
+        curves: Mapping[str, ResponseCurve],
+        limits: Mapping[str, float],
+        bypass: Mapping[str, float] | None = None,
+    ) -> None:
         self.room, self.limits = room, dict(limits)
         self.curves = {name: curves[name] for name in room.groups if name in curves}
-        self.stops = {name: self._stops(name) for name in self.curves}
-        self.gone = {name: room.counts[name] for name in room.groups}
+        self.bypass = {name: effect for name, effect in (bypass or {}).items() if name in room.blocks}
+        self.home = {group: block for block in self.bypass for group in room.blocks[block]}
+        self.stops = {name: self._stops(name) for name in self.curves} | {block: [0, 1] for block in self.bypass}
+        self.gone = {name: room.counts[name] for name in room.groups} | dict.fromkeys(self.bypass, 0)
         self.slope, self.asked = 0.0, 0
         self.near = self._near()
         self._known: dict[tuple[str, int, int, tuple[int, ...]], dict[str, float]] = {}
 
     def walk(self) -> dict[str, int]:
-        """Units that go per group, beyond those that were gone before.
+        """Units that go per group, beyond those that were gone before; all of a group in a block that goes.
 
         Raises:
             BudgetError: no moves are left, and a bound is still exceeded.
@@ -58,12 +69,14 @@ class Stairs:
         self.asked = 0
         while self.asked < ASKED and self._change():
             pass
-        settled = self.room.settled(self.gone)
-        return {name: settled[name] - self.room.before[name] for name in self.curves}
+        settled, inside = self.room.settled(self._counts(self.gone)), self._emptied(self.gone)
+        return {name: settled[name] - self.room.before[name] for name in (*self.curves, *inside)}
 
     def effect(self, taken: Counts) -> float:
-        """The summed effect on the curves as they were measured."""
-        return sum(self._height(name, self.room.before[name] + count) for name, count in taken.items())
+        """The summed effect of the blocks that went, and on the curves as they were measured."""
+        left = (name for name in self.curves if not self._bypassed(name))
+        heights = sum(self._height(name, self.room.before[name] + taken[name]) for name in left)
+        return heights + sum(self._height(block, self.gone[block]) for block in self.bypass)
 
     def _settle(self, held: Collection[str] = ()) -> None:
         """Removes until all bounds hold, then takes back what is left over; groups that are held stay as they are."""
@@ -81,7 +94,7 @@ class Stairs:
                 moves.append((move.effect / saving, -saving, move.name, move.stop))
         if not moves:
             kind, limit = next(iter(excess.items()))
-            left = self.room.amount(kind, self.room.settled(self.gone))
+            left = self.room.amount(kind, self.room.settled(self._counts(self.gone)))
             raise BudgetError(f"no plan along the measured curves meets {kind} <= {limit:,.6g}: {left:,.6g} is left")
         slope, _, name, stop = min(moves)
         self.slope = max(self.slope, slope)
@@ -121,15 +134,25 @@ class Stairs:
         return False
 
     def _total(self) -> float:
-        return sum(self._height(name, self.gone[name]) for name in self.curves)
+        left = (name for name in self.stops if not self._bypassed(name))
+        return sum(self._height(name, self.gone[name]) for name in left)
+
+    def _added(self, name: str, stop: int) -> float:
+        """What a move adds to the effect."""
+        here, after = self._height(name, self.gone[name]), self._height(name, stop)
+        if name not in self.bypass:
+            return after - here
+        inside = sum(self._height(group, self.gone[group]) for group in self.room.blocks[name] if group in self.curves)
+        return (after - here) - inside * (stop - self.gone[name])
 
     def _moves(self, now: Mapping[str, float], *, ahead: bool) -> Iterator[Move]:
         """Every move of one group from here, with what it changes."""
         for name, stops in self.stops.items():
+            if self._bypassed(name):
+                continue
             here = self.gone[name]
-            height = self._height(name, here)
-            self.room.counts = dict(self.gone)
-            most = here + self.room.left(self.room.groups[name])
+            self.room.counts = self._counts(self.gone)
+            most = 1 if name in self.bypass else here + self.room.left(self.room.groups[name])
             self.asked += len(stops)
             around = tuple(self.gone[other] for other in self.near[name])
             for stop in stops:
@@ -139,7 +162,7 @@ class Stairs:
                     if costs is None:
                         after = self._pressure({**self.gone, name: stop})
                         costs = self._known[key] = {kind: after[kind] - now[kind] for kind in now}
-                    yield Move(name, stop, self._height(name, stop) - height, costs)
+                    yield Move(name, stop, self._added(name, stop), costs)
 
     def _near(self) -> dict[str, tuple[str, ...]]:
         """Per group those that decide, with it, what its moves change: they share a parameter or an operation.
@@ -147,7 +170,7 @@ class Stairs:
         Costs add up over operations, but for the largest of many: there all groups decide.
         """
         if "memory" in self.limits:
-            return dict.fromkeys(self.room.groups, tuple(self.room.groups))
+            return dict.fromkeys(self.gone, tuple(self.gone))
         places: dict[str, set[str]] = {}
         for name, group in self.room.groups.items():
             for parameter, axis, _ in group.axes:
@@ -158,7 +181,11 @@ class Stairs:
         for names in places.values():
             for name in names:
                 near[name] |= names
-        return {name: tuple(sorted(others)) for name, others in near.items()}
+        for block in self.bypass:
+            inside = self.room.blocks[block]
+            near[block] = {block, *inside}.union(*(near[group] for group in inside))
+        homes = {name: {self.home[other] for other in others if other in self.home} for name, others in near.items()}
+        return {name: tuple(sorted(others | homes[name])) for name, others in near.items()}
 
     @cached_property
     def _products(self) -> dict[tuple[str, int], list[int]]:
@@ -179,14 +206,27 @@ class Stairs:
         return sorted({before, *(n for n in stops if before <= n <= last)})
 
     def _height(self, name: str, count: int) -> float:
+        if name in self.bypass:
+            return self.bypass[name] * count
         curve = self.curves[name]
         return float(np.interp(count - self.room.before[name], curve.removed, curve.effect))
 
-    def _pressure(self, counts: Counts) -> dict[str, float]:
-        settled = self.room.settled(counts)
+    def _bypassed(self, name: str) -> bool:
+        """Whether a group lies in a block that is gone."""
+        return name in self.home and bool(self.gone[self.home[name]])
+
+    def _emptied(self, gone: Counts) -> dict[str, int]:
+        return self.room.emptied(block for block in self.bypass if gone[block])
+
+    def _counts(self, gone: Counts) -> dict[str, int]:
+        """Units that are gone per group."""
+        return {name: gone[name] for name in self.room.groups} | self._emptied(gone)
+
+    def _pressure(self, gone: Counts) -> dict[str, float]:
+        settled = self.room.settled(self._counts(gone))
         return {kind: self.room.pressure(kind, settled, limit) / limit for kind, limit in self.limits.items()}
 
-    def _excess(self, counts: Counts) -> dict[str, float]:
-        """The bounds that these counts exceed."""
-        settled = self.room.settled(counts)
+    def _excess(self, gone: Counts) -> dict[str, float]:
+        """The bounds that are exceeded when so much is gone."""
+        settled = self.room.settled(self._counts(gone))
         return {kind: limit for kind, limit in self.limits.items() if self.room.amount(kind, settled) > limit}

@@ -24,7 +24,6 @@ from whyprune.data.batches import Batch, as_batches
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import Side, schedule
-from whyprune.repair.rows import layout
 from whyprune.repair.targets import Target, targets
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
@@ -92,7 +91,7 @@ def response_curves(
 
 
 def _cases(replay: Replay) -> list[_Case]:
-    order = schedule(replay, late=lambda n: layout(n) is not None)
+    order = schedule(replay)
     jobs = {job.node: job for job in targets(replay, order)}
     cases = []
     for group in replay.network.groups:
@@ -116,11 +115,12 @@ def _paths(
     network: Network, replay: Replay, cases: Sequence[_Case], batches: Sequence[Batch], seed: int
 ) -> Iterable[tuple[_Case, Elimination]]:
     """Runs dense and pruned in lock-step and eliminates channels at every group with one reader."""
-    order = schedule(replay, late=lambda n: layout(n) is not None)
+    order = schedule(replay)
     by_node = {case.job.node: case for case in cases if case.job is not None}
     jobs = [case.job for node in order for case in [by_node.get(node)] if case is not None and case.job is not None]
     generator = torch.Generator().manual_seed(seed)
-    dense = Side(Replay(network), batches, order, pinned={j.aim for j in jobs})
+    whole = Replay(network)
+    dense = Side(whole, batches, schedule(whole), pinned={j.aim for j in jobs})
     pruned = Side(replay, batches, order)
     for job in jobs:
         case = by_node[job.node]

@@ -196,8 +196,8 @@ def _update(
     if not outputs:
         return logits
     chosen = torch.cat(images)
-    inside = set(plan.steps)
-    needed = [n for n in plan.kept if any(user in inside for user in n.users) and n is not reader.node]
+    read = {a for step in plan.steps for a in replay.reads(step)}
+    needed = [n for n in plan.kept if n in read and n is not reader.node]
     seen = {n: rows(n, values[n], chosen, len(logits) // len(units)) for n in needed}
     return logits.index_copy(0, torch.cat(places), replay.resume({**seen, reader.node: torch.cat(outputs)}, plan.steps))
 

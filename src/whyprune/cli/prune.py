@@ -133,6 +133,14 @@ def prune(
         str | None,
         _choice("allocation", PRUNING, "How much goes where; default by method, and causal has its own."),
     ] = None,
+    blocks: Annotated[
+        bool | None,
+        _option(
+            PRUNING,
+            "Residual blocks may go as a whole (method causal). Default: where a budget is on a device.",
+            show_default=False,
+        ),
+    ] = None,
     repair: Annotated[
         str, _choice("repair", PRUNING, "What is done without gradient steps to the weights that stay.")
     ] = "refit",
@@ -217,7 +225,7 @@ def prune(
     """
     screen = Screen(quiet, as_json)
     bounds = Budget.parse(budget)
-    settings = Settings(allocation=allocation, repair=repair, latency=latency, refute=refute)
+    settings = Settings(allocation=allocation, repair=repair, latency=latency, refute=refute, blocks=blocks)
     constraints = constraints_of(ignore, round_to, min_width, max_share, together)
     tuning: dict[str, Any] = {
         "learning_rate": learning_rate,

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from whyprune.measure import group_summaries
 from whyprune.report.comparison import figures
-from whyprune.report.words import certified, on_device, percent, refuted
+from whyprune.report.words import bypassed, certified, on_device, percent, refuted
 from whyprune.results import RunResult
 from whyprune.structure.network import Network
 
@@ -31,6 +31,8 @@ def network_tables(network: Network) -> Group:
     )
     nothing = Text("Nothing can be removed from this network; what is kept whole, and why:")
     parts: list[Table | Text] = [head, _groups(network) if network.groups else nothing]
+    if network.blocks:
+        parts.append(Text(f"Residual blocks that can go as a whole: {', '.join(b.name for b in network.blocks)}"))
     if network.refusals:
         parts.append(_refusals(network))
     if network.attributes:
@@ -76,6 +78,8 @@ def _facts(record: RunResult, folder: Path) -> Table:
         )
     for budget in record.budgets:
         table.add_row("budget", Text(on_device(budget)))
+    if record.blocks:
+        table.add_row("blocks", Text(bypassed(record.blocks)))
     proof = record.verify
     table.add_row(
         "verified",

@@ -1,11 +1,12 @@
 """Runs one network operation by operation over all calibration batches; two of them run in lock-step."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, fx
 
 from whyprune.data.batches import Batch
+from whyprune.repair.rows import layout
 from whyprune.structure.replay import Replay, Values
 
 
@@ -23,9 +24,10 @@ class Side:
         self.replay = replay
         self.values: list[Values] = [replay.inputs(batch) for batch in batches]
         self._order = list(order)
-        self._waiting = {
-            n: {u for u in n.users if u.op == "call_function"} for n in replay.network.graph.nodes if n.users
-        }
+        self._waiting: dict[fx.Node, set[fx.Node]] = {}
+        for step in self._order:
+            for argument in replay.reads(step):
+                self._waiting.setdefault(argument, set()).add(step)
         self._pinned = set(pinned)
         self._next = 0
 
@@ -51,7 +53,7 @@ class Side:
         with torch.inference_mode():
             for values in self.values:
                 values[node] = self.replay.step(node, values)
-        for argument in node.all_input_nodes:
+        for argument in self.replay.reads(node):
             if argument in self._waiting:
                 self._waiting[argument].discard(node)
                 self._drop(argument)
@@ -62,15 +64,15 @@ class Side:
                 values.pop(node, None)
 
 
-def schedule(replay: Replay, late: Callable[[fx.Node], bool]) -> list[fx.Node]:
-    """An execution order in which operations that are not `late` come as early as they can."""
+def schedule(replay: Replay) -> list[fx.Node]:
+    """An execution order in which operations that are not refitted come as early as they can."""
     inside = set(replay.order)
     done: set[fx.Node] = set()
     left = list(replay.order)
     out: list[fx.Node] = []
     while left:
-        ready = [n for n in left if all(a in done or a not in inside for a in n.all_input_nodes)]
-        chosen = next((n for n in ready if not late(n)), ready[0])
+        ready = [n for n in left if all(a in done or a not in inside for a in replay.reads(n))]
+        chosen = next((n for n in ready if layout(n) is None), ready[0])
         left.remove(chosen)
         done.add(chosen)
         out.append(chosen)

@@ -18,7 +18,6 @@ from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import Side, schedule
-from whyprune.repair.rows import layout
 from whyprune.repair.solve import RIDGE, refit
 from whyprune.repair.targets import Target, targets
 from whyprune.repair.writeback import Refitted, write
@@ -68,7 +67,7 @@ def repair(
     if not batches:
         raise InputError("there is no data to repair with: give a few hundred unlabelled images")
     replay = Replay(network, pruned, chosen)
-    order = schedule(replay, late=lambda n: layout(n) is not None)
+    order = schedule(replay)
     jobs = targets(replay, order)
     refitted = _run(network, replay, order, jobs, batches, ridge, relu_passes, seed, progress)
     repaired = duplicate(pruned)
@@ -89,36 +88,40 @@ def _run(
     progress: bool,
 ) -> list[Refitted]:
     generator = torch.Generator().manual_seed(seed)
-    dense = Side(Replay(network), batches, order, pinned={job.aim for job in jobs})
+    whole = Replay(network)  # what lies in a bypassed block runs here all the same
+    dense = Side(whole, batches, schedule(whole), pinned={job.aim for job in jobs})
     pruned = Side(replay, batches, order)
     results = []
     with Progress(progress) as bars:
         bar = bars.add("Repairing layers", len(jobs))
         for job in jobs:
-            result = _refit_one(replay, dense, pruned, job, ridge, relu_passes, generator)
-            replay.set_parameters(job.node, result.weight, result.bias)
+            result = refit_layer(replay, dense, pruned, job, generator, ridge=ridge, relu_passes=relu_passes)
             results.append(result)
             pruned.advance(job.node)
             bars.advance(bar)
     return results
 
 
-def _refit_one(
+def refit_layer(
     replay: Replay,
     dense: Side,
     pruned: Side,
     job: Target,
-    ridge: float,
-    relu_passes: int,
     generator: torch.Generator,
+    *,
+    ridge: float = RIDGE,
+    relu_passes: int = RELU_PASSES,
 ) -> Refitted:
+    """Refits one layer of a replay, which from now on runs with it; both sides have come no further than the layer."""
     weight, _ = replay.parameters_of(job.node)
     flat = weight.flatten(1)
     x, target, offset = rows_for(dense, pruned, job, flat.shape[1], generator)
     passes = relu_passes if job.relu else 0
     new, bias = refit(x, target, offset, flat, ridge=ridge, relu_passes=passes, intercept=job.intercept)
     response = x @ new.T
-    return Refitted(job.node, new.reshape(weight.shape), bias, response.mean(dim=0), response.var(dim=0))
+    found = Refitted(job.node, new.reshape(weight.shape), bias, response.mean(dim=0), response.var(dim=0))
+    replay.set_parameters(job.node, found.weight, found.bias)
+    return found
 
 
 def no_worse(

@@ -115,6 +115,12 @@ def effort(result: RunResult) -> str:
     return "without a gradient step"
 
 
+def bypassed(blocks: Sequence[str]) -> str:
+    """Which residual blocks go as a whole."""
+    one = len(blocks) == 1
+    return f"{len(blocks)} residual block{' goes' if one else 's go'} as a whole: {', '.join(blocks)}"
+
+
 def proof(verify: Verification) -> str:
     """The verification in plain words."""
     inputs = f"{verify.inputs:,} input{'' if verify.inputs == 1 else 's'}"

@@ -5,7 +5,7 @@ normalisation, activations and additions are not counted, as is usual in the pru
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from whyprune.structure.blocks import Block, operations_of, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.labels import Labels
 from whyprune.structure.operations import bind, einsum_letters, name_of, sizes
@@ -89,6 +90,7 @@ class CostModel:
         item_bytes: bytes of one number of each.
         trainable: which of them are parameters.
         prices: further costs, of different kinds.
+        blocks: residual blocks, which cost nothing once they are bypassed.
     """
 
     products: tuple[Product, ...]
@@ -96,6 +98,7 @@ class CostModel:
     item_bytes: dict[str, int]
     trainable: frozenset[str]
     prices: tuple[Price, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
     def __call__(self, removed: Iterable[Unit] = ()) -> Cost:
         """Cost without the units in `removed`."""
@@ -116,12 +119,14 @@ class CostModel:
 
     def of_sizes(self, gone: Sizes) -> Cost:
         """Cost when `gone[parameter, axis]` indices are removed."""
+        bypassed = state_of(block for block in self.blocks if block.bypassed(gone))
         numel = {
             name: int(np.prod([size - gone.get((name, axis), 0) for axis, size in enumerate(shape)], dtype=np.int64))
             for name, shape in self.shapes.items()
+            if name not in bypassed
         }
         return Cost(
-            macs=sum(self.of_product(product, gone) for product in self.products),
+            macs=self.macs(gone),
             params=sum(count for name, count in numel.items() if name in self.trainable),
             bytes=sum(count * self.item_bytes[name] for name, count in numel.items()),
             **{price.kind: price(gone) for price in self.prices},
@@ -133,7 +138,7 @@ class CostModel:
         if price is not None:
             return price(gone)
         if kind == "macs":
-            return sum(self.of_product(product, gone) for product in self.products)
+            return self.macs(gone)
         return float(getattr(self.of_sizes(gone), kind))
 
     def pressure(self, kind: str, gone: Sizes, limit: float) -> float:
@@ -155,6 +160,13 @@ class CostModel:
         for product in self.products:
             dense[product.operation] += self.of_product(product, {})
         return dense
+
+    def macs(self, gone: Sizes, of: Collection[Axis] | None = None) -> int:
+        """MACs when `gone[parameter, axis]` indices are removed; of the operations with one of these axes."""
+        idle = operations_of(self.blocks, gone)
+        running = (product for product in self.products if product.operation not in idle)
+        wanted = (p for p in running if of is None or any(axis in of for axis, _, _ in p.factors))
+        return sum(self.of_product(product, gone) for product in wanted)
 
     def of_product(self, product: Product, gone: Sizes) -> int:
         """MACs of one operation when `gone[parameter, axis]` indices are removed."""

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, fx
 
+from whyprune.structure.blocks import Block, operations_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import CONVOLUTIONS, TRANSPOSED, Axis, Extent, Product, Sizes, product_of, sized, terms_of
 from whyprune.structure.labels import Labels
@@ -116,10 +117,12 @@ class LayerModel:
     Attributes:
         layers: in execution order.
         shapes: shape of every parameter and buffer.
+        blocks: residual blocks, whose layers run no more once they are bypassed.
     """
 
     layers: tuple[ShapedLayer, ...]
     shapes: Mapping[str, tuple[int, ...]]
+    blocks: tuple[Block, ...] = ()
 
     def __call__(self, removed: Iterable[Unit] = ()) -> list[Layer]:
         """The layers without some units."""
@@ -140,7 +143,9 @@ class LayerModel:
 
     def of_sizes(self, gone: Sizes) -> list[Layer]:
         """The layers when `gone[parameter, axis]` indices are removed."""
-        return [layer.at(lambda product: sized(product, self.shapes, gone)) for layer in self.layers]
+        idle = operations_of(self.blocks, gone)
+        left = (layer for layer in self.layers if layer.name not in idle)
+        return [layer.at(lambda product: sized(product, self.shapes, gone)) for layer in left]
 
 
 def kind_of_convolution(channels_in: int, groups: int, kernel: Iterable[int], stride: Iterable[int]) -> Kind:
@@ -157,7 +162,7 @@ def layer_model(network: Network) -> LayerModel:
     state = {**dict(network.model.named_parameters()), **dict(network.model.named_buffers())}
     shapes = {name: tuple(t.shape) for name, t in state.items()}
     found = _layers(network.graph, lambda node: network.extents.get(node, ()), network.axis_of)
-    return LayerModel(tuple(found), shapes)
+    return LayerModel(tuple(found), shapes, network.cost.blocks)
 
 
 def layers_of(graph: Graph) -> list[Layer]:

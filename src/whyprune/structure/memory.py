@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from whyprune.structure.blocks import Block, operations_of, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import Sizes
 from whyprune.structure.network import Network
@@ -39,22 +40,30 @@ class PeakMemory:
     shapes: Mapping[str, tuple[int, ...]]
     item_bytes: Mapping[str, int]
     batch_size: int = 1
+    blocks: tuple[Block, ...] = ()
     kind: str = "memory"
 
     def __call__(self, gone: Sizes) -> int:
         """Bytes when `gone[parameter, axis]` indices are removed."""
-        return self.batch_size * max((step.bytes(gone) for step in self.steps), default=0) + self._held(gone)
+        return self.batch_size * max((step.bytes(gone) for step in self._running(gone)), default=0) + self._held(gone)
 
     def pressure(self, gone: Sizes, limit: float) -> float:
         """The limit and what every step has above it, or the largest where none has."""
         held = self._held(gone)
-        totals = [held + self.batch_size * step.bytes(gone) for step in self.steps]
+        totals = [held + self.batch_size * step.bytes(gone) for step in self._running(gone)]
         above = sum(total - limit for total in totals if total > limit)
         return limit + above if above else max(totals, default=held)
 
+    def _running(self, gone: Sizes) -> list[Step]:
+        idle = operations_of(self.blocks, gone)
+        return [step for step in self.steps if step.operation not in idle]
+
     def _held(self, gone: Sizes) -> int:
         total = 0
+        bypassed = state_of(block for block in self.blocks if block.bypassed(gone))
         for name, shape in self.shapes.items():
+            if name in bypassed:
+                continue
             count = self.item_bytes[name]
             for axis, size in enumerate(shape):
                 count *= size - gone.get((name, axis), 0)
@@ -71,9 +80,15 @@ def peak_memory(network: Network, batch_size: int = 1) -> PeakMemory:
     """
     cost, shapes = network.cost, tensor_shapes(network)
     found = [Step(n.name, tuple(shapes[a] for a in alive)) for n, alive in living(network.graph).items()]
-    counts = [Counter(step.tensors) for step in found]
-    biggest = [step for step, own in zip(found, counts, strict=True) if not any(own < other for other in counts)]
-    return PeakMemory(tuple(biggest), cost.shapes, cost.item_bytes, batch_size)
+    home = {operation: block.name for block in cost.blocks for operation in block.operations}
+    counts = [(Counter(step.tensors), home.get(step.operation)) for step in found]
+
+    def exceeded(own: Counter[Shape], block: str | None) -> bool:
+        """Whether another step, which goes no sooner than this one, always holds more."""
+        return any(own < other and at in (None, block) for other, at in counts)
+
+    biggest = [step for step, (own, block) in zip(found, counts, strict=True) if not exceeded(own, block)]
+    return PeakMemory(tuple(biggest), cost.shapes, cost.item_bytes, batch_size, cost.blocks)
 
 
 def living(graph: Graph) -> dict[fx.Node, list[fx.Node]]:

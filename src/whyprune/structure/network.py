@@ -1,5 +1,6 @@
 """`Network`: a traced model with its units, groups, refusals and costs."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -8,6 +9,7 @@ from torch import fx, nn
 
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
+from whyprune.structure.blocks import Block, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import Axis, CostModel, Price
 from whyprune.structure.labels import Labels
@@ -57,6 +59,7 @@ class Network:
         attributes: integers in the user's modules that count channels.
         sites: numbers in the graph's arguments that count channels.
         extents: of every tensor, along which dimensions channels lie.
+        blocks: residual blocks that can go as a whole.
         axis_of: of a vector of classes, the axis of a parameter that has the same ones (`cost_model`).
     """
 
@@ -71,6 +74,7 @@ class Network:
     attributes: tuple[AttributeRule, ...] = field(default=())
     sites: tuple[WidthSite, ...] = field(default=())
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
+    blocks: tuple[Block, ...] = ()
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
 
     @cached_property
@@ -115,7 +119,7 @@ class Network:
         if unused:
             known = ", ".join(g.name for g in self.groups)
             raise InputError(f"nothing to ignore is named {min(unused)!r}: the groups are {known}")
-        return replace(self, groups=tuple(kept))
+        return replace(self, groups=tuple(kept), blocks=_still_whole(self.blocks, kept))
 
     def together(self, names: Iterable[Sequence[str]]) -> "Network":
         """The same network in which the groups of each list lose the same channels: unit i of all goes together.
@@ -129,7 +133,7 @@ class Network:
         network = self
         for listed in names:
             network = tied(network, listed)
-        return network
+        return replace(network, blocks=_still_whole(network.blocks, network.groups))
 
     def priced(self, prices: Sequence[Price]) -> "Network":
         """The same network, whose cost has these kinds as well; a price takes the place of one of its kind."""
@@ -139,7 +143,8 @@ class Network:
         """The units named or given, each once, in the network's order.
 
         Raises:
-            InputError: one is unknown, or so many go that an axis would be left without channels.
+            InputError: one is unknown, or so many go that an axis would be left without channels, but for the axes of
+                residual blocks that go as a whole.
         """
         names = {u if isinstance(u, str) else u.name for u in units}
         unknown = sorted(names - self.by_name.keys())
@@ -151,10 +156,16 @@ class Network:
             for piece in unit.slices:
                 key = (piece.parameter, piece.axis)
                 counts[key] = counts.get(key, 0) + len(piece.indices)
+        bypassed = state_of(self.bypassed(chosen))
         for (parameter, axis), count in counts.items():
-            if count >= self.cost.shapes[parameter][axis]:
+            if count >= self.cost.shapes[parameter][axis] and parameter not in bypassed:
                 raise InputError(f"all {count} channels of {parameter} (axis {axis}) would go: keep at least one")
         return chosen
+
+    def bypassed(self, units: Iterable[Unit]) -> tuple[Block, ...]:
+        """The residual blocks of which nothing is left without these units."""
+        counts = Counter(unit.group for unit in units)
+        return tuple(b for b in self.blocks if all(counts[name] == len(self.group(name).units) for name in b.groups))
 
     @cached_property
     def reader_nodes(self) -> frozenset[fx.Node]:
@@ -166,3 +177,13 @@ class Network:
             f"Network({type(self.model).__name__}: {len(self.units)} units in {len(self.groups)} groups, "
             f"{len(self.refusals)} refusals)"
         )
+
+
+def _still_whole(blocks: Iterable[Block], groups: Iterable[Group]) -> tuple[Block, ...]:
+    """The blocks of which all groups can still go, and nothing else with them."""
+    axes = {group.name: group.axes for group in groups}
+
+    def own(block: Block, name: str) -> bool:
+        return name in axes and all(parameter in block.state for parameter, _, _ in axes[name])
+
+    return tuple(block for block in blocks if all(own(block, name) for name in block.groups))

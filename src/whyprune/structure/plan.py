@@ -10,11 +10,12 @@ from torch import nn
 
 from whyprune.errors import FormatError
 from whyprune.models.weights import architecture_fingerprint
+from whyprune.structure.blocks import lies_in, state_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.intact import may_count, misfit
 from whyprune.structure.network import Network
-from whyprune.structure.remove import AttributeValue, Removed, attribute_values, cut
-from whyprune.structure.units import Unit, removed_indices
+from whyprune.structure.remove import AttributeValue, Removed, cut, removal_of
+from whyprune.structure.units import Unit
 
 CORRUPT = "the file is corrupt or for another model"
 Index = Annotated[int, Field(ge=0, le=2**31)]
@@ -56,6 +57,7 @@ class Plan(_Frozen):
         units: names of the removed units.
         removed: what that means per parameter and axis.
         attributes: integers in user modules that follow.
+        blocks: residual blocks that go as a whole, by path; `removed` and `attributes` leave out what lies in them.
         method: how the units were chosen.
         budget: the budget as asked for.
         predicted: the joint effect predicted from the plan's parts; None where a method predicts none.
@@ -69,6 +71,7 @@ class Plan(_Frozen):
     units: tuple[str, ...]
     removed: tuple[RemovedIndices, ...]
     attributes: tuple[AttributeChange, ...] = ()
+    blocks: tuple[str, ...] = ()
     method: str = ""
     budget: dict[str, Any] = {}
     predicted: float | None = None
@@ -86,7 +89,8 @@ class Plan(_Frozen):
 
     def __repr__(self) -> str:
         kept = f"{self.macs:,} MACs and {self.params:,} params stay"
-        return f"Plan({self.method}: {len(self.units)} units go, {kept})"
+        whole = f", {len(self.blocks)} blocks as a whole" if self.blocks else ""
+        return f"Plan({self.method}: {len(self.units)} units go{whole}, {kept})"
 
     __str__ = __repr__
 
@@ -98,17 +102,16 @@ def make_plan(network: Network, units: Iterable[Unit | str], **about: Any) -> Pl
         InputError: a unit is unknown, or an axis would be left without channels.
     """
     chosen = network.select(units)
-    cost = network.cost(chosen)
+    cost, removal = network.cost(chosen), removal_of(network, chosen)
     return Plan(
         architecture=architecture_fingerprint(network.model),
         units=tuple(u.name for u in chosen),
         removed=tuple(
             RemovedIndices(parameter=name, axis=axis, indices=tuple(indices.tolist()))
-            for (name, axis), indices in sorted(removed_indices(chosen).items())
+            for (name, axis), indices in sorted(removal.removed.items())
         ),
-        attributes=tuple(
-            AttributeChange(module=m, attribute=a, place=p, value=v) for m, a, p, v in attribute_values(network, chosen)
-        ),
+        attributes=tuple(AttributeChange(module=m, attribute=a, place=p, value=v) for m, a, p, v in removal.attributes),
+        blocks=removal.blocks,
         macs=cost.macs,
         params=cost.params,
         bytes=cost.bytes,
@@ -131,11 +134,13 @@ def replay_plan(model: nn.Module, plan: Plan) -> nn.Module:
             f"the plan is for another model (its fingerprint is {plan.architecture[:12]}, not {own[:12]}): "
             "build the model exactly as it was before pruning"
         )
-    removed = _checked_indices(plan.removed, _shapes(model))
+    blocks = _checked_blocks(model, plan.blocks)
+    shapes = {name: shape for name, shape in _shapes(model).items() if not lies_in(name, blocks)}
+    removed = _checked_indices(plan.removed, shapes)
     attributes = _checked_attributes(model, plan.attributes)
     try:
-        pruned = cut(model, removed, attributes)
-        broken = misfit(model, pruned) or _not_as_written(_shapes(model), removed, _shapes(pruned))
+        pruned = cut(model, removed, attributes, blocks)
+        broken = misfit(model, pruned) or _not_as_written(shapes, removed, _shapes(pruned))
     except (ArithmeticError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise FormatError(f"the plan cannot be carried out on this model ({first_line(error)}): {CORRUPT}") from error
     if broken:
@@ -154,9 +159,14 @@ def check_plan(network: Network, plan: Plan) -> None:
         FormatError: it cuts parts of units or other things, or its attributes or costs are not those of the removal.
     """
     gone = {(entry.parameter, entry.axis): set(entry.indices) for entry in plan.removed}
-    chosen = [u for u in network.units if all(gone.get(s[:2], set()).issuperset(s.indices) for s in u.slices)]
-    honest = make_plan(network, chosen)
+    whole = state_of(block for block in network.blocks if block.name in plan.blocks)
+
+    def goes(unit: Unit) -> bool:
+        return all(s.parameter in whole or gone.get(s[:2], set()).issuperset(s.indices) for s in unit.slices)
+
+    honest = make_plan(network, [unit for unit in network.units if goes(unit)])
     for name, mine, truth in (
+        ("blocks", set(plan.blocks), set(honest.blocks)),
         ("indices", gone, {(entry.parameter, entry.axis): set(entry.indices) for entry in honest.removed}),
         ("attributes", set(plan.attributes), set(honest.attributes)),
         ("costs", (plan.macs, plan.params, plan.bytes), (honest.macs, honest.params, honest.bytes)),
@@ -176,6 +186,14 @@ def _not_as_written(before: Mapping[str, tuple[int, ...]], removed: Removed, aft
         if after.get(name) != tuple(np.subtract(shape, lost)):
             return name
     return ""
+
+
+def _checked_blocks(model: nn.Module, blocks: Sequence[str]) -> tuple[str, ...]:
+    paths = {path for path, _ in model.named_modules() if path}
+    for block in blocks:
+        if block not in paths or sum(lies_in(block, [other]) for other in blocks) > 1:
+            raise FormatError(f"the plan bypasses {block!r}, which is no module of its own in this model: {CORRUPT}")
+    return tuple(blocks)
 
 
 def _checked_indices(

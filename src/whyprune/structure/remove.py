@@ -1,6 +1,7 @@
 """Removal: a physically smaller module of the user's own class, and the masked original it must equal."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
 from whyprune.structure.attributes import update_widths
+from whyprune.structure.blocks import lies_in, state_of
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
 from whyprune.structure.parametrized import touched
@@ -33,8 +35,33 @@ def remove(network: Network, units: Iterable[Unit | str]) -> nn.Module:
     Raises:
         InputError: a unit is unknown, or an axis would be left without channels.
     """
-    chosen = network.select(units)
-    return cut(network.model, removed_indices(chosen), attribute_values(network, chosen))
+    removal = removal_of(network, network.select(units))
+    return cut(network.model, removal.removed, removal.attributes, removal.blocks)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What has to change in a module for units to go.
+
+    Attributes:
+        removed: (parameter, axis) -> indices that go, of what lies in no bypassed block.
+        attributes: integers in user modules that follow.
+        blocks: residual blocks that go as a whole.
+    """
+
+    removed: Removed
+    attributes: tuple[AttributeValue, ...]
+    blocks: tuple[str, ...]
+
+
+def removal_of(network: Network, units: Sequence[Unit]) -> Removal:
+    """What has to change for units to go, which `Network.select` has accepted."""
+    blocks = tuple(block.name for block in network.bypassed(units))
+    return Removal(
+        {key: indices for key, indices in removed_indices(units).items() if not lies_in(key[0], blocks)},
+        tuple(value for value in attribute_values(network, units) if not lies_in(value[0], blocks)),
+        blocks,
+    )
 
 
 def attribute_values(network: Network, units: Sequence[Unit]) -> list[AttributeValue]:
@@ -44,9 +71,13 @@ def attribute_values(network: Network, units: Sequence[Unit]) -> list[AttributeV
     return [(r.module, r.attribute, r.place, r.value - count) for r, count in lost if count]
 
 
-def cut(model: nn.Module, removed: Removed, attributes: Iterable[AttributeValue]) -> nn.Module:
-    """A copy of `model` without the indices in `removed` (parameter, axis) -> indices."""
+def cut(
+    model: nn.Module, removed: Removed, attributes: Iterable[AttributeValue], blocks: Collection[str] = ()
+) -> nn.Module:
+    """A copy of `model` without `removed`, (parameter, axis) -> indices; `blocks` hand on what they get."""
     smaller = _changed(model, removed, _without)
+    for path in blocks:
+        smaller.set_submodule(path, nn.Identity().train(model.training))
     for path, attribute, place, value in attributes:
         module = smaller.get_submodule(path)
         setattr(module, attribute, placed(getattr(module, attribute), place, value))
@@ -67,11 +98,13 @@ def masked(network: Network, units: Iterable[Unit | str]) -> nn.Module:
     Zero on the writing side makes the channel zero before its activation, zero on the reading side makes
     every reader see zero, whatever the activation does with it. Variances stay, so that normalisation stays
     finite. Operations that mix channels without a weight per channel (layer norm, softmax, a mean, a product of
-    two tensors) leave the channels out: their statistics run over those that are kept.
+    two tensors) leave the channels out: their statistics run over those that are kept. A residual block that goes as a
+    whole has all its parameters at zero: then it hands on what it gets.
     """
     chosen = network.select(units)
     model = zeroed(network, chosen)
-    replay = Replay(network, model, excluded=chosen)
+    bypassed = {name for block in network.bypassed(chosen) for name in block.groups}
+    replay = Replay(network, model, excluded=[unit for unit in chosen if unit.group not in bypassed])
     return Excluding(model, replay) if replay.excludes else model
 
 
@@ -81,9 +114,15 @@ def zeroed(network: Network, units: Iterable[Unit | str]) -> nn.Module:
     This is `masked`, but where statistics run over the channels (`Unit.marks`): there setting a channel to zero and
     removing it are two things.
     """
-    gone = removed_indices(network.select(units))
+    chosen = network.select(units)
+    gone = removed_indices(chosen)
     kept = {key: indices for key, indices in gone.items() if not key[0].endswith("running_var")}
-    return _changed(network.model, kept, _zeros)
+    model = _changed(network.model, kept, _zeros)
+    idle = state_of(network.bypassed(chosen))
+    with torch.no_grad():
+        for parameter in (p for name, p in model.named_parameters() if name in idle):
+            parameter.zero_()
+    return model
 
 
 class Excluding(nn.Module):

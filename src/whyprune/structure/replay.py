@@ -54,28 +54,35 @@ class Replay:
         """
         self.network = network
         self.model = network.model if model is None else model
+        removed = tuple(removed)
         self.gone = frozenset(unit.label for unit in removed)
+        bypassed = network.bypassed(removed)
+        self._idle = frozenset().union(*(block.inside for block in bypassed))
+        self._handed_on = {block.result: block.source for block in bypassed}
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         graph = network.graph
         self._bound: Values = {}
         for node in graph.nodes:
-            if node.op == "placeholder" and node.name in graph.state_names:
+            if node.op == "placeholder" and graph.state_names.get(node.name) in state:
                 self._bound[node] = state[graph.state_names[node.name]].detach()
             elif node.op == "placeholder" and node.name in graph.constants:
                 self._bound[node] = graph.constants[node.name]
-        self._in_place = {n: f for n in graph.operations if (f := in_place(n)) is not None}
-        self._arguments = {node: adjusted(node, network.sites_of.get(node, ()), self.gone) for node in graph.operations}
+        operations = [n for n in graph.operations if n not in self._idle]
+        self._in_place = {
+            n: f for n in operations if (f := in_place(n)) and not self._handed_on.keys() & {n, n.args[0]}
+        }
+        self._arguments = {node: adjusted(node, network.sites_of.get(node, ()), self.gone) for node in operations}
         self._exclusion = Exclusion(network, frozenset(unit.label for unit in excluded))
-        self._functions = {node: functional(node.target) for node in graph.operations}
-        self.folded = foldable(graph.operations, self._bound)
+        self._functions = {node: functional(node.target) for node in operations}
+        self.folded = foldable(operations, self._bound)
         self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
-        self._fixed = state_only(graph.operations, self._bound)
-        self.order = [n for n in graph.operations if n not in self._fixed]
+        self._fixed = state_only(operations, self._bound)
+        self.order = [n for n in operations if n not in self._fixed]
 
     def run(self, batch: Batch, keep: Collection[fx.Node] | None = None) -> Values:
         """Runs all operations on a batch; keeps the values of `keep` (default: all) and of the output."""
         values = self.inputs(batch)
-        wanted = None if keep is None else {*keep, *self.network.graph.output.all_input_nodes}
+        wanted = None if keep is None else {*keep, *self._outputs}
         return self._advance(values, self.order, wanted)
 
     def before(self, batch: Batch, steps: Collection[fx.Node]) -> Values:
@@ -97,7 +104,7 @@ class Replay:
         """
         values: Values = self.inputs(batch)
         seen: Values = {}
-        readers = {r.node: r.data for r in self.network.readers if not self._carries(r)}
+        readers = {r.node: r.data for r in self.readers_left if not self._carries(r)}
         with torch.enable_grad():
             for node in self.order:
                 view: Mapping[fx.Node, Any] = values
@@ -145,7 +152,7 @@ class Replay:
         Returns:
             The logits, (B, classes).
         """
-        return self.read(self._advance(dict(values), steps, set(self.network.graph.output.all_input_nodes), edits))
+        return self.read(self._advance(dict(values), steps, set(self._outputs), edits))
 
     def follow(
         self,
@@ -170,14 +177,22 @@ class Replay:
         """`start` and all operations that depend on it, in execution order."""
         reached = set(start)
         for node in self.order:
-            if not reached.isdisjoint(node.all_input_nodes):
+            if not reached.isdisjoint(self.reads(node)):
                 reached.add(node)
         return [n for n in self.order if n in reached]
+
+    def reads(self, node: fx.Node) -> list[fx.Node]:
+        """The values that an operation needs; the result of a bypassed block is what the block gets."""
+        return [self._handed_on[node]] if node in self._handed_on else node.all_input_nodes
+
+    @property
+    def _outputs(self) -> list[fx.Node]:
+        return self.network.graph.output.all_input_nodes
 
     def frontier(self, steps: Sequence[fx.Node]) -> set[fx.Node]:
         """What `steps` read that is not among them: the values to keep in order to resume there."""
         inside = set(steps)
-        reads = {a for n in steps for a in n.all_input_nodes} | set(self.network.graph.output.all_input_nodes)
+        reads = {a for n in steps for a in self.reads(n)} | set(self._outputs)
         return reads - inside - self._fixed
 
     @property
@@ -187,6 +202,8 @@ class Replay:
 
     def step(self, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
         """The value of one operation."""
+        if node in self._handed_on:
+            return self._get(self._handed_on[node], values)
         norm_of = self.folded.get(node)
         if norm_of is not None:
             return values[norm_of]
@@ -232,9 +249,14 @@ class Replay:
         return torch.from_numpy(np.flatnonzero(np.isin(kept, [u.label for u in units])))
 
     def readers(self, units: Iterable[Unit]) -> list[Reader]:
-        """The operations that read any of `units`."""
+        """The operations that read any of `units`; none in a bypassed block."""
         wanted = [u.label for u in units]
-        return [r for r in self.network.readers if np.isin(r.labels, wanted).any()]
+        return [r for r in self.readers_left if np.isin(r.labels, wanted).any()]
+
+    @cached_property
+    def readers_left(self) -> tuple[Reader, ...]:
+        """The network's readers that lie in no bypassed block."""
+        return tuple(r for r in self.network.readers if r.node not in self._idle and r.node not in self._handed_on)
 
     @cached_property
     def producers(self) -> dict[fx.Node, fx.Node]:
@@ -248,7 +270,7 @@ class Replay:
         wanted: Collection[fx.Node] | None,
         edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None = None,
     ) -> Values:
-        last = last_use(steps) if wanted is not None else {}
+        last = last_use(steps, self.reads) if wanted is not None else {}
         made: set[fx.Node] = set()
         with torch.inference_mode():
             for node in steps:

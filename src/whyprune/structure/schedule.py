@@ -1,6 +1,6 @@
 """What a replay needs to know of a graph before it runs: which function, which arguments, in which order."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +59,14 @@ def state_only(operations: Iterable[fx.Node], bound: Collection[fx.Node]) -> fro
     return frozenset(fixed)
 
 
-def last_use(steps: Sequence[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+def last_use(
+    steps: Sequence[fx.Node], reads: Callable[[fx.Node], Sequence[fx.Node]] = lambda node: node.all_input_nodes
+) -> dict[fx.Node, list[fx.Node]]:
     """Step -> the values that no later step reads."""
     seen: set[fx.Node] = set()
     last: dict[fx.Node, list[fx.Node]] = {}
     for node in reversed(steps):
-        for argument in node.all_input_nodes:
+        for argument in reads(node):
             if argument not in seen:
                 seen.add(argument)
                 last.setdefault(node, []).append(argument)

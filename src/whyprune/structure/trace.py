@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, TraceError
+from whyprune.structure.bypass import with_blocks
 from whyprune.structure.capture import as_example, capture
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
@@ -38,7 +39,7 @@ def trace(model: nn.Module, example_inputs: Any, *, heads: Literal["whole", "wid
     graph = capture(model, example)
     labelled = Labelled(model, example, graph, heads)
     _check_capture(labelled.network())
-    return settle(labelled)
+    return with_blocks(settle(labelled))
 
 
 def _check_capture(network: Network) -> None:

@@ -12,6 +12,7 @@ from functools import cached_property
 from whyprune.devices.table.rows import Layer, Row
 from whyprune.devices.table.table import Table
 from whyprune.results import DeviceCost
+from whyprune.structure.blocks import Block, operations_of
 from whyprune.structure.cost import Axis, Sizes
 from whyprune.structure.network import Network
 
@@ -42,6 +43,7 @@ class LatencyPrice:
         dense: what the dense network was measured to cost.
         share: of the dense cost, as much as scales with the rows.
         kind: `latency`, or `energy`, which is taken to be spent in proportion.
+        blocks: residual blocks, whose layers take no time once they are bypassed.
     """
 
     layers: tuple[Layer, ...]
@@ -51,6 +53,7 @@ class LatencyPrice:
     dense: float
     share: float
     kind: DeviceCost = "latency"
+    blocks: tuple[Block, ...] = ()
     _seen: list[dict[tuple[int, ...], float]] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def __call__(self, gone: Sizes) -> float:
@@ -65,8 +68,10 @@ class LatencyPrice:
         """The sum of all rows."""
         if not self._seen:
             self._seen.extend({} for _ in self.layers)
-        total = 0.0
+        total, idle = 0.0, operations_of(self.blocks, gone)
         for (layer, axes), seen in zip(self._axes, self._seen, strict=True):
+            if layer.name in idle:
+                continue
             key = tuple(gone.get(axis, 0) for axis in axes)
             found = seen.get(key)
             if found is None:
@@ -154,7 +159,7 @@ def latency_price(
     sizes = axes_of(network, layers)
     multiples = {axis: multiple or multiple_for(size) for axis, size in sizes.items()}
     table.fill(stops_of(layers, sizes, multiples), progress=progress)
-    price = LatencyPrice(tuple(layers), table.rows, sizes, multiples, dense, 1.0, kind)
+    price = LatencyPrice(tuple(layers), table.rows, sizes, multiples, dense, 1.0, kind, network.cost.blocks)
     if fastest is None:
         return price
     return replace(price, share=min(max(price.rows_ms({}) / fastest, LEAST_AT_FIRST), 1.0))
