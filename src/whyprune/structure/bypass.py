@@ -23,8 +23,8 @@ def with_blocks(network: Network) -> Network:
     """The same network, which knows the residual blocks that can go as a whole.
 
     A block is a module that is called once, with one tensor, gives one of the same shape, and is the identity when all
-    its parameters are zero; the smallest such modules count. All of its channels that belong to nothing else must be
-    removable, and the model must run without it as it runs with its parameters at zero.
+    its parameters are zero; the smallest such modules count. Groups must lie inside it, with no channel on their axes
+    that is kept, and the model must run without it as it runs with its parameters at zero.
     """
     found = tuple(_blocks(network))
     known = replace(network, blocks=found, cost=replace(network.cost, blocks=found))
@@ -111,7 +111,7 @@ def _block(network: Network, path: str, groups: list[Group]) -> Block | None:
     within = {name for name, _ in (*model.named_parameters(), *model.named_buffers()) if name.startswith(f"{path}.")}
     state = {n for n in graph.nodes if n.op == "placeholder" and graph.state_names.get(n.name) in within}
     fixed = {n for n in graph.nodes if n.op == "placeholder" and n.name in graph.constants} | state
-    sources = {a for n in region for a in n.all_input_nodes} - region - fixed
+    sources = {a for n in region for a in n.all_input_nodes if isinstance(a.meta.get("val"), Tensor)} - region - fixed
     results = {n for n in region if any(user not in region for user in n.users)}
     shared = any(user not in region for n in state for user in n.users)
     if len(sources) != 1 or len(results) != 1 or shared:

@@ -1,0 +1,97 @@
+"""The effect of a residual block that goes as a whole, against removal and refits done by hand."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from causal.oracles import logits
+from structure.networks import randomised
+from structure.removal_property import fresh_batch
+from structure.residual_models import Blocks, Bottleneck, Residual
+from whyprune.causal import bypass
+from whyprune.causal.bypass import bypass_effects
+from whyprune.causal.outcomes import LogitShift
+from whyprune.structure.bypass import units_of
+from whyprune.structure.network import Network
+from whyprune.structure.remove import remove
+from whyprune.structure.trace import trace
+
+
+@cache
+def network(dead: int | None = None) -> Network:
+    torch.manual_seed(0)
+    model = randomised(Blocks(Residual(), Bottleneck(), Residual()), seed=4)
+    if dead is not None:
+        with torch.no_grad():
+            for parameter in model.blocks[dead].parameters():
+                parameter.zero_()
+    return trace(model, torch.randn(2, 3, 8, 8))
+
+
+def images(net, count=150):
+    return fresh_batch(net, count, seed=1), fresh_batch(net, 60, seed=2)
+
+
+def shift(net, found, batch):
+    dense = logits(net.model, batch)
+    return LogitShift().fit(dense)(found, dense, None).double().numpy()
+
+
+def test_without_refits_it_is_what_removal_does(monkeypatch):
+    monkeypatch.setattr(bypass, "REFITTED", 0)
+    net = network()
+    fit, measure = images(net)
+    found = bypass_effects(net, [fit], [measure])
+    assert list(found) == [b.name for b in net.blocks]
+    for block in net.blocks:
+        harm = shift(net, logits(remove(net, units_of(net, [block])), measure), measure)
+        assert found[block.name].effect == pytest.approx(harm.mean(), rel=1e-4)
+        assert found[block.name].standard_error == pytest.approx(harm.std(ddof=1) / np.sqrt(len(harm)), rel=1e-4)
+
+
+def test_the_head_behind_the_last_block_is_refitted_to_what_it_gave():
+    """Ridge regression from pooled channels, as repair has it."""
+    net = network()
+    fit, measure = images(net)
+    last = net.blocks[-1]
+    small = nn.Sequential(net.model.stem, *list(net.model.blocks)[:-1])
+    with torch.no_grad():
+        x, seen = (small(b.args[0]).mean(dim=(2, 3)).double().numpy() for b in (fit[:128], measure))
+    target = logits(net.model, fit[:128]).double().numpy()
+    weight = net.model.head.weight.detach().double().numpy()
+    own = x - x.mean(axis=0)
+    strength = 1e-3 * (own**2).sum(axis=0).mean()
+    # the ridge pulls towards the weights that are there
+    step = np.linalg.solve(own.T @ own + strength * np.eye(x.shape[1]), own.T @ (target - own @ weight.T))
+    new = weight.T + step
+    found = (seen - x.mean(axis=0)) @ new + target.mean(axis=0)
+    effect = bypass_effects(net, [fit], [measure])[last.name].effect
+    assert effect == pytest.approx(shift(net, torch.from_numpy(found).float(), measure).mean(), rel=0.02)
+
+
+def test_a_dead_block_has_no_effect():
+    net = network(dead=1)
+    fit, measure = images(net)
+    found = {name: e.effect for name, e in bypass_effects(net, [fit], [measure]).items()}
+    assert abs(found["blocks.1"]) < 0.05 * min(found["blocks.0"], found["blocks.2"])
+
+
+def test_effects_are_conditional_on_what_is_gone():
+    net = network()
+    fit, measure = images(net)
+    gone = net.select([*units_of(net, net.blocks[:1]), *net.group("stem.0").units[:2]])
+    model = remove(net, gone)
+    found = bypass_effects(net, [fit], [measure], model=model, removed=gone)
+    assert list(found) == [b.name for b in net.blocks[1:]]
+    assert all(np.isfinite(e.effect) for e in found.values())
+
+
+def test_the_networks_weights_stay_as_they_are():
+    net = network()
+    before = {name: t.clone() for name, t in net.model.state_dict().items()}
+    fit, measure = images(net, 40)
+    bypass_effects(net, [fit], [measure])
+    assert all(torch.equal(t, before[name]) for name, t in net.model.state_dict().items())
