@@ -8,12 +8,14 @@ from torch import nn
 from causal.oracles import carried_value, hooked, logits, mean_value, resampled_value
 from structure.networks import CASES, traced
 from structure.removal_property import fresh_batch
+from whyprune.causal import suffix
 from whyprune.causal.effects import from_samples
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import LogitShift
 from whyprune.data.batches import Batch, as_batch
 from whyprune.errors import InputError
 from whyprune.structure.remove import remove, zeroed
+from whyprune.structure.replay import Replay
 
 TOLERANCE = 1e-5
 CONSTANT = "operation: instance norm"  # its mean over places is the shift, whatever the image
@@ -185,3 +187,23 @@ def test_unusable_requests_are_refused():
     constant = traced(CONSTANT)
     with pytest.raises(InputError, match="same logits"):
         exact_effects(constant, [fresh_batch(constant)])
+
+
+def test_values_that_run_in_one_batch_stay_below_a_bound_and_effects_the_same(monkeypatch):
+    network = traced("residual")
+    batch = fresh_batch(network)
+    expected = brute_force(network, batch, network.units)
+    resume, largest = Replay.resume, {}
+    for most in (1, 20_000, 2**30):
+        sizes = []
+
+        def measured(self, values, *rest, sizes=sizes):
+            sizes.extend(v.nbytes for v in values.values() if isinstance(v, torch.Tensor))
+            return resume(self, values, *rest)
+
+        monkeypatch.setattr(suffix, "BLOCK_BYTES", most)
+        monkeypatch.setattr(Replay, "resume", measured)
+        assert_equal(exact_effects(network, [batch], per_image=True).per_image, expected)
+        largest[most] = max(sizes)
+    one_unit = largest[1]
+    assert one_unit < largest[20_000] <= 20_000 < largest[2**30]

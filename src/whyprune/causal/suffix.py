@@ -2,7 +2,7 @@
 
 * prefix caching: operations before the first reader of a unit run once for all units;
 * one channel changed, one channel computed: the first reader is updated by the change's own convolution;
-* many interventions in one batch; batch normalisation folded.
+* many interventions in one batch, of at most `BLOCK_BYTES` for each value; batch normalisation folded.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ from whyprune.structure.replay import Edit, Replay, Values
 from whyprune.structure.units import Unit
 
 CACHE_BYTES = 256 * 2**20
+BLOCK_BYTES = 64 * 2**20
 ROWS = 256
 
 
@@ -132,6 +133,12 @@ def individual_effects(
     return np.concatenate(parts, axis=1)
 
 
+def units_together(plan: Suffix, images: int) -> int:
+    """How many units to intervene on in one batch of so many images each, at least one."""
+    largest = max((_bytes_per_image(n) for n in (*plan.kept, *plan.steps)), default=0)
+    return max(1, min(ROWS, BLOCK_BYTES // max(largest, 1)) // images)
+
+
 def _bytes_per_image(node: fx.Node) -> int:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or value.dim() == 0:
@@ -153,7 +160,7 @@ def on_batch(
     target = logits if dense is replay else dense.logits(batch)
     base = outcome(logits, target, batch.labels)
     for plan in plans:
-        together = 1 if replay.network.graph.batch_size else max(1, ROWS // len(batch))
+        together = 1 if replay.network.graph.batch_size else units_together(plan, len(batch))
         for start in range(0, len(plan.units), together):
             block = plan.units[start : start + together]
             changed = _intervene(replay, values, plan, block, value)
