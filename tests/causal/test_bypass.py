@@ -13,7 +13,9 @@ from structure.removal_property import fresh_batch
 from structure.residual_models import Blocks, Bottleneck, Residual
 from whyprune.causal import bypass
 from whyprune.causal.bypass import bypass_effects
+from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import LogitShift
+from whyprune.causal.response import response_curves
 from whyprune.structure.bypass import units_of
 from whyprune.structure.network import Network
 from whyprune.structure.remove import remove
@@ -95,3 +97,22 @@ def test_the_networks_weights_stay_as_they_are():
     fit, measure = images(net, 40)
     bypass_effects(net, [fit], [measure])
     assert all(torch.equal(t, before[name]) for name, t in net.model.state_dict().items())
+
+
+@pytest.mark.parametrize("intervention", ["zero", "mean", "carried"])
+def test_other_effects_behind_a_dead_block_are_those_without_it(intervention):
+    """A block that does nothing is bypassed: the same network, traced anew, has the same effects and curves."""
+    net = network(dead=1)
+    gone = net.select(units_of(net, net.blocks[1:2]))
+    model = remove(net, gone)
+    own = trace(model, net.example)
+    fit, measure = images(net, 40)
+    found = exact_effects(net, [measure], model=model, removed=gone, intervention=intervention)
+    alone = exact_effects(own, [measure], intervention=intervention)
+    assert found.units == alone.units
+    assert found.mean == pytest.approx(alone.mean, rel=1e-3, abs=1e-5)
+    curves = response_curves(net, [fit], [measure], model=model, removed=gone)
+    others = response_curves(own, [fit], [measure])
+    assert curves.keys() == others.keys()
+    for name, curve in curves.items():
+        assert curve.effect == pytest.approx(others[name].effect, rel=1e-2, abs=1e-4)

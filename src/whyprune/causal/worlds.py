@@ -69,11 +69,11 @@ class Worlds:
         Raises:
             InputError: no data, no such unit, missing labels, an unknown name.
         """
-        self.network = network
         self.units = tuple(chosen_units(network, units, removed))
         self.given = tuple(removed)
         self.inputs = joined(list(as_batches(data, network.positional)))
         self._replay = Replay(network, model, removed)
+        self.network = self._replay.network
         blocks = list(self._blocks(np.arange(len(self.inputs))))
         self.plain = torch.cat([self._replay.logits(self._images(b))[: len(b)] for b in blocks])
         dense = None if model is None else Replay(network)

@@ -42,7 +42,8 @@ def twins(network: Network, units: Iterable[Unit | str]) -> tuple[Twin, ...]:
         network: the traced original.
         units: what the pruned network lacks.
     """
-    gone = [u.label for u in network.select(units)]
+    chosen = network.select(units)
+    network, gone = network.without_readers_in(network.bypassed(chosen)), [u.label for u in chosen]
     paths = Counter(module_path(r.node) for r in network.readers if r.affine)
     found = []
     for reader in network.readers:

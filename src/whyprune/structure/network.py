@@ -167,6 +167,11 @@ class Network:
         counts = Counter(unit.group for unit in units)
         return tuple(b for b in self.blocks if all(counts[name] == len(self.group(name).units) for name in b.groups))
 
+    def without_readers_in(self, blocks: Iterable[Block]) -> "Network":
+        """The same network, with no reader that lies in one of these blocks."""
+        idle = frozenset().union(*(block.inside | {block.result} for block in blocks))
+        return replace(self, readers=tuple(r for r in self.readers if r.node not in idle)) if idle else self
+
     @cached_property
     def reader_nodes(self) -> frozenset[fx.Node]:
         """The nodes of `readers`."""

@@ -52,11 +52,11 @@ class Replay:
             removed: units that the model lacks.
             excluded: units that the model has, and that operations without a weight per channel leave out.
         """
-        self.network = network
-        self.model = network.model if model is None else model
         removed = tuple(removed)
-        self.gone = frozenset(unit.label for unit in removed)
         bypassed = network.bypassed(removed)
+        self.network = network = network.without_readers_in(bypassed)
+        self.model = network.model if model is None else model
+        self.gone = frozenset(unit.label for unit in removed)
         self._idle = frozenset().union(*(block.inside for block in bypassed))
         self._handed_on = {block.result: block.source for block in bypassed}
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
@@ -104,7 +104,7 @@ class Replay:
         """
         values: Values = self.inputs(batch)
         seen: Values = {}
-        readers = {r.node: r.data for r in self.readers_left if not self._carries(r)}
+        readers = {r.node: r.data for r in self.network.readers if not self._carries(r)}
         with torch.enable_grad():
             for node in self.order:
                 view: Mapping[fx.Node, Any] = values
@@ -251,12 +251,7 @@ class Replay:
     def readers(self, units: Iterable[Unit]) -> list[Reader]:
         """The operations that read any of `units`; none in a bypassed block."""
         wanted = [u.label for u in units]
-        return [r for r in self.readers_left if np.isin(r.labels, wanted).any()]
-
-    @cached_property
-    def readers_left(self) -> tuple[Reader, ...]:
-        """The network's readers that lie in no bypassed block."""
-        return tuple(r for r in self.network.readers if r.node not in self._idle and r.node not in self._handed_on)
+        return [r for r in self.network.readers if np.isin(r.labels, wanted).any()]
 
     @cached_property
     def producers(self) -> dict[fx.Node, fx.Node]:
