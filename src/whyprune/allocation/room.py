@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+import networkx as nx
 
 from whyprune.constraints import Constraints
 from whyprune.errors import InputError
@@ -148,6 +151,15 @@ class Room:
         while (axis := next((a for a in self._multiples if self._missing(a, settled)), None)) is not None:
             settled[self._giver(axis, settled)] -= 1
         return settled
+
+    @cached_property
+    def allied(self) -> tuple[frozenset[str], ...]:
+        """The groups, parted so that `settled` takes of none for what another part has; most are alone."""
+        graph = nx.Graph()
+        graph.add_nodes_from(self.groups)
+        for axis in self._multiples:
+            nx.add_path(graph, [name for name, _ in self._users[axis]])
+        return tuple(frozenset(names) for names in nx.connected_components(graph))
 
     def _giver(self, axis: Axis, counts: Counts) -> str:
         """The group that gives a unit back: one that fits, rather one of the axis's own, the one that lost most."""

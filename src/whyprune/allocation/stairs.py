@@ -12,12 +12,12 @@ inside it neither cost nor do anything.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
 
+from whyprune.allocation.increments import Increments
 from whyprune.allocation.room import Counts, Room
 from whyprune.causal.effects import ResponseCurve
 from whyprune.errors import BudgetError
@@ -56,8 +56,10 @@ class Stairs:
         self.stops = {name: self._stops(name) for name in self.curves} | {block: [0, 1] for block in self.bypass}
         self.gone = {name: room.counts[name] for name in room.groups} | dict.fromkeys(self.bypass, 0)
         self.slope, self.asked = 0.0, 0
+        self.costs = Increments(room, self.limits)
         self.near = self._near()
-        self._known: dict[tuple[str, int, int, tuple[int, ...]], dict[str, float]] = {}
+        self._known: dict[tuple[str, bool, tuple[int, ...]], list[Move]] = {}
+        self._heights: dict[tuple[str, int], float] = {}
 
     def walk(self) -> dict[str, int]:
         """Units that go per group, beyond those that were gone before; all of a group in a block that goes.
@@ -86,9 +88,8 @@ class Stairs:
             pass
 
     def _descend(self, excess: Mapping[str, float], held: Collection[str]) -> None:
-        now = self._pressure(self.gone)
         moves = []
-        for move in self._moves(now, ahead=True):
+        for move in self._moves(ahead=True):
             saving = -sum(move.costs[kind] for kind in excess)
             if saving > SMALLEST and move.name not in held:
                 moves.append((move.effect / saving, -saving, move.name, move.stop))
@@ -103,7 +104,7 @@ class Stairs:
     def _give_back(self, held: Collection[str]) -> bool:
         """Takes back the removal that lowers the effect most within the bounds."""
         now = self._pressure(self.gone)
-        backs = [m for m in self._moves(now, ahead=False) if m.effect < -SMALLEST and m.name not in held]
+        backs = [m for m in self._moves(ahead=False) if m.effect < -SMALLEST and m.name not in held]
         for move in sorted(backs, key=lambda m: m.effect):
             fits = all(now[kind] + cost <= 1 + ROUNDING for kind, cost in move.costs.items())
             if fits and not self._excess({**self.gone, move.name: move.stop}):
@@ -113,8 +114,7 @@ class Stairs:
 
     def _change(self) -> bool:
         """Sets one group to another stop, or two, and lets the others follow, where that lowers the effect."""
-        now = self._pressure(self.gone)
-        moves = [*self._moves(now, ahead=True), *self._moves(now, ahead=False)]
+        moves = [*self._moves(ahead=True), *self._moves(ahead=False)]
         # At the price that savings have here, a move that looks best by itself most likely pays.
         moves.sort(key=lambda m: m.effect + self.slope * sum(m.costs.values()))
         pairs = ((a, b) for a, b in combinations(moves[:PAIRED], 2) if a.name != b.name)
@@ -145,56 +145,38 @@ class Stairs:
         inside = sum(self._height(group, self.gone[group]) for group in self.room.blocks[name] if group in self.curves)
         return (after - here) - inside * (stop - self.gone[name])
 
-    def _moves(self, now: Mapping[str, float], *, ahead: bool) -> Iterator[Move]:
-        """Every move of one group from here, with what it changes."""
+    def _moves(self, *, ahead: bool) -> Iterator[Move]:
+        """Every move from here, as it was found at the same counts near by."""
         for name, stops in self.stops.items():
             if self._bypassed(name):
                 continue
-            here = self.gone[name]
-            self.room.counts = self._counts(self.gone)
-            most = 1 if name in self.bypass else here + self.room.left(self.room.groups[name])
             self.asked += len(stops)
-            around = tuple(self.gone[other] for other in self.near[name])
-            for stop in stops:
-                if stop != here and (stop > here) == ahead and stop <= most:
-                    key = (name, here, stop, around)
-                    costs = self._known.get(key)
-                    if costs is None:
-                        after = self._pressure({**self.gone, name: stop})
-                        costs = self._known[key] = {kind: after[kind] - now[kind] for kind in now}
-                    yield Move(name, stop, self._added(name, stop), costs)
+            key = (name, ahead, tuple([self.gone[other] for other in self.near[name]]))
+            found = self._known.get(key)
+            if found is None:
+                found = self._known[key] = self.moves_of(name, ahead)
+            yield from found
+
+    def moves_of(self, name: str, ahead: bool) -> list[Move]:
+        """Every move of a group or block from here, in one direction."""
+        here, now, found = self.gone[name], self._pressure(self.gone), []
+        self.room.counts = self._counts(self.gone)
+        most = 1 if name in self.bypass else here + self.room.left(self.room.groups[name])
+        for stop in self.stops[name]:
+            if stop != here and (stop > here) == ahead and stop <= most:
+                after = self._pressure({**self.gone, name: stop})
+                costs = {kind: after[kind] - now[kind] for kind in now}
+                found.append(Move(name, stop, self._added(name, stop), costs))
+        return found
 
     def _near(self) -> dict[str, tuple[str, ...]]:
-        """Per group those that decide, with it, what its moves change: they share a parameter or an operation.
-
-        Costs add up over operations, but for the largest of many: there all groups decide.
-        """
-        if "memory" in self.limits:
-            return dict.fromkeys(self.gone, tuple(self.gone))
-        places: dict[str, set[str]] = {}
-        for name, group in self.room.groups.items():
-            for parameter, axis, _ in group.axes:
-                places.setdefault(parameter, set()).add(name)
-                for number in self._products.get((parameter, axis), ()):
-                    places.setdefault(f"operation {number}", set()).add(name)
-        near: dict[str, set[str]] = {name: set() for name in self.room.groups}
-        for names in places.values():
-            for name in names:
-                near[name] |= names
+        """Per group or block those that decide, with it, what its moves change and how far they go."""
+        near = {name: set(others) for name, others in self.costs.near.items()}
         for block in self.bypass:
             inside = self.room.blocks[block]
             near[block] = {block, *inside}.union(*(near[group] for group in inside))
         homes = {name: {self.home[other] for other in others if other in self.home} for name, others in near.items()}
         return {name: tuple(sorted(others | homes[name])) for name, others in near.items()}
-
-    @cached_property
-    def _products(self) -> dict[tuple[str, int], list[int]]:
-        """Axis -> the numbers of the operations whose MACs it is a factor of."""
-        found: dict[tuple[str, int], list[int]] = {}
-        for number, product in enumerate(self.room.network.cost.products):
-            for axis, _, _ in product.factors:
-                found.setdefault(axis, []).append(number)
-        return found
 
     def _stops(self, name: str) -> list[int]:
         """The counts that a group may have: where its width is a multiple, or where its curve was measured."""
@@ -208,8 +190,12 @@ class Stairs:
     def _height(self, name: str, count: int) -> float:
         if name in self.bypass:
             return self.bypass[name] * count
-        curve = self.curves[name]
-        return float(np.interp(count - self.room.before[name], curve.removed, curve.effect))
+        found = self._heights.get((name, count))
+        if found is None:
+            curve = self.curves[name]
+            found = float(np.interp(count - self.room.before[name], curve.removed, curve.effect))
+            self._heights[name, count] = found
+        return found
 
     def _bypassed(self, name: str) -> bool:
         """Whether a group lies in a block that is gone."""
@@ -223,10 +209,9 @@ class Stairs:
         return {name: gone[name] for name in self.room.groups} | self._emptied(gone)
 
     def _pressure(self, gone: Counts) -> dict[str, float]:
-        settled = self.room.settled(self._counts(gone))
-        return {kind: self.room.pressure(kind, settled, limit) / limit for kind, limit in self.limits.items()}
+        return self.costs.pressures(self._counts(gone))
 
     def _excess(self, gone: Counts) -> dict[str, float]:
         """The bounds that are exceeded when so much is gone."""
-        settled = self.room.settled(self._counts(gone))
-        return {kind: limit for kind, limit in self.limits.items() if self.room.amount(kind, settled) > limit}
+        amounts = self.costs.amounts(self._counts(gone))
+        return {kind: limit for kind, limit in self.limits.items() if amounts[kind] > limit}

@@ -6,15 +6,17 @@ pruned network (`corrected`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from math import fsum
 
 from whyprune.devices.table.rows import Layer, Row
 from whyprune.devices.table.table import Table
 from whyprune.results import DeviceCost
-from whyprune.structure.blocks import Block, operations_of
+from whyprune.structure.blocks import Block
 from whyprune.structure.cost import Axis, Sizes
 from whyprune.structure.network import Network
+from whyprune.structure.parts import Part, part
 
 FINE, MIDDLE = 32, 128
 STOPS = 16
@@ -54,11 +56,10 @@ class LatencyPrice:
     share: float
     kind: DeviceCost = "latency"
     blocks: tuple[Block, ...] = ()
-    _seen: list[dict[tuple[int, ...], float]] = field(default_factory=list, init=False, compare=False, repr=False)
 
     def __call__(self, gone: Sizes) -> float:
         """The cost when `gone[parameter, axis]` indices are removed."""
-        return self.dense * max(1 - self.share * (1 - self.rows_ratio(gone)), 1e-3)
+        return self.of_sum(self.rows_ms(gone))
 
     def rows_ratio(self, gone: Sizes) -> float:
         """The sum of all rows over that of the dense network."""
@@ -66,18 +67,11 @@ class LatencyPrice:
 
     def rows_ms(self, gone: Sizes) -> float:
         """The sum of all rows."""
-        if not self._seen:
-            self._seen.extend({} for _ in self.layers)
-        total, idle = 0.0, operations_of(self.blocks, gone)
-        for (layer, axes), seen in zip(self._axes, self._seen, strict=True):
-            if layer.name in idle:
-                continue
-            key = tuple(gone.get(axis, 0) for axis in axes)
-            found = seen.get(key)
-            if found is None:
-                found = seen[key] = self._layer_ms(layer, axes, gone)
-            total += found
-        return total
+        return fsum(row(gone) for row in self.parts)
+
+    def of_sum(self, total: float) -> float:
+        """The cost when the rows add up to `total` milliseconds."""
+        return self.dense * max(1 - self.share * (1 - total / self._whole), 1e-3)
 
     def corrected(self, gone: Sizes, ratio: float) -> "LatencyPrice":
         """The price that gives the dense network's cost and, without these indices, the measured ratio of it."""
@@ -106,8 +100,14 @@ class LatencyPrice:
         return size - min(kept + -kept % multiple, size)
 
     @cached_property
-    def _axes(self) -> tuple[tuple[Layer, tuple[Axis, ...]], ...]:
-        return tuple((layer, tuple(a for a in layer.axes if a in self.sizes)) for layer in self.layers)
+    def parts(self) -> tuple[Part, ...]:
+        """Every layer's row, as a function of its axes that can shrink."""
+        found = []
+        for layer in self.layers:
+            axes = tuple(a for a in layer.axes if a in self.sizes)
+            around = [block for block in self.blocks if layer.name in block.operations]
+            found.append(part(axes, partial(self._layer_ms, layer, axes), around))
+        return tuple(found)
 
     @cached_property
     def _whole(self) -> float:

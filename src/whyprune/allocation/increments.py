@@ -1,0 +1,113 @@
+"""Costs of counts that follow each other: what a change of a few groups does not touch is not computed again.
+
+Exactly what the whole network is computed to cost: sums are rounded once, and so do not depend on the way that led to
+them.
+"""
+
+from collections.abc import Mapping
+from math import fsum
+
+from whyprune.allocation.room import Counts, Room
+from whyprune.structure.cost import Axis, Largest
+from whyprune.structure.parts import Summed, formula, summed
+
+
+class _Total:
+    """A cost at the counts it was last asked for, with the value of each of its parts."""
+
+    def __init__(self, cost: Summed, gone: Mapping[Axis, int]) -> None:
+        self.cost, self.parts = cost, cost.parts
+        self.values = [part(gone) for part in self.parts]
+
+    def now(self) -> float:
+        return self.cost.of_sum(fsum(self.values))
+
+
+class Increments:
+    """What settled counts cost, kind by kind.
+
+    Attributes:
+        near: per group those that decide, with it, what its moves change and how far it may go.
+    """
+
+    def __init__(self, room: Room, limits: Mapping[str, float]) -> None:
+        self.room, self.limits = room, limits
+        self._counts = room.settled(room.before)
+        self._loose = any(len(names) > 1 for names in room.allied)
+        self._gone: dict[Axis, int] = {}
+        for group in room.groups.values():
+            for parameter, axis, per_unit in group.axes:
+                lost = self._counts[group.name] * per_unit
+                self._gone[parameter, axis] = self._gone.get((parameter, axis), 0) + lost
+        costs = {kind: summed(room.network.cost, kind) for kind in limits}
+        self._totals = {kind: _Total(cost, self._gone) for kind, cost in costs.items() if cost is not None}
+        self._users: dict[Axis, list[str]] = {}
+        for name, group in room.groups.items():
+            for parameter, axis, _ in group.axes:
+                self._users.setdefault((parameter, axis), []).append(name)
+        self._touched = self._touches()
+        self.near = self._near()
+
+    def amounts(self, counts: Counts) -> dict[str, float]:
+        """Every kind that is bounded."""
+        settled = self._go(counts)
+        return {
+            kind: self._totals[kind].now() if kind in self._totals else self.room.amount(kind, settled)
+            for kind in self.limits
+        }
+
+    def pressures(self, counts: Counts) -> dict[str, float]:
+        """Every kind as a share of its bound; of the largest of many all that is above it counts (`Room.pressure`)."""
+        settled = self._go(counts)
+        return {
+            kind: (self._totals[kind].now() if kind in self._totals else self.room.pressure(kind, settled, limit))
+            / limit
+            for kind, limit in self.limits.items()
+        }
+
+    def _go(self, counts: Counts) -> Counts:
+        """Computes again what is not as it was; the counts, settled."""
+        settled = self.room.settled(counts) if self._loose else counts
+        known, gone = self._counts, self._gone
+        changed = [name for name, count in settled.items() if count != known[name]]
+        for name in changed:
+            more, known[name] = settled[name] - known[name], settled[name]
+            for parameter, axis, per_unit in self.room.groups[name].axes:
+                gone[parameter, axis] += more * per_unit
+        for total, touched in zip(self._totals.values(), self._touched, strict=True):
+            for number in {n for name in changed for n in touched[name]}:
+                total.values[number] = total.parts[number](gone)
+        return settled
+
+    def _touches(self) -> list[dict[str, list[int]]]:
+        """Per kind: group -> the numbers of the parts that its counts decide."""
+        found = []
+        for total in self._totals.values():
+            touched: dict[str, list[int]] = {name: [] for name in self.room.groups}
+            for number, part in enumerate(total.parts):
+                for name in {name for axis in part.axes for name in self._users.get(axis, ())}:
+                    touched[name].append(number)
+            found.append(touched)
+        return found
+
+    def _near(self) -> dict[str, tuple[str, ...]]:
+        """Those on a part or an axis of its own, and all of whom one may give units back for another.
+
+        A price that names no parts is taken to add up over operations and parameters too, but for the largest of many.
+        """
+        cost, groups = self.room.network.cost, self.room.groups
+        whole = {price.kind: price for price in cost.prices if price.kind in self.limits.keys() - self._totals}
+        if any(isinstance(price, Largest) for price in whole.values()):  # there all groups decide
+            return dict.fromkeys(groups, tuple(groups))
+        known = [total.parts for total in self._totals.values()]
+        known += [formula(cost, kind).parts for kind in ("macs", "params") if whole]
+        near: dict[str, set[str]] = {name: set() for name in groups}
+        for axes in (*((axis,) for axis in self._users), *(part.axes for parts in known for part in parts)):
+            names = {name for axis in axes for name in self._users.get(axis, ())}
+            for name in names:
+                near[name] |= names
+        allied = {name: names for names in self.room.allied for name in names}
+        return {
+            name: tuple(sorted({n for one in allied[name] for other in near[one] for n in allied[other]}))
+            for name in near
+        }
