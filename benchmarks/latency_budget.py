@@ -2,18 +2,19 @@
 
 ResNet-56 (CIFAR-10, trained), MobileNetV2 and ResNet-50 (random weights: latency only) are pruned to half their
 latency on ONNX Runtime and OpenVINO, batch 1 and 16, on one and two threads: planned from the device's table,
-measured, corrected, planned again (`whyprune.aim`). The ratio that counts is measured again at the end, interleaved, as
-a ratio of medians with its interval. For ResNet-56 the plan comes from response curves of 1,024 unlabelled training
-images and is repaired in closed form, without a gradient step; beside it stand the plan for a MACs budget from the same
-curves with the same repair, and Torch-Pruning's network, each at the same measured latency; differences in accuracy
-are paired over the test images, which are read once, at the end. Cells can be run one at a time and are merged.
+measured, corrected, planned again (`whyprune.aim`); residual blocks may go as a whole. The ratio that counts is
+measured again at the end, interleaved, as a ratio of medians with its interval. For ResNet-56 the plan comes from
+response curves of 1,024 unlabelled training images and is repaired in closed form, without a gradient step; beside it
+stand plans for a MACs budget from the same curves with the same repair, of widths alone and with blocks, and
+Torch-Pruning's network, each at the same measured latency; differences in accuracy are paired over the test images,
+which are read once, at the end. Networks with random weights have made-up effects (`made_up`). Cells can be run one at
+a time and are merged.
 """
 
 import argparse
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,36 +26,22 @@ from benchmarks.common import (
     RESULTS,
     Stopwatch,
     arguments,
-    calibration,
-    cifar10,
-    fingerprint,
     merged,
-    test_images,
-    trained,
     write_record,
 )
 from benchmarks.latency_budget_baselines import macs_of, macs_plan, torch_pruning
 from benchmarks.latency_budget_profile import operator_times
-from whyprune.aim import Aim, aimed
-from whyprune.calibration import calibrate
-from whyprune.causal.response import response_curves
-from whyprune.constraints import Constraints
-from whyprune.data import Augmentation
+from benchmarks.latency_budget_subject import ASKED, Subject, subject
 from whyprune.devices import accuracy, latency_ratio, paired_difference
 from whyprune.devices.inputs import inputs_for
 from whyprune.devices.local import Local
 from whyprune.devices.table import fastest_ms
-from whyprune.estimate import split_images
-from whyprune.models import load_model
 
 MODELS = ("resnet56", "mobilenet_v2", "resnet50")
 RUNTIMES = ("ort", "openvino")
 THREADS = (1, 2)
 BATCHES = (1, 16)
-ASKED = 0.5
 KEY = ("model", "runtime", "threads", "batch", "seed")
-VIEWS = 2
-CURVE_IMAGES = 640
 
 
 @dataclass(frozen=True)
@@ -75,60 +62,6 @@ class Cell:
     def device(self) -> Local:
         """Where it is measured."""
         return Local(self.runtime, self.threads, self.batch)
-
-
-class Subject:
-    """A network with what is measured once for all devices."""
-
-    def __init__(self, name: str, quick: bool, seed: int) -> None:
-        self.name, self.seed, self.quick = name, seed, quick
-        self.images = None
-        if name.startswith("resnet") and name != "resnet50":
-            self.model, normalization = trained(name)
-            self.model = self.model.eval()
-            source = cifar10()
-            self.fingerprint = fingerprint(source)
-            loader = calibration(source, normalization, 256 if quick else 1024, seed)
-            self.images = calibrate(loader, 1, Augmentation(), seed)
-            self.test = test_images(source, normalization, 1000 if quick else None)
-            self.network = wp.trace(self.model, next(iter(loader))[0][:2])
-            fit = wp.data.batches.cut_images(self.images.view(1), 128 if quick else CURVE_IMAGES)[0]
-            curves = response_curves(self.network, *split_images(fit), seed=seed)
-            scores = wp.estimate(self.network, fit, method="magnitude-l2", seed=seed)
-            self.effects = replace(scores, curves=curves, method="curves")  # widths and channels are the curves' alone
-        else:
-            torch.manual_seed(seed)
-            self.model, shape = untrained(name)
-            self.network = wp.trace(self.model, torch.randn(2, *shape))
-            self.effects = wp.estimate(self.network, [torch.randn(2, *shape)], method="magnitude-l2", seed=seed)
-
-    def plan(self, device: Local) -> tuple[wp.Plan, Aim]:
-        """The plan for half the latency."""
-        budget = wp.Budget(latency=ASKED)
-        aim = aimed(self.network, budget, device, Constraints())
-        assert aim is not None
-        plan = aim(lambda n, b, c: wp.allocate(n, self.effects, b, constraints=c), budget)
-        return plan, aim
-
-    def repaired(self, plan: wp.Plan) -> nn.Module:
-        """The network without the plan's units, repaired."""
-        assert self.images is not None
-        views = self.images.views(range(1 if self.quick else VIEWS))
-        return wp.repair(self.network, wp.remove(self.network, plan.units), plan.units, views, seed=self.seed)
-
-
-def untrained(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
-    """A network with random weights and the shape of its images."""
-    if name == "resnet50":
-        library = importlib.import_module("transformers")
-        return library.ResNetForImageClassification(library.ResNetConfig(num_labels=1000)).eval(), (3, 224, 224)
-    return load_model(name, num_classes=10, image_shape=(3, 32, 32)).eval(), (3, 32, 32)
-
-
-@cache
-def subject(name: str, quick: bool, seed: int) -> Subject:
-    """Each is made once."""
-    return Subject(name, quick, seed)
 
 
 def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> dict[str, Any]:
@@ -158,8 +91,9 @@ def cell_row(cell: Cell, quick: bool, seed: int) -> dict[str, Any]:
     macs = {"dense": dense.macs, "latency": plan.macs}
     if what.images is not None:
         networks["latency"] = what.repaired(plan)
-        other, _ = macs_plan(network, what.effects, device, record.measured_ratio)
-        networks["macs"], macs["macs"] = what.repaired(other), other.macs
+        for name, blocks in (("macs", False), ("macs, blocks", True)):
+            other, _ = macs_plan(network, partial(what.for_macs, blocks=blocks), device, record.measured_ratio)
+            networks[name], macs[name] = what.repaired(other), other.macs
         theirs = torch_pruning(network, device, record.measured_ratio)
         if theirs is not None:
             networks["torch-pruning"] = theirs[0]
@@ -180,6 +114,7 @@ def cell_row(cell: Cell, quick: bool, seed: int) -> dict[str, Any]:
         "turns": [turn.model_dump() for turn in record.turns],
         "table_rows": record.table_rows,
         "share_of_rows": record.share_of_rows,
+        "blocks": list(plan.blocks),
         "widths": {g.name: len(g.units) - plan.removed_per_group().get(g.name, 0) for g in network.groups},
         "macs": macs,
         "final": final,
@@ -222,7 +157,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "realised_over_macs_ratio": float(np.exp(np.mean([np.log(r["realised_over_macs"]) for r in rows]))),
         "cells": len(rows),
     }
-    for name, key in (("macs", "over_macs_plan_points"), ("torch-pruning, batch norm", "over_torch_pruning_points")):
+    for name, key in (
+        ("macs", "over_macs_plan_points"),
+        ("macs, blocks", "over_macs_plan_with_blocks_points"),
+        ("torch-pruning, batch norm", "over_torch_pruning_points"),
+    ):
         gaps = [r["latency_plan_over"][name]["points"] for r in rows if name in r.get("latency_plan_over", {})]
         if gaps:
             figures[key] = float(np.mean(gaps))

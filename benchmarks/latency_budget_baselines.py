@@ -54,13 +54,15 @@ def ratio_on(device: Device, network: wp.Network, pruned: nn.Module) -> float:
     return measured_ratio(briefly(device)(networks, inputs_for(device, network.example)), "latency").value
 
 
-def macs_plan(network: wp.Network, effects: wp.Effects, device: Device, target: float) -> tuple[wp.Plan, float]:
-    """The MACs-budget plan from the same effects that takes as long."""
+def macs_plan(
+    network: wp.Network, plan: Callable[[float], wp.Plan], device: Device, target: float
+) -> tuple[wp.Plan, float]:
+    """The MACs-budget plan, as `plan` makes it for a share of the MACs, that takes as long."""
 
     def ratio(plan: wp.Plan) -> float:
         return ratio_on(device, network, wp.remove(network, plan.units))
 
-    return as_slow_as(target, lambda knob: wp.allocate(network, effects, wp.Budget(macs=knob)), ratio)
+    return as_slow_as(target, plan, ratio)
 
 
 def torch_pruning(network: wp.Network, device: Device, target: float) -> tuple[nn.Module, float] | None:
