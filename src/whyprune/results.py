@@ -128,13 +128,17 @@ class Verification(Record):
 
 
 class Certificate(Record):
-    """A bound that holds with the stated confidence on images drawn as these were; they took part in no decision.
+    """Bounds that hold together, with the stated confidence, on images drawn as these were, which decided nothing.
 
-    `accuracy drop` is in points, dense minus pruned; `changed predictions` is a share of the images.
+    `accuracy drop` is in points, dense minus pruned; `changed predictions` is a share of the images. `bound_percent` is
+    on all such images, `fresh_bound_percent` on a fresh sample of `fresh_images` of them; None in records that have the
+    first alone.
     """
 
     of: Literal["accuracy drop", "changed predictions"]
     bound_percent: float
+    fresh_bound_percent: float | None = None
+    fresh_images: int | None = None
     measured_percent: float
     confidence: float
     images: int

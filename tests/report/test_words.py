@@ -4,7 +4,7 @@ import pytest
 from made_up_run import bare_result, epochs, full_result, unit_rows
 
 from whyprune.report import words
-from whyprune.results import JointEffect, Verification
+from whyprune.results import Certificate, JointEffect, Verification
 
 ROWS = unit_rows()
 
@@ -86,3 +86,22 @@ def test_a_proof_needs_every_difference_within_the_tolerance(verify, proven):
 )
 def test_numbers_are_shown_with_their_unit(shown, text):
     assert shown == text
+
+
+def test_a_certificate_says_what_each_bound_is_on():
+    drop = Certificate(
+        of="accuracy drop",
+        bound_percent=1.5,
+        fresh_bound_percent=2.0,
+        fresh_images=5000,
+        measured_percent=1.0,
+        confidence=0.95,
+        images=4000,
+    )
+    said = words.certified(drop)
+    assert said.startswith(
+        "With 95% confidence, accuracy drops by at most 1.50 points on images drawn like these and by"
+    )
+    assert "by at most 2.00 points on a fresh sample of 5,000 of them; measured: 1.00, on 4,000 images" in said
+    older = drop.model_copy(update={"of": "changed predictions", "fresh_bound_percent": None, "fresh_images": None})
+    assert "predictions change for at most 1.50% of images drawn like these; measured: 1.00%" in words.certified(older)

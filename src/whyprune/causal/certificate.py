@@ -1,14 +1,21 @@
 """What is certain of a pruned network: bounds that hold with stated confidence, from images that decided nothing.
 
-The bounds are exact for independent images: Clopper and Pearson, Biometrika 26 (1934), one-sided. A drop in accuracy is
-the difference of two shares, of images that only the dense network gets right and of those that only the pruned one
-does; each gets half of the error (Bonferroni), which makes the bound a little wide and never narrow. [I]
+A certificate states two bounds, which hold together with the stated confidence: each gets half of the error
+(Bonferroni). One is on images at large, a share: Clopper and Pearson, Biometrika 26 (1934), one-sided. The other is on
+a fresh sample of a stated size, which differs from images at large by chance, so that it is wider: Thatcher,
+"Relationships between Bayesian and confidence limits for predictions", JRSS B 26 (1964). Both are exact for independent
+images; the second also for a random part of a finite set and the rest of it. [P]
+
+A drop in accuracy is the difference of two shares, of images that only the dense network gets right and of those that
+only the pruned one does; each gets half of its bound's error, which makes the bound a little wide and never narrow. [I]
 
 They speak of images drawn as these were: certified on training images, a bound says nothing of test images.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +31,8 @@ from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
 
 Flags = NDArray[np.bool_]
+Upper = Callable[[int, int, float], float]
+"""(found, count, error) -> the upper bound on a share."""
 
 
 def certify(
@@ -33,18 +42,20 @@ def certify(
     units: Iterable[Unit | str],
     *,
     confidence: float = 0.95,
+    fresh_images: int | None = None,
 ) -> Certificate:
-    """Certifies a pruned network on fresh images: its accuracy where there are labels, else its predictions.
+    """Certifies a pruned network on new images: its accuracy where there are labels, else its predictions.
 
     Args:
         network: the traced original.
         data: batches that took part in no decision.
         pruned: the network without `units`, repaired or not.
         units: what it lacks.
-        confidence: with which the bound holds.
+        confidence: with which both bounds hold.
+        fresh_images: size of the fresh sample that the second bound is on; None for as many as there are here.
 
     Raises:
-        InputError: no images, labels on some batches only, or a confidence outside (0, 1).
+        InputError: no images, labels on some batches only, a confidence outside (0, 1), no fresh image.
     """
     dense, small = Replay(network), Replay(network, pruned, network.select(units))
     before, after, labels = [], [], []
@@ -59,56 +70,86 @@ def certify(
         raise InputError("some batches have labels and some do not: certify on one kind")
     first, second = torch.cat(before), torch.cat(after)
     if not known:
-        return certified_changes((first != second).numpy(), confidence)
+        return certified_changes((first != second).numpy(), confidence, fresh_images)
     truth = torch.cat(known).to(first.device)
-    return certified_drop((first == truth).numpy(), (second == truth).numpy(), confidence)
+    return certified_drop((first == truth).numpy(), (second == truth).numpy(), confidence, fresh_images)
 
 
-def certified_drop(dense_right: Flags, pruned_right: Flags, confidence: float = 0.95) -> Certificate:
+def certified_drop(
+    dense_right: Flags, pruned_right: Flags, confidence: float = 0.95, fresh_images: int | None = None
+) -> Certificate:
     """At most how many points accuracy drops, from the same images in the same order, (images,) each.
 
     Raises:
-        InputError: arrays that do not fit, or a confidence outside (0, 1).
+        InputError: arrays that do not fit, a confidence outside (0, 1), no fresh image.
     """
     if dense_right.shape != pruned_right.shape or dense_right.ndim != 1 or not dense_right.size:
         raise InputError(f"answers of shapes {dense_right.shape} and {pruned_right.shape}: give the same images twice")
     count = len(dense_right)
     lost, won = int((dense_right & ~pruned_right).sum()), int((pruned_right & ~dense_right).sum())
-    error = (1 - _checked(confidence)) / 2
-    bound = _upper(lost, count, error) - (1 - _upper(count - won, count, error))
-    return Certificate(
-        of="accuracy drop",
-        bound_percent=100 * bound,
-        measured_percent=100 * (lost - won) / count,
-        confidence=confidence,
-        images=count,
-    )
+
+    def drop(upper: Upper, error: float) -> float:
+        return upper(lost, count, error / 2) - (1 - upper(count - won, count, error / 2))
+
+    return _certificate("accuracy drop", drop, lost - won, count, confidence, fresh_images)
 
 
-def certified_changes(changed: Flags, confidence: float = 0.95) -> Certificate:
+def certified_changes(changed: Flags, confidence: float = 0.95, fresh_images: int | None = None) -> Certificate:
     """At most which share of predictions changes, from images whose prediction did, (images,); bounds the drop too.
 
     Raises:
-        InputError: no images, or a confidence outside (0, 1).
+        InputError: no images, a confidence outside (0, 1), no fresh image.
     """
     if changed.ndim != 1 or not changed.size:
         raise InputError(f"changes of shape {changed.shape}: give one flag per image")
     count, found = len(changed), int(changed.sum())
+
+    def share(upper: Upper, error: float) -> float:
+        return upper(found, count, error)
+
+    return _certificate("changed predictions", share, found, count, confidence, fresh_images)
+
+
+def _certificate(
+    of: Literal["accuracy drop", "changed predictions"],
+    bound: Callable[[Upper, float], float],
+    found: int,
+    count: int,
+    confidence: float,
+    fresh_images: int | None,
+) -> Certificate:
+    """`bound` gives a share, from an upper bound on shares and the error that it may have."""
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}: give a number between 0 and 1, such as 0.95")
+    fresh = count if fresh_images is None else fresh_images
+    if fresh < 1:
+        raise InputError(f"fresh_images is {fresh}: give the size of the sample that the bound is on, at least 1")
+    error = (1 - confidence) / 2
     return Certificate(
-        of="changed predictions",
-        bound_percent=100 * _upper(found, count, 1 - _checked(confidence)),
+        of=of,
+        bound_percent=100 * bound(at_large, error),
+        fresh_bound_percent=100 * bound(partial(in_fresh_sample, fresh), error),
+        fresh_images=fresh,
         measured_percent=100 * found / count,
         confidence=confidence,
         images=count,
     )
 
 
-def _upper(found: int, count: int, error: float) -> float:
-    """The one-sided upper bound of Clopper and Pearson on a share."""
+def at_large(found: int, count: int, error: float) -> float:
+    """The one-sided upper bound of Clopper and Pearson on the share of all images, from `found` of `count`."""
     return 1.0 if found == count else float(stats.beta.ppf(1 - error, found + 1, count - found))
 
 
-def _checked(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}: give a number between 0 and 1, such as 0.95")
-    return confidence
+@lru_cache(maxsize=4096)
+def in_fresh_sample(fresh: int, found: int, count: int, error: float) -> float:
+    """The upper bound on the share of `fresh` further images, from `found` of `count`.
+
+    The largest number with which it would not be too rare, given both samples' sum, that so few were `found`: that has
+    a hypergeometric distribution, whatever the share at large.
+    """
+
+    def too_rare(further: int) -> bool:
+        return bool(stats.hypergeom.cdf(found, count + fresh, found + further, count) <= error)
+
+    return (bisect_left(range(fresh + 1), True, key=too_rare) - 1) / fresh

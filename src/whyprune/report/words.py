@@ -177,13 +177,17 @@ def on_device(budget: MeasuredBudget) -> str:
 
 def certified(certificate: Certificate) -> str:
     """What is certain on images like those that were measured on."""
-    sure = f"With {100 * certificate.confidence:.0f}% confidence"
-    images = f"{certificate.images:,} images that took part in no decision"
-    if certificate.of == "accuracy drop":
-        what = f"accuracy drops by at most {certificate.bound_percent:.2f} points"
-        return f"{sure}, {what} on images drawn like these; measured: {certificate.measured_percent:.2f}, on {images}."
-    what = f"at most {certificate.bound_percent:.2f}% of predictions change"
-    return f"{sure}, {what} on images drawn like these; measured: {certificate.measured_percent:.2f}%, on {images}."
+    drop = certificate.of == "accuracy drop"
+    what, unit = ("accuracy drops", "") if drop else ("predictions change", "%")
+    at_most = "by at most {:.2f} points on {}" if drop else "for at most {:.2f}% of {}"
+    bounds = at_most.format(certificate.bound_percent, "images drawn like these")
+    if certificate.fresh_bound_percent is not None:
+        sample = f"a fresh sample of {certificate.fresh_images:,} of them"
+        bounds += f" and {at_most.format(certificate.fresh_bound_percent, sample)}"
+    return (
+        f"With {100 * certificate.confidence:.0f}% confidence, {what} {bounds}; measured: "
+        f"{certificate.measured_percent:.2f}{unit}, on {certificate.images:,} images that took part in no decision."
+    )
 
 
 def refuted(refutations: Sequence[Refutation]) -> str:
