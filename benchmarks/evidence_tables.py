@@ -52,13 +52,23 @@ def certificates(record: Record) -> str:
     found = record["headline"]
     plans = found["plans_per_network"]
     lines = [
-        f"| bound on | network | broken, of {plans} plans | on other draws of the images |",
-        "|---|---|---|---|",
+        f"| certificate of | network | broken by the fresh images, of {plans} plans | on other draws of the images | "
+        "either bound broken, on other draws |",
+        "|---|---|---|---|---|",
     ]
     for kind, what in (("drop", "the accuracy drop"), ("changes", "changed predictions")):
         for network, title in (("digits_cnn", "digits CNN"), ("resnet20", "ResNet-20")):
-            broken, share = (found[f"{network}_{kind}_bounds_{k}"] for k in ("broken", "broken_percent_of_redraws"))
-            lines.append(f"| {what} | {title} | {broken} | {share:.2f}% |")
+            start = f"{network}_{kind}"
+            broken = found[f"{start}_bounds_broken"]
+            fresh, either = (found[f"{start}_{k}broken_percent_of_redraws"] for k in ("", "certificate_"))
+            lines.append(f"| {what} | {title} | {broken} | {fresh:.2f}% | {either:.2f}% |")
+    rows = {r["network"]: r for r in record["rows"]}
+    sizes = [f"{r['audited_images']:,} and {r['images'] - r['audited_images']:,} ({n})" for n, r in rows.items()]
+    lines += [
+        "",
+        f"Images that certificates are made from, and fresh ones: {', '.join(sizes)}; {found['redraws_per_plan']} "
+        "other draws of each plan.",
+    ]
     return "\n".join(lines)
 
 
