@@ -157,13 +157,13 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             ]
             if ours != theirs and both:
                 for unit, key in (("points", "top1_percent"), ("joint_effect", "joint_effect")):
-                    mean, span = _paired(np.array([a[key] - b[key] for a, b in both]))
+                    mean, span = paired(np.array([a[key] - b[key] for a, b in both]))
                     result[f"{name}_{ratio:g}x_{unit}"] = mean
                     result |= {f"{name}_{ratio:g}x_interval_{unit}": span} if span else {}
     return result
 
 
-def _paired(gaps: np.ndarray) -> tuple[float, list[float] | None]:
+def paired(gaps: np.ndarray) -> tuple[float, list[float] | None]:
     """The mean difference and its 95% t-interval over seeds."""
     mean = float(gaps.mean())
     if len(gaps) < 2:

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,8 @@ def validity(record: Record) -> str:
 def certificates(record: Record) -> str:
     """How often bounds were broken."""
     found = record["headline"]
+    if "digits_cnn_drop_certificate_broken_percent_of_redraws" not in found:
+        raise FileNotFoundError("the record is of certificates with one bound")
     plans = found["plans_per_network"]
     lines = [
         f"| certificate of | network | broken by the fresh images, of {plans} plans | on other draws of the images | "
@@ -78,6 +80,8 @@ def pruning(record: Record, ratio: float) -> str:
     for row in record["rows"]:
         if row["fewer_macs"] == ratio:
             rows[row["widths"], row["channels"]].append(row)
+    if not rows:
+        raise FileNotFoundError(f"the record has no row with {ratio:g}x fewer MACs")
     found = record["headline"]
     lines = [
         "| widths | channels | top-1 % | less the reference (95% interval) | joint effect | less the reference | "
@@ -105,6 +109,37 @@ def pruning(record: Record, ratio: float) -> str:
     return "\n".join(lines)
 
 
+def after_recovery(record: Record) -> str:
+    """Accuracy by widths and by channels before and after a short recovery, and paired differences."""
+    found = record["headline"]
+    cells = dict.fromkeys((r["fewer_macs"], r["widths"], r["channels"]) for r in record["rows"])
+    lines = [
+        "| widths | channels | repaired, top-1 % | less the reference (95% interval) | recovered, top-1 % | "
+        "less the reference (95% interval) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for ratio, widths, channels in cells:
+        columns = []
+        for step in ("repaired", "recovered"):
+            name = f"{step}_{widths}_{channels}_{ratio:g}x"
+            reference = (widths, channels) == ("curves", "magnitude-l2")
+            gap = "reference" if reference else _gap(found, f"{name}_less_reference", "points", 1)
+            columns.append(f"{found[f'{name}_top1_percent']:.2f} | {gap}")
+        lines.append(f"| {WIDTHS.get(widths, widths)} | {CHANNELS.get(channels, channels)} | {' | '.join(columns)} |")
+    ratios, steps, seeds = (sorted({r[key] for r in record["rows"]}) for key in ("fewer_macs", "steps", "seed"))
+    lines += [
+        "",
+        f"ResNet-56, {_listed(ratios)}x fewer MACs, 10,000 test images. Recovery: {_listed(steps)} steps on batches of "
+        f"{record['recovery']['batch_size']} training images with labels, learning rate "
+        f"{record['recovery']['learning_rate']:g}. Calibration seeds: {len(seeds)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return " and ".join(f"{number:g}" for number in numbers)
+
+
 def _gap(found: Record, name: str, unit: str, sign: int) -> str:
     mean, digits = found.get(f"{name}_{unit}"), 2 if unit == "points" else 4
     if mean is None:
@@ -123,14 +158,17 @@ def cost() -> str:
     for name, title in (
         ("effect_cost", "ResNet-56, inside blocks"),
         ("effect_cost_all_units", "ResNet-56, all units"),
-        ("effect_cost_resnet50", "ResNet-50 at 224 x 224"),
+        ("effect_cost_resnet50", "ResNet-50"),
+        ("effect_cost_resnet101", "ResNet-101"),
     ):
         path = RESULTS / f"{name}.json"
         if path.exists():
-            found = json.loads(path.read_text())["headline"]
+            record = json.loads(path.read_text())
+            found, pixels = record["headline"], record.get("pixels")
+            size = f" at {pixels} x {pixels}" if pixels else ""
             memory = f"{found['peak_memory_mb'] / 1024:.1f} GiB" if "peak_memory_mb" in found else "–"
             lines.append(
-                f"| {title} | {found['units']:,} | {found['images']} | "
+                f"| {title}{size} | {found['units']:,} | {found['images']} | "
                 f"{found['dense_forward_equivalents_per_unit_time']:.3f} | "
                 f"{found['dense_forward_equivalents_per_unit_macs']:.3f} | {memory} |"
             )
@@ -141,5 +179,7 @@ EVIDENCE_TABLES: dict[str, Callable[[], str]] = {
     "effect_validity": partial(table, "effect_validity", validity),
     "certificate": partial(table, "certificate", certificates),
     "causal_pruning_3x": partial(table, "causal_pruning", partial(pruning, ratio=3.0)),
+    "causal_pruning_2x": partial(table, "causal_pruning", partial(pruning, ratio=2.0)),
+    "causal_pruning_recovered": partial(table, "causal_pruning_recovered", after_recovery),
     "effect_cost": cost,
 }
