@@ -91,7 +91,7 @@ def cell_row(cell: Cell, quick: bool, seed: int) -> dict[str, Any]:
     macs = {"dense": dense.macs, "latency": plan.macs}
     if what.images is not None:
         networks["latency"] = what.repaired(plan)
-        for name, blocks in (("macs", False), ("macs, blocks", True)):
+        for name, blocks in (("macs", False), ("macs-blocks", True)):
             other, _ = macs_plan(network, partial(what.for_macs, blocks=blocks), device, record.measured_ratio)
             networks[name], macs[name] = what.repaired(other), other.macs
         theirs = torch_pruning(network, device, record.measured_ratio)
@@ -159,7 +159,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     for name, key in (
         ("macs", "over_macs_plan_points"),
-        ("macs, blocks", "over_macs_plan_with_blocks_points"),
+        ("macs-blocks", "over_macs_plan_with_blocks_points"),
         ("torch-pruning, batch norm", "over_torch_pruning_points"),
     ):
         gaps = [r["latency_plan_over"][name]["points"] for r in rows if name in r.get("latency_plan_over", {})]

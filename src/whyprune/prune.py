@@ -407,6 +407,7 @@ def _asked(
         "calibration_images": run.calibration.images,
         "repair": run.settings.repair,
         "allocation": run.settings.allocation,
+        "blocks": run.settings.takes_blocks(method, budget),
         "ignore": list(constraints.ignore),
         "constraints": replace(constraints, ignore=()).as_dict(),
         "recovery": None if recovery is None else recovery.model_dump(mode="json"),

@@ -75,3 +75,12 @@ def test_groups_that_go_together_keep_the_same_width(prune, here):
 )
 def test_mistakes_are_said_in_one_line(prune, here, flags, message):
     assert message in refused(*prune, *flags, "--out", "a")
+
+
+@pytest.mark.parametrize("flag", ["--blocks", "--no-blocks"])
+def test_whether_blocks_may_go_reaches_the_result(prune, flag):
+    assert run(*prune, flag, "--method", "causal", "--budget", "macs=0.5", "--out", "whole").code == 0
+    made = record("whole")
+    assert made["asked"]["blocks"] == (flag == "--blocks")
+    assert set(made["blocks"]) <= ({"block1"} if flag == "--blocks" else set())
+    assert ("block1.conv1", 0) in widths("whole").items() or not made["blocks"]

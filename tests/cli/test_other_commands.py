@@ -25,6 +25,12 @@ def test_inspect_tells_what_tracing_finds():
     assert {a["attribute"] for a in said["attributes"]} == {"before", "after"}
 
 
+def test_inspect_lists_the_residual_blocks():
+    said = json.loads(run("inspect", "digits_cnn", "--json").out)
+    assert said["blocks"] == [{"name": "block1", "groups": ["block1.conv1"]}]
+    assert "Residual blocks that can go as a whole: block1" in " ".join(run("inspect", "digits_cnn").out.split())
+
+
 def test_inspect_takes_the_image_size_into_account():
     def macs(*arguments):
         return json.loads(run("inspect", "resnet20", "--json", *arguments).out)["dense"]["macs"]
