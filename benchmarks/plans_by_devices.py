@@ -2,9 +2,10 @@
 
     python -m benchmarks.plans_by_devices --devices local-ort-1t,local-openvino-1t,edge-openvino,pi4-1t,pi5-1t
 
-Response curves are measured once. For every device a plan is made that meets the same latency budget there, and one
-for the same share of MACs. Every plan is then run, or predicted, on every device beside the dense network. Nothing is
-repaired or recovered: what is compared is speed, at the effect that the curves predict.
+Response curves, and effects of residual blocks that go as a whole, are measured once. For every device a plan is made
+that meets the same latency budget there, and one of widths for the same share of MACs. Every plan is then run, or
+predicted, on every device beside the dense network. Nothing is repaired or recovered: what is compared is speed, at the
+effect that the curves predict.
 """
 
 import argparse
@@ -18,12 +19,16 @@ from torch import nn
 import whyprune as wp
 from benchmarks.common import Stopwatch, arguments, calibration, cifar10, trained, write_record
 from whyprune.aim import aimed, inputs_for, measured_ratio
-from whyprune.allocation import Budget, allocate
-from whyprune.causal.effects import Effects
+from whyprune.allocation import Budget, allocate_curves
+from whyprune.causal.bypass import bypass_effects
+from whyprune.causal.effects import ResponseCurve
+from whyprune.causal.response import response_curves
 from whyprune.constraints import Constraints
 from whyprune.data import Normalization, load_source
+from whyprune.data.batches import as_batches
 from whyprune.devices import Device, Measurement, device
 from whyprune.errors import BudgetError, WhypruneError
+from whyprune.estimate import split_images
 from whyprune.models import load_model, train_digits
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
@@ -48,9 +53,9 @@ def main() -> None:
     watch = Stopwatch()
     latency = options.latency or (0.8 if options.quick else 0.6)
     names = QUICK if options.quick else options.devices.split(",")
-    network, effects = _estimated("digits_cnn" if options.quick else options.network, options)
+    network, curves, bypass = _estimated("digits_cnn" if options.quick else options.network, options)
     devices = {name: device(name) for name in names}
-    plans, refused = _plans(network, effects, devices, latency)
+    plans, refused = _plans(network, curves, bypass, devices, latency)
     rows = [row for where in devices.values() for row in _tried(network, plans, where)]
     for row in rows:
         print(
@@ -80,8 +85,8 @@ def headline(rows: Sequence[dict[str, Any]], devices: dict[str, Device]) -> dict
     return found
 
 
-def _estimated(name: str, options: argparse.Namespace) -> tuple[Network, Effects]:
-    """A trained network, and its response curves."""
+def _estimated(name: str, options: argparse.Namespace) -> tuple[Network, dict[str, ResponseCurve], dict[str, float]]:
+    """A trained network, its response curves, and the effects of its blocks."""
     if name == "digits_cnn":
         source = load_source("digits")
         model: nn.Module = load_model(name, num_classes=10, image_shape=source.image_shape)
@@ -90,21 +95,26 @@ def _estimated(name: str, options: argparse.Namespace) -> tuple[Network, Effects
     else:
         source = cifar10()
         model, normalization = trained(name)
-    data = calibration(source, normalization, 64 if options.quick else 256, seed=0)
-    images = next(iter(data))[0]
-    network = wp.trace(model.eval(), images[:2])
-    return network, wp.estimate(network, data, method="curves", seed=0)
+    data = calibration(source, normalization, 64 if options.quick else 384, seed=0)
+    network = wp.trace(model.eval(), next(iter(data))[0][:2])
+    parts = split_images(list(as_batches(data, 1)))
+    bypass = {name: e.effect for name, e in bypass_effects(network, *parts, seed=0).items()}
+    return network, response_curves(network, *parts, seed=0), bypass
 
 
 def _plans(
-    network: Network, effects: Effects, devices: dict[str, Device], latency: float
+    network: Network,
+    curves: dict[str, ResponseCurve],
+    bypass: dict[str, float],
+    devices: dict[str, Device],
+    latency: float,
 ) -> tuple[dict[str, Plan], dict[str, str]]:
     """A plan per device that meets the budget there, and one for the same share of MACs; why others were refused."""
 
     def planned(priced: Network, target: Budget, constraints: Constraints | None) -> Plan:
-        return allocate(priced, effects, target, constraints=constraints)
+        return allocate_curves(priced, curves, target, bypass=bypass, constraints=constraints)
 
-    plans, refused = {"macs": planned(network, Budget(macs=latency), None)}, {}
+    plans, refused = {"macs": allocate_curves(network, curves, Budget(macs=latency))}, {}
     budget = Budget(latency=latency)
     for name, where in devices.items():
         try:
@@ -130,6 +140,7 @@ def _tried(network: Network, plans: dict[str, Plan], where: Device) -> list[dict
             "device_kind": where.kind,
             "latency_ratio": ratio.value,
             "latency_ratio_interval": ratio.interval,
+            "blocks": list(plan.blocks),
             "macs_ratio": plan.macs / dense.macs,
             "params_ratio": plan.params / dense.params,
             "predicted_effect": plan.predicted,
