@@ -13,7 +13,8 @@ from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch
 from whyprune.devices.inputs import inputs_for
 from whyprune.errors import BudgetError, InputError
-from whyprune.prune import Settings, prune
+from whyprune.prune import prune
+from whyprune.settings import Settings
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 

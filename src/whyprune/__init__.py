@@ -7,10 +7,11 @@ from whyprune.causal.responsibility import Explanation, explain_prediction, sali
 from whyprune.constraints import Constraints
 from whyprune.errors import WhypruneError
 from whyprune.estimate import estimate
-from whyprune.prune import Settings, prune
+from whyprune.prune import prune
 from whyprune.recovery import Recovery, recover
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.result import Result
+from whyprune.settings import Settings
 from whyprune.structure.file import load
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan

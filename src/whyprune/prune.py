@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from whyprune.aim import Aim, aimed, check_aim, with_memory
-from whyprune.allocation import ALLOCATORS, Budget, allocate, check_reachable
+from whyprune.allocation import Budget, allocate, check_reachable
 from whyprune.calibration import Augment, Calibration, calibrate
 from whyprune.causal.effects import Effects
 from whyprune.causal.joint import joint_effect
@@ -23,15 +23,14 @@ from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch, cut_images
 from whyprune.devices import Accuracy, Device, accuracy
 from whyprune.devices.registry import device as named
-from whyprune.errors import InputError
-from whyprune.estimate import CRITERIA, CURVES, METHODS, estimate
+from whyprune.estimate import CRITERIA, CURVES, estimate
 from whyprune.measure import certificate, measured_run
-from whyprune.planners import ByCurves, ByEffects, Planner
 from whyprune.recovery import Recovery, RecoveryResult, recover, twins
 from whyprune.repair import reestimate_batch_norm, repair, repair_constants
 from whyprune.result import Result
 from whyprune.results import AccuracyAfter, JointEffect, Refutation
 from whyprune.rounds import prune_in_rounds
+from whyprune.settings import CAUSAL, PLANNERS, Settings
 from whyprune.stage import Stage, StageRecord, load_stage, save_stage
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
@@ -39,66 +38,7 @@ from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 from whyprune.structure.verify import verify
 
-REPAIRS = ("refit", "constants", "batch-norm", "none")
-CAUSAL, CONDITIONAL = "causal", "conditional"
-PLANNERS: dict[str, type[Planner]] = {CAUSAL: ByCurves, CONDITIONAL: ByEffects}
-"""Methods that plan in rounds."""
 CHECKPOINT = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How `prune` goes about it; the defaults are good.
-
-    Attributes:
-        allocation: `uniform`, `global`, `curves` or `savings`; None picks by method. `causal` has its own.
-        repair: `refit` (closed form), `constants` (means of the removed units in biases), `batch-norm` (statistics
-            only) or `none`.
-        views: augmented views of every calibration image in the final repair.
-        effect_images: images on which single effects of all units are measured.
-        ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
-        latency: measure latency on this machine.
-        refute: try to refute the effects behind the plan, on images that it was not made from.
-        blocks: whether residual blocks may go as a whole (method `causal`); None: where a budget is on a device.
-        heads: whether attention goes by "whole" heads or by the "width" that all its heads share (see `trace`).
-    """
-
-    allocation: str | None = None
-    repair: str = "refit"
-    views: int = 4
-    effect_images: int = 128
-    ignore: tuple[str, ...] = ()
-    latency: bool = True
-    refute: bool = True
-    blocks: bool | None = None
-    heads: Literal["whole", "width"] = "whole"
-
-    def __post_init__(self) -> None:
-        if self.repair not in REPAIRS:
-            raise InputError(f"no repair named {self.repair!r}: choose from {', '.join(REPAIRS)}")
-        if self.views < 1 or self.effect_images < 2:
-            raise InputError(f"views={self.views}, effect_images={self.effect_images}: give at least 1 and 2")
-        if self.allocation is not None and self.allocation not in ALLOCATORS:
-            raise InputError(f"no allocation named {self.allocation!r}: choose from {', '.join(ALLOCATORS)}")
-
-    def check_fits(self, method: str) -> None:
-        """Refuses, before any work, what a method cannot do.
-
-        Raises:
-            InputError: an unknown method, or an allocation that does not go with it.
-        """
-        if method not in (*PLANNERS, *METHODS):
-            raise InputError(f"no method named {method!r}: choose from {', '.join((*PLANNERS, *METHODS))}")
-        if method in PLANNERS and self.allocation is not None:
-            raise InputError(f"method {method!r} plans widths itself: leave out allocation={self.allocation!r}")
-        if self.allocation == "curves" and method != "curves":
-            raise InputError(f"allocation 'curves' needs response curves, which method {method!r} does not measure")
-        if self.blocks and method != CAUSAL:
-            raise InputError(f"only method {CAUSAL!r} measures what whole blocks do: leave out blocks with {method!r}")
-
-    def takes_blocks(self, method: str, budget: Budget) -> bool:
-        """Whether residual blocks may go as a whole: calls and additions take time that no width saves."""
-        return method == CAUSAL and (bool(budget.on_device) if self.blocks is None else self.blocks)
 
 
 @dataclass

@@ -33,9 +33,9 @@ from whyprune.cli.tables import run_tables
 from whyprune.data import Normalization
 from whyprune.estimate import METHODS
 from whyprune.folder import prune_to_folder
-from whyprune.prune import CAUSAL, PLANNERS, REPAIRS, Settings
 from whyprune.recovery import Recovery
 from whyprune.runs import BATCH_SIZE, CALIBRATION_IMAGES, prepare
+from whyprune.settings import CAUSAL, PLANNERS, REPAIRS, Settings
 from whyprune.target import Target
 
 DATA, NETWORK, PRUNING, TUNING, OUTPUT = "Data", "Network", "Pruning", "Recovery by fine-tuning", "Output"
