@@ -78,7 +78,7 @@ def test_mistakes_are_said_in_one_line(prune, here, flags, message):
 
 
 @pytest.mark.parametrize("flag", ["--blocks", "--no-blocks"])
-def test_whether_blocks_may_go_reaches_the_result(prune, flag):
+def test_whether_blocks_may_go_reaches_the_result(prune, here, flag):
     assert run(*prune, flag, "--method", "causal", "--budget", "macs=0.5", "--out", "whole").code == 0
     made = record("whole")
     assert made["asked"]["blocks"] == (flag == "--blocks")
