@@ -80,8 +80,8 @@ def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> 
     return row
 
 
-def cell_row(cell: Cell, quick: bool, seed: int) -> dict[str, Any]:
-    """Plans, measures, and compares."""
+def cell_row(cell: Cell, quick: bool, seed: int, *, compare: bool = True) -> dict[str, Any]:
+    """Plans, measures, and compares, where there are images, with the other plans."""
     watch, device = Stopwatch(), cell.device()
     what = subject(cell.model, quick, seed)
     network, dense = what.network, what.network.cost()
@@ -89,7 +89,7 @@ def cell_row(cell: Cell, quick: bool, seed: int) -> dict[str, Any]:
     record = aim.records(plan)[0]
     networks = {"dense": network.model, "latency": wp.remove(network, plan.units)}
     macs = {"dense": dense.macs, "latency": plan.macs}
-    if what.images is not None:
+    if what.images is not None and compare:
         networks["latency"] = what.repaired(plan)
         for name, blocks in (("macs", False), ("macs-blocks", True)):
             other, _ = macs_plan(network, partial(what.for_macs, blocks=blocks), device, record.measured_ratio)
@@ -122,7 +122,7 @@ def cell_row(cell: Cell, quick: bool, seed: int) -> dict[str, Any]:
     if cell.runtime == "ort":
         inputs = inputs_for(device, network.example)[slice(0, cell.batch)]
         row["profile"] = {n: operator_times(networks[n], inputs, cell.threads) for n in ("dense", "latency")}
-    if what.images is not None:
+    if what.images is not None and compare:
         row |= accuracies(what, networks)
     return {**row, "seconds": watch.seconds}
 
@@ -178,7 +178,7 @@ def run(options: argparse.Namespace) -> None:
     cells = [Cell.parse(text) for text in options.only] if options.only else quick if options.quick else every
     for seed in options.only_seeds or [0]:
         for cell in cells:
-            row = cell_row(cell, options.quick, seed)
+            row = cell_row(cell, options.quick, seed, compare=options.compare)
             shown = ("model", "runtime", "threads", "batch", "measured_ratio", "macs_ratio", "realised_over_macs")
             print({k: row[k] for k in shown}, row.get("top1_percent"), row.get("latency_plan_over"), flush=True)
             rows = merged(path, [row], KEY)
@@ -188,5 +188,11 @@ def run(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = arguments(__doc__ or "")
     parser.add_argument("--only", nargs="+", help="cells MODEL:RUNTIME:THREADS:BATCH, such as resnet56:ort:1:16")
+    parser.add_argument(
+        "--no-compare",
+        dest="compare",
+        action="store_false",
+        help="latency alone: no repair, no accuracy, no other plans",
+    )
     parser.add_argument("--only-seeds", nargs="+", type=int, help="calibration seeds; default 0")
     run(parser.parse_args())
