@@ -192,7 +192,7 @@ if __name__ == "__main__":
         "--no-compare",
         dest="compare",
         action="store_false",
-        help="latency alone: no repair, no accuracy, no other plans",
+        help="no repair, no accuracy, no other plans",
     )
     parser.add_argument("--only-seeds", nargs="+", type=int, help="calibration seeds; default 0")
     run(parser.parse_args())
