@@ -167,9 +167,10 @@ def cost() -> str:
             found, pixels = record["headline"], record.get("pixels")
             size = f" at {pixels} x {pixels}" if pixels else ""
             memory = f"{found['peak_memory_mb'] / 1024:.1f} GiB" if "peak_memory_mb" in found else "–"
+            by_time = found.get("dense_forward_equivalents_per_unit_time")
             lines.append(
                 f"| {title}{size} | {found['units']:,} | {found['images']} | "
-                f"{found['dense_forward_equivalents_per_unit_time']:.3f} | "
+                f"{'–' if by_time is None else f'{by_time:.3f}'} | "
                 f"{found['dense_forward_equivalents_per_unit_macs']:.3f} | {memory} |"
             )
     return "\n".join(lines)
