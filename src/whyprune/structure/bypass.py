@@ -1,7 +1,7 @@
 """Finds residual blocks by trial: modules that hand on what they get once their parameters are zero."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from whyprune.structure.blocks import Block
-from whyprune.structure.copies import unused
+from whyprune.data.outputs import tensors_of
+from whyprune.structure.blocks import Block, state_of
+from whyprune.structure.copies import duplicate, unused
 from whyprune.structure.network import Network
-from whyprune.structure.probe import failure
+from whyprune.structure.probe import relative, small, tolerance
 from whyprune.structure.units import Group, Unit
 
 Axis = tuple[str, int]
@@ -28,15 +29,31 @@ def with_blocks(network: Network) -> Network:
     """
     found = tuple(_blocks(network))
     known = replace(network, blocks=found, cost=replace(network.cost, blocks=found))
-    if not found or not failure(known, units_of(known, found)):
+    if not found or _follows(network, found):
         return known
-    found = tuple(block for block in found if not failure(known, units_of(known, [block])))
+    found = tuple(block for block in found if _follows(network, [block]))
     return replace(network, blocks=found, cost=replace(network.cost, blocks=found))
 
 
 def units_of(network: Network, blocks: Iterable[Block]) -> list[Unit]:
     """All units inside blocks."""
     return [unit for block in blocks for name in block.groups for unit in network.group(name).units]
+
+
+def _follows(network: Network, blocks: Sequence[Block]) -> bool:
+    """Whether the model runs without blocks as it runs with their parameters at zero."""
+    example, state = small(network).example, state_of(blocks)
+    zeros = {name: torch.zeros_like(p) for name, p in network.model.named_parameters() if name in state}
+    bypassed = duplicate(network.model, sharing=True)
+    for block in blocks:
+        bypassed.set_submodule(block.name, nn.Identity())
+    try:
+        with torch.no_grad():
+            found = tensors_of(example.call(bypassed))
+            expected = tensors_of(functional_call(unused(network.model), zeros, example.args, example.kwargs))
+    except Exception:  # noqa: BLE001  whatever the user's code raises: it does not run without the blocks
+        return False
+    return all(relative(a, b) <= tolerance(network.model) for a, b in zip(found, expected, strict=True))
 
 
 def _blocks(network: Network) -> Iterator[Block]:
@@ -90,7 +107,7 @@ def _inputs(network: Network, paths: Mapping[str, Any]) -> dict[str, Tensor]:
             ):
                 stack.callback(handle.remove)
         with torch.no_grad():
-            network.example.call(model)
+            small(network).example.call(model)
     return {path: found[0] for path, found in seen.items() if len(found) == 1 and found[0] is not None}
 
 

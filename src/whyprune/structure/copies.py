@@ -10,14 +10,17 @@ from torch.utils import _pytree as pytree
 _STATE = frozenset({"_parameters", "_buffers", "_modules"})
 
 
-def duplicate(model: nn.Module) -> nn.Module:
+def duplicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
     """A deep copy in the same mode, without values that would be out of date once the copy has other weights.
 
     Code that keeps such values for evaluation (the biases of LeViT's attention) drops them in its `train`. Kept tensors
-    with a history of gradients, which PyTorch refuses to copy, are copied without it.
+    with a history of gradients, which PyTorch refuses to copy, are copied without it. With `sharing` the copy has the
+    same parameters and buffers, not copies of them.
     """
     kept = [t for module in model.modules() for t in _kept(module) if not t.is_leaf]
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in kept}
+    if sharing:
+        memo |= {id(t): t for t in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, memo)
     modes = [(module, module.training) for module in copied.modules()]
     for module in _keepers(copied):

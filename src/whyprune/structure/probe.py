@@ -104,7 +104,7 @@ def _has_numbers(network: Network) -> bool:
 def failure(network: Network, units: Sequence[Unit]) -> str:
     """What is wrong with the model without units, beside the masked original; nothing if all is right."""
     try:
-        found = _difference(_small(network), units)
+        found = _difference(small(network), units)
         if found > tolerance(network.model):
             found = _difference(in_double(network), units)  # rounding, amplified by many layers, is no mistake
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
@@ -112,7 +112,7 @@ def failure(network: Network, units: Sequence[Unit]) -> str:
     return "" if found <= tolerance(network.model) else f"its outputs differ by {found:.3g}"
 
 
-def _small(network: Network) -> Network:
+def small(network: Network) -> Network:
     """The network with one sample as its example, where any batch size runs and a sample has many values."""
     values = min((t[0].numel() for t in network.example.tensors()), default=0)
     if network.graph.batch_size is not None or values < MANY:
@@ -125,7 +125,7 @@ def _difference(network: Network, units: Sequence[Unit]) -> float:
     with torch.no_grad():
         found = tensors_of(network.example.call(remove(network, units)))
         expected = tensors_of(network.example.call(masked(network, units)))
-    return max((_relative(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
+    return max((relative(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
 
 
 @dataclass
@@ -218,7 +218,8 @@ def tolerance(model: nn.Module) -> float:
     return max([TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds)])
 
 
-def _relative(left: Tensor, right: Tensor) -> float:
+def relative(left: Tensor, right: Tensor) -> float:
+    """The largest difference, relative to the second where that is above 1; infinite for other shapes."""
     if left.shape != right.shape:
         return float("inf")
     if not right.numel():
