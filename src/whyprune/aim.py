@@ -30,6 +30,8 @@ from whyprune.structure.units import removed_indices
 TOLERANCE = 0.05
 TURNS = 8
 RESAMPLES = 1000
+DAMPED = 0.5
+"""Part of a correction that is made after the first one: plans are wrong in their own ways, and noise has its share."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ class Aim:
         running = (layer for layer in self.layers if layer.name not in idle)
         self.table.fill((layer.row(gone) for layer in running), progress=self.progress)
         for kind, ratio in found.items():
-            self.prices[kind] = self.prices[kind].corrected(gone, ratio.value)
+            weight = DAMPED if any(turn.kind == kind for turn in self.tried) else 1.0
+            self.prices[kind] = self.prices[kind].corrected(gone, ratio.value, weight=weight)
             self.tried.append(
                 BudgetTurn(
                     kind=kind,

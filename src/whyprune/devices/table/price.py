@@ -73,10 +73,13 @@ class LatencyPrice:
         """The cost when the rows add up to `total` milliseconds."""
         return self.dense * max(1 - self.share * (1 - total / self._whole), 1e-3)
 
-    def corrected(self, gone: Sizes, ratio: float) -> "LatencyPrice":
-        """The price that gives the dense network's cost and, without these indices, the measured ratio of it."""
+    def corrected(self, gone: Sizes, ratio: float, *, weight: float = 1.0) -> "LatencyPrice":
+        """The price that gives the dense network's cost and, without these indices, the measured ratio of it.
+
+        With a smaller `weight` it goes only that part of the way.
+        """
         saved = 1 - self.rows_ratio(gone)
-        share = (1 - ratio) / saved if saved > 0 else self.share
+        share = self.share + weight * ((1 - ratio) / saved - self.share) if saved > 0 else self.share
         return replace(self, share=min(max(share, SMALLEST_SHARE), LARGEST_SHARE))
 
     def _layer_ms(self, layer: Layer, axes: Sequence[Axis], gone: Sizes) -> float:
