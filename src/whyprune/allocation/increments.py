@@ -24,7 +24,7 @@ class _Total:
 
 
 class Increments:
-    """What settled counts cost, kind by kind.
+    """What counts at stops of their groups cost when they are settled, kind by kind.
 
     Attributes:
         near: per group those that decide, with it, what its moves change and how far it may go.
@@ -33,7 +33,6 @@ class Increments:
     def __init__(self, room: Room, limits: Mapping[str, float]) -> None:
         self.room, self.limits = room, limits
         self._counts = room.settled(room.before)
-        self._loose = any(len(names) > 1 for names in room.allied)
         self._gone: dict[Axis, int] = {}
         for group in room.groups.values():
             for parameter, axis, per_unit in group.axes:
@@ -67,7 +66,7 @@ class Increments:
 
     def _go(self, counts: Counts) -> Counts:
         """Computes again what is not as it was; the counts, settled."""
-        settled = self.room.settled(counts) if self._loose else counts
+        settled = self.room.settled(counts, self.room.loose) if self.room.loose else counts
         known, gone = self._counts, self._gone
         changed = [name for name, count in settled.items() if count != known[name]]
         for name in changed:

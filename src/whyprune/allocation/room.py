@@ -1,7 +1,7 @@
 """How many units every group may still lose."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 
 import networkx as nx
@@ -141,14 +141,17 @@ class Room:
             return None
         return [n for n in range(self.before[name], self._most[name] + 1) if not self._missing(axis, {name: n})]
 
-    def settled(self, counts: Counts | None = None) -> dict[str, int]:
+    def settled(self, counts: Counts | None = None, axes: Collection[Axis] | None = None) -> dict[str, int]:
         """Counts at or little below `counts` (default: its own) at which every width is a multiple or whole.
+
+        With `axes` only these are looked at.
 
         Raises:
             InputError: the units that were gone before break the multiples.
         """
         settled = dict(self.counts if counts is None else counts)
-        while (axis := next((a for a in self._multiples if self._missing(a, settled)), None)) is not None:
+        looked_at = self._multiples if axes is None else axes
+        while (axis := next((a for a in looked_at if self._missing(a, settled)), None)) is not None:
             settled[self._giver(axis, settled)] -= 1
         return settled
 
@@ -160,6 +163,12 @@ class Room:
         for axis in self._multiples:
             nx.add_path(graph, [name for name, _ in self._users[axis]])
         return tuple(frozenset(names) for names in nx.connected_components(graph))
+
+    @cached_property
+    def loose(self) -> tuple[Axis, ...]:
+        """The axes that may be no multiple although every group is at one of its stops."""
+        alone = {name for names in self.allied if len(names) == 1 for name in names}
+        return tuple(a for a in self._multiples if not all(name in alone for name, _ in self._users[a]))
 
     def _giver(self, axis: Axis, counts: Counts) -> str:
         """The group that gives a unit back: one that fits, rather one of the axis's own, the one that lost most."""
