@@ -3,12 +3,13 @@
 ResNet-56 (CIFAR-10, trained), MobileNetV2 and ResNet-50 (random weights: latency only) are pruned to half their
 latency on ONNX Runtime and OpenVINO, batch 1 and 16, on one and two threads: planned from the device's table,
 measured, corrected, planned again (`whyprune.aim`); residual blocks may go as a whole. The ratio that counts is
-measured again at the end, interleaved, as a ratio of medians with its interval. For ResNet-56 the plan comes from
-response curves of 1,024 unlabelled training images and is repaired in closed form, without a gradient step; beside it
-stand plans for a MACs budget from the same curves with the same repair, of widths alone and with blocks, and
-Torch-Pruning's network, each at the same measured latency; differences in accuracy are paired over the test images,
-which are read once, at the end. Networks with random weights have made-up effects (`made_up`). Cells can be run one at
-a time and are merged.
+measured again at the end, beside the dense network alone, as a ratio of medians with its interval. For ResNet-56 the
+plan comes from response curves of 1,024 unlabelled training images and is repaired in closed form, without a gradient
+step; beside it stand plans for a MACs budget from the same curves with the same repair, of widths alone and with
+blocks, at the multiples of the latency plan's widths, or at any; and Torch-Pruning's network, as it is and with the
+same repair; each at the same measured latency. Differences in accuracy are paired over the test images, which are read
+once, at the end. Networks with random weights have made-up effects (`made_up`). Cells can be run one at a time and are
+merged.
 """
 
 import argparse
@@ -29,13 +30,14 @@ from benchmarks.common import (
     merged,
     write_record,
 )
-from benchmarks.latency_budget_baselines import macs_of, macs_plan, torch_pruning
+from benchmarks.latency_budget_baselines import macs_of, macs_plan, torch_pruning, units_left_out
 from benchmarks.latency_budget_profile import operator_times
 from benchmarks.latency_budget_subject import ASKED, Subject, subject
+from whyprune.aim import measured_ratio
+from whyprune.constraints import Constraints
 from whyprune.devices import accuracy, latency_ratio, paired_difference
 from whyprune.devices.inputs import inputs_for
 from whyprune.devices.local import Local
-from whyprune.devices.table import fastest_ms
 
 MODELS = ("resnet56", "mobilenet_v2", "resnet50")
 RUNTIMES = ("ort", "openvino")
@@ -73,7 +75,7 @@ def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> 
             calm = found.calm_ms("dense", name)
             ratio = latency_ratio(*calm)
             low, high = ratio.interval
-            fastest = fastest_ms(found, name) / fastest_ms(found, "dense")
+            fastest = measured_ratio(found, "latency", name).value
             numbers = {"ratio": 1 / ratio.speedup, "interval": [1 / high, 1 / low], "low_quantile": fastest}
             row["ratios"][name] = {**numbers, "calm_rounds": len(calm[0]), "rounds": len(found.samples_ms[name])}
     row |= {"versions": found.versions, "machine": found.machine, "max_abs_difference": found.max_abs_difference}
@@ -90,15 +92,23 @@ def cell_row(cell: Cell, quick: bool, seed: int, *, compare: bool = True) -> dic
     networks = {"dense": network.model, "latency": wp.remove(network, plan.units)}
     macs = {"dense": dense.macs, "latency": plan.macs}
     if what.images is not None and compare:
-        networks["latency"] = what.repaired(plan)
-        for name, blocks in (("macs", False), ("macs-blocks", True)):
-            other, _ = macs_plan(network, partial(what.for_macs, blocks=blocks), device, record.measured_ratio)
-            networks[name], macs[name] = what.repaired(other), other.macs
+        networks["latency"] = what.repaired(plan.units)
+        free = Constraints()
+        for name, blocks, within in (
+            ("macs", False, aim.constraints),
+            ("macs-blocks", True, aim.constraints),
+            ("macs-any-width", False, free),
+        ):
+            planned = partial(what.for_macs, blocks=blocks, constraints=within)
+            other, _ = macs_plan(network, planned, device, record.measured_ratio)
+            networks[name], macs[name] = what.repaired(other.units), other.macs
         theirs = torch_pruning(network, device, record.measured_ratio)
         if theirs is not None:
             networks["torch-pruning"] = theirs[0]
             macs["torch-pruning"] = macs_of(theirs[0], network.example.args[0])
-    final = measured(device, networks, network.example)
+            networks["torch-pruning-repaired"] = what.repaired(units_left_out(network, theirs[0]))
+    alone = measured(device, {name: networks[name] for name in ("dense", "latency")}, network.example)
+    final = measured(device, networks, network.example) if len(networks) > 2 else alone
     fewer = dense.macs / plan.macs
     row = {
         **vars(cell),
@@ -106,17 +116,18 @@ def cell_row(cell: Cell, quick: bool, seed: int, *, compare: bool = True) -> dic
         "asked_ratio": ASKED,
         "predicted_ratio": record.predicted_ratio,
         "loop_ratio": record.measured_ratio,
-        "measured_ratio": final["ratios"]["latency"]["ratio"],
-        "measured_interval": final["ratios"]["latency"]["interval"],
+        "measured_ratio": alone["ratios"]["latency"]["ratio"],
+        "measured_interval": alone["ratios"]["latency"]["interval"],
         "macs_ratio": 1 / fewer,
         "params_ratio": plan.params / dense.params,
-        "realised_over_macs": 1 / (final["ratios"]["latency"]["ratio"] * fewer),
+        "realised_over_macs": 1 / (alone["ratios"]["latency"]["ratio"] * fewer),
         "turns": [turn.model_dump() for turn in record.turns],
         "table_rows": record.table_rows,
         "share_of_rows": record.share_of_rows,
         "blocks": list(plan.blocks),
         "widths": {g.name: len(g.units) - plan.removed_per_group().get(g.name, 0) for g in network.groups},
         "macs": macs,
+        "alone": alone,
         "final": final,
     }
     if cell.runtime == "ort":
@@ -161,6 +172,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ("macs", "over_macs_plan_points"),
         ("macs-blocks", "over_macs_plan_with_blocks_points"),
         ("torch-pruning, batch norm", "over_torch_pruning_points"),
+        ("torch-pruning-repaired", "over_repaired_torch_pruning_points"),
     ):
         gaps = [r["latency_plan_over"][name]["points"] for r in rows if name in r.get("latency_plan_over", {})]
         if gaps:

@@ -91,6 +91,26 @@ def torch_pruning(network: wp.Network, device: Device, target: float) -> tuple[n
     return as_slow_as(target, build, lambda model: ratio_on(device, network, model))
 
 
+def units_left_out(network: wp.Network, pruned: nn.Module) -> list[str]:
+    """The units without which a network is the pruned one, whose channels were cut and not changed.
+
+    Raises:
+        ValueError: without them it is another one.
+    """
+    dense, left = network.model.state_dict(), pruned.state_dict()
+    gone: list[str] = []
+    for group in network.groups:
+        name, axis = group.home
+        rows, kept = dense[name].movedim(axis, 0), left[name].movedim(axis, 0)
+        if rows[0].shape == kept[0].shape:
+            found = (rows.flatten(1)[:, None] == kept.flatten(1)[None]).all(2).any(1)
+            gone += [unit.name for unit in group.units if not found[unit.index]]
+    again = wp.remove(network, gone).state_dict()
+    if any(not torch.equal(value, left[name]) for name, value in again.items()):
+        raise ValueError("the pruned network is not the dense one without some of its units")
+    return gone
+
+
 def macs_of(model: nn.Module, example: torch.Tensor) -> int:
     """Multiply-accumulates per sample of convolutions and linear layers, by running it."""
     total: list[int] = []

@@ -1,6 +1,7 @@
 """The networks of `latency_budget`, with what is measured once for all devices."""
 
 import importlib
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -62,16 +63,16 @@ class Subject:
         plan = aim(lambda n, b, c: allocate_curves(n, self.curves, b, bypass=self.bypass, constraints=c), budget)
         return plan, aim
 
-    def for_macs(self, ratio: float, *, blocks: bool) -> wp.Plan:
+    def for_macs(self, ratio: float, *, blocks: bool, constraints: Constraints) -> wp.Plan:
         """The plan for a share of the MACs, from the same curves."""
-        bypass = self.bypass if blocks else {}
-        return allocate_curves(self.network, self.curves, wp.Budget(macs=ratio), bypass=bypass)
+        bypass, budget = self.bypass if blocks else {}, wp.Budget(macs=ratio)
+        return allocate_curves(self.network, self.curves, budget, bypass=bypass, constraints=constraints)
 
-    def repaired(self, plan: wp.Plan) -> nn.Module:
-        """The network without the plan's units, repaired."""
+    def repaired(self, units: Sequence[str]) -> nn.Module:
+        """The network without these units, repaired."""
         assert self.images is not None
         views = self.images.views(range(1 if self.quick else VIEWS))
-        return wp.repair(self.network, wp.remove(self.network, plan.units), plan.units, views, seed=self.seed)
+        return wp.repair(self.network, wp.remove(self.network, units), units, views, seed=self.seed)
 
 
 def made_up(network: wp.Network) -> tuple[dict[str, ResponseCurve], dict[str, float]]:

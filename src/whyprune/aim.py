@@ -258,21 +258,21 @@ def with_memory(network: Network, budget: Budget, device: Device | None) -> Netw
     return network.priced(prices)
 
 
-def measured_ratio(measured: Measurement, kind: DeviceCost) -> Ratio:
-    """Pruned over dense, with a 95% bootstrap interval where there are samples of both.
+def measured_ratio(measured: Measurement, kind: DeviceCost, pruned: str = "pruned") -> Ratio:
+    """The network `pruned` over `dense`, with a 95% bootstrap interval where there are samples of both.
 
     Of latencies a low quantile of each, as of the table's rows: a machine that is busy now and then delays the longer
     network more often, and medians would then call the shorter one faster than it is.
     """
-    names = ("dense", "pruned")
+    names = ("dense", pruned)
     if kind == "latency" and all(len(measured.samples_ms.get(name, ())) > 1 for name in names):
-        dense, pruned = measured.calm_ms(*names)
+        dense, other = measured.calm_ms(*names)
         rounds = np.random.default_rng(0).integers(0, len(dense), (RESAMPLES, len(dense)))
-        drawn = np.quantile(pruned[rounds], QUANTILE, axis=1) / np.quantile(dense[rounds], QUANTILE, axis=1)
+        drawn = np.quantile(other[rounds], QUANTILE, axis=1) / np.quantile(dense[rounds], QUANTILE, axis=1)
         low, high = np.quantile(drawn, (0.025, 0.975))
-        found = float(np.quantile(pruned, QUANTILE) / np.quantile(dense, QUANTILE))
+        found = float(np.quantile(other, QUANTILE) / np.quantile(dense, QUANTILE))
         return Ratio(found, (float(low), float(high)))
-    value = _cost_of(measured, "pruned", kind) / _cost_of(measured, "dense", kind)
+    value = _cost_of(measured, pruned, kind) / _cost_of(measured, "dense", kind)
     return Ratio(value, (value, value))
 
 
