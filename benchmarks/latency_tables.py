@@ -68,4 +68,31 @@ def operators() -> str:
     return "\n".join(lines)
 
 
-LATENCY_TABLES: dict[str, Callable[[], str]] = {"latency_budget": budgets, "latency_operators": operators}
+def plans_by_devices() -> str:
+    """The plan made for one device, on every other."""
+    record = json.loads((RESULTS / "plans_by_devices.json").read_text())
+    ratio = {(row["plan_for"], row["device"]): row["latency_ratio"] for row in record["rows"]}
+    kinds = {row["device"]: row["device_kind"] for row in record["rows"]}
+    made = list(dict.fromkeys(row["plan_for"] for row in record["rows"]))
+    lines = ["| plan for | " + " | ".join(f"{name} ({kind})" for name, kind in kinds.items()) + " |"]
+    lines.append("|---|" + "---|" * len(kinds))
+    for name in made:
+        cells = (f"**{ratio[name, on]:.2f}**" if on == name else f"{ratio[name, on]:.2f}" for on in kinds)
+        lines.append(f"| {'MACs, widths alone' if name == 'macs' else name} | " + " | ".join(cells) + " |")
+    head = record["headline"]
+    lines += [
+        "",
+        f"Latency over the dense network's; {len(kinds)} devices. A plan for another device is slower than the device's "
+        f"own by {head['plan_for_another_device_slower_median_percent']}% (median), at worst by "
+        f"{head['plan_for_another_device_slower_worst_percent']}%; one for MACs by "
+        f"{head['plan_for_macs_slower_median_percent']}%, at worst {head['plan_for_macs_slower_worst_percent']}%.",
+    ]
+    lines += [f"No plan for {name}: {why}." for name, why in record.get("refused", {}).items()]
+    return "\n".join(lines)
+
+
+LATENCY_TABLES: dict[str, Callable[[], str]] = {
+    "latency_budget": budgets,
+    "latency_operators": operators,
+    "plans_by_devices": plans_by_devices,
+}
