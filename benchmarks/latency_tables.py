@@ -82,8 +82,8 @@ def plans_by_devices() -> str:
     head = record["headline"]
     lines += [
         "",
-        f"Latency over the dense network's; {len(kinds)} devices. A plan for another device is slower than the device's "
-        f"own by {head['plan_for_another_device_slower_median_percent']}% (median), at worst by "
+        f"Latency over the dense network's; {len(kinds)} devices. A plan for another device is slower than the "
+        f"device's own by {head['plan_for_another_device_slower_median_percent']}% (median), at worst by "
         f"{head['plan_for_another_device_slower_worst_percent']}%; one for MACs by "
         f"{head['plan_for_macs_slower_median_percent']}%, at worst {head['plan_for_macs_slower_worst_percent']}%.",
     ]
