@@ -1,6 +1,7 @@
 """Tables of docs/budgets.md: what budgets in latency reach, and where the time goes that pruning does not reach."""
 
 import json
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -69,20 +70,23 @@ def operators() -> str:
 
 
 def plans_by_devices() -> str:
-    """The plan made for one device, on every other."""
+    """On every device: its own plan, the one for MACs, and those for the other devices."""
     record = json.loads((RESULTS / "plans_by_devices.json").read_text())
     ratio = {(row["plan_for"], row["device"]): row["latency_ratio"] for row in record["rows"]}
     kinds = {row["device"]: row["device_kind"] for row in record["rows"]}
-    made = list(dict.fromkeys(row["plan_for"] for row in record["rows"]))
-    lines = ["| plan for | " + " | ".join(f"{name} ({kind})" for name, kind in kinds.items()) + " |"]
-    lines.append("|---|" + "---|" * len(kinds))
-    for name in made:
-        cells = (f"**{ratio[name, on]:.2f}**" if on == name else f"{ratio[name, on]:.2f}" for on in kinds)
-        lines.append(f"| {'MACs, widths alone' if name == 'macs' else name} | " + " | ".join(cells) + " |")
+    lines = [
+        "| device | | its own plan | the plan for MACs, of widths | plans for other devices: least, median, most |",
+        "|---|---|---|---|---|",
+    ]
+    for name, kind in kinds.items():
+        others = [value for (made, on), value in ratio.items() if on == name and made not in (name, "macs")]
+        own = f"{ratio[name, name]:.2f}" if (name, name) in ratio else "none"
+        spread = f"{min(others):.2f}, {statistics.median(others):.2f}, {max(others):.2f}"
+        lines.append(f"| {name} | {kind} | {own} | {ratio['macs', name]:.2f} | {spread} |")
     head = record["headline"]
     lines += [
         "",
-        f"Latency over the dense network's; {len(kinds)} devices. A plan for another device is slower than the "
+        f"Latency over the dense network's, on {len(kinds)} devices. A plan for another device is slower than the "
         f"device's own by {head['plan_for_another_device_slower_median_percent']}% (median), at worst by "
         f"{head['plan_for_another_device_slower_worst_percent']}%; one for MACs by "
         f"{head['plan_for_macs_slower_median_percent']}%, at worst {head['plan_for_macs_slower_worst_percent']}%.",

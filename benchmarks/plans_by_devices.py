@@ -33,10 +33,12 @@ from whyprune.models import load_model, train_digits
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 
-DEVICES = (
-    *("local-ort-1t", "local-openvino-1t", "local-torch-1t", "laptop-ort", "edge-ort", "edge-openvino"),
-    *("pi4-1t", "pi5-1t", "jetson-nano-1t", "jetson-nano-gpu", "phone-snapdragon-8-gen-2-1t", "pc-ryzen-5700g-1t"),
+HERE = ("local-ort-1t", "local-openvino-1t", "local-torch-1t", "laptop-ort", "edge-ort", "edge-openvino")
+BOARDS = (
+    *("pi-zero-2w", "pi3", "pi4", "pi5", "jetson-nano", "jetson-orin-nano", "phone-kirin-970", "phone-snapdragon-855"),
+    *("phone-snapdragon-8-gen-2", "laptop-celeron-n5105", "laptop-i7-2019", "laptop-m1", "pc-ryzen-5700g"),
 )
+DEVICES = (*HERE, *(f"{board}-1t" for board in BOARDS), "jetson-nano-gpu", "jetson-orin-nano-gpu", "pc-i7-13700k-16t")
 QUICK = ("local-ort-1t", "pi4-1t", "pi5-1t")
 
 
