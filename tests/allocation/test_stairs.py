@@ -120,3 +120,18 @@ def test_an_unreachable_latency_says_what_can_be_reached():
     net = network().priced([Staircase(network().cost.shapes, {}, fixed=1e6)])
     with pytest.raises(BudgetError, match=r"smallest reachable ratio is 0\.99"):
         allocate(net, some_effects(net), Budget(latency=0.5), allocation="curves")
+
+
+def test_a_device_on_which_narrow_layers_take_longer_is_no_obstacle():
+    """Below half its width every layer is slow: what can be reached is found at half, not at one channel."""
+
+    @dataclass(frozen=True)
+    class Narrow(Staircase):
+        def up(self, name, axis, size):
+            return size if size >= self.shapes[name][axis] / 2 else 4 * self.shapes[name][axis]
+
+    net = network().priced([Narrow(network().cost.shapes, {})])
+    plan = allocate(net, some_effects(net), Budget(latency=0.5), allocation="curves")
+    assert net.cost(net.select(plan.units)).latency <= 0.5 * net.cost().latency
+    with pytest.raises(BudgetError, match="smallest reachable ratio is 0"):
+        allocate(net, some_effects(net), Budget(latency=0.1), allocation="curves")

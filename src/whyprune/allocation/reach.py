@@ -45,7 +45,8 @@ def smallest(room: Room, kind: str, limit: float, *, blocks: bool = False) -> di
 
     What saves most goes first. That is the least wherever groups do not compete for an axis. Where they do, groups are
     held back one at a time as long as that saves: the least for two groups on an axis, close to it for more. With
-    `blocks` all residual blocks go that may.
+    `blocks` all residual blocks go that may. Where a price says that narrow layers cost more than wide ones, groups are
+    set to what costs least, one by one.
     """
     emptied = room.emptied(room.blocks) if blocks else {}
 
@@ -62,7 +63,23 @@ def smallest(room: Room, kind: str, limit: float, *, blocks: bool = False) -> di
         if value(found) >= value(best):
             break
         best = found
+    if value(best) > limit and any(price.kind == kind for price in room.network.cost.prices):
+        best = _cheapest(room, best, value)
     return {**best, **emptied}
+
+
+def _cheapest(room: Room, counts: dict[str, int], value: Callable[[Counts], float]) -> dict[str, int]:
+    """Counts at which no other count of one group, no larger than here, costs less."""
+    best, most, changed = counts, dict(counts), True
+    while changed:
+        changed = False
+        for name, last in most.items():
+            stops = room.stops(name) or range(room.before[name], last + 1)
+            trials = [room.settled({**best, name: count}) for count in stops if count <= last]
+            found = min(trials, key=value, default=best)
+            if value(found) < value(best):
+                best, changed = found, True
+    return best
 
 
 def _shown(value: float) -> str:
