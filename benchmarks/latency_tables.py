@@ -17,7 +17,7 @@ RUNTIMES = {"ort": "ONNX Runtime", "openvino": "OpenVINO"}
 
 def _rows() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((RESULTS / "latency_budget.json").read_text())["rows"]
-    return found
+    return sorted(found, key=lambda row: (list(MODELS).index(row["model"]), row["threads"], row["batch"]))
 
 
 def budgets() -> str:
@@ -28,7 +28,7 @@ def budgets() -> str:
         "Torch-Pruning's, as fast and repaired, % |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(_rows(), key=lambda r: (list(MODELS).index(r["model"]), r["threads"], r["batch"])):
+    for row in _rows():
         low, high = row["measured_interval"]
         lines.append(
             f"| {MODELS[row['model']]} | {RUNTIMES[row['runtime']]} | {row['threads']}, {row['batch']} | "
@@ -54,8 +54,8 @@ def _gain(row: dict[str, Any], other: str) -> str:
 def operators() -> str:
     """Where the time of one call goes, in ONNX Runtime."""
     lines = [
-        "| network | | one call, µs | convolutions | other operators | outside operators | operators |",
-        "|---|---|---|---|---|---|---|",
+        "| network | threads, batch | | one call, µs | convolutions | other operators | outside operators | operators |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in _rows():
         for name, found in row.get("profile", {}).items():
@@ -63,7 +63,7 @@ def operators() -> str:
             other = found["call_us"] - conv - found["outside_operators_us"]
             which = "dense" if name == "dense" else "pruned"
             lines.append(
-                f"| {MODELS[row['model']]} | {which} | {found['call_us']:,.0f} | {conv:,.0f} | {other:,.0f} | "
+                f"| {MODELS[row['model']]} | {row['threads']}, {row['batch']} | {which} | {found['call_us']:,.0f} | {conv:,.0f} | {other:,.0f} | "
                 f"{found['outside_operators_us']:,.0f} | {found['operators']} |"
             )
     return "\n".join(lines)
