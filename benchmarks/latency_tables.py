@@ -54,7 +54,7 @@ def _gain(row: dict[str, Any], other: str) -> str:
 def operators() -> str:
     """Where the time of one call goes, in ONNX Runtime."""
     lines = [
-        "| network | threads, batch | | one call, µs | convolutions | other operators | outside operators | operators |",
+        "| network | threads, batch | | call, µs | convolutions | other operators | outside operators | operators |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in _rows():
@@ -63,7 +63,8 @@ def operators() -> str:
             other = found["call_us"] - conv - found["outside_operators_us"]
             which = "dense" if name == "dense" else "pruned"
             lines.append(
-                f"| {MODELS[row['model']]} | {row['threads']}, {row['batch']} | {which} | {found['call_us']:,.0f} | {conv:,.0f} | {other:,.0f} | "
+                f"| {MODELS[row['model']]} | {row['threads']}, {row['batch']} | {which} | "
+                f"{found['call_us']:,.0f} | {conv:,.0f} | {other:,.0f} | "
                 f"{found['outside_operators_us']:,.0f} | {found['operators']} |"
             )
     return "\n".join(lines)
