@@ -54,8 +54,8 @@ def certificates(record: Record) -> str:
         raise FileNotFoundError("the record is of certificates with one bound")
     plans = found["plans_per_network"]
     lines = [
-        f"| certificate of | network | broken by the fresh images, of {plans} plans | on other draws of the images | "
-        "either bound broken, on other draws |",
+        f"| certificate of | network | broken by the fresh images, of {plans} plans | on all draws of the images | "
+        "either bound broken, on all draws |",
         "|---|---|---|---|---|",
     ]
     for kind, what in (("drop", "the accuracy drop"), ("changes", "changed predictions")):
@@ -69,7 +69,7 @@ def certificates(record: Record) -> str:
     lines += [
         "",
         f"Images that certificates are made from, and fresh ones: {', '.join(sizes)}; {found['redraws_per_plan']} "
-        "other draws of each plan.",
+        "draws for each plan.",
     ]
     return "\n".join(lines)
 
