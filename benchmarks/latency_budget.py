@@ -33,11 +33,11 @@ from benchmarks.common import (
 from benchmarks.latency_budget_baselines import macs_of, macs_plan, torch_pruning, units_left_out
 from benchmarks.latency_budget_profile import operator_times
 from benchmarks.latency_budget_subject import ASKED, Subject, subject
-from whyprune.aim import measured_ratio
 from whyprune.constraints import Constraints
 from whyprune.devices import accuracy, latency_ratio, paired_difference
 from whyprune.devices.inputs import inputs_for
 from whyprune.devices.local import Local
+from whyprune.devices.table import fastest_ms
 
 MODELS = ("resnet56", "mobilenet_v2", "resnet50")
 RUNTIMES = ("ort", "openvino")
@@ -75,7 +75,7 @@ def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> 
             calm = found.calm_ms("dense", name)
             ratio = latency_ratio(*calm)
             low, high = ratio.interval
-            fastest = measured_ratio(found, "latency", name).value
+            fastest = fastest_ms(found, name) / fastest_ms(found, "dense")
             numbers = {"ratio": 1 / ratio.speedup, "interval": [1 / high, 1 / low], "low_quantile": fastest}
             row["ratios"][name] = {**numbers, "calm_rounds": len(calm[0]), "rounds": len(found.samples_ms[name])}
     row |= {"versions": found.versions, "machine": found.machine, "max_abs_difference": found.max_abs_difference}

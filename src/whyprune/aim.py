@@ -15,7 +15,7 @@ from whyprune.allocation.budget import Budget
 from whyprune.constraints import Constraints
 from whyprune.devices import Device, Measurement
 from whyprune.devices.inputs import batch_size, inputs_for
-from whyprune.devices.table import QUANTILE, LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
+from whyprune.devices.table import LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
 from whyprune.errors import BudgetError, InputError
 from whyprune.planners import Allocate
 from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
@@ -261,16 +261,16 @@ def with_memory(network: Network, budget: Budget, device: Device | None) -> Netw
 def measured_ratio(measured: Measurement, kind: DeviceCost, pruned: str = "pruned") -> Ratio:
     """The network `pruned` over `dense`, with a 95% bootstrap interval where there are samples of both.
 
-    Of latencies a low quantile of each, as of the table's rows: a machine that is busy now and then delays the longer
-    network more often, and medians would then call the shorter one faster than it is.
+    Of latencies the medians over the calm rounds: other processes delay the longer network more often, and medians over
+    all rounds would then call the shorter one faster than it is.
     """
     names = ("dense", pruned)
     if kind == "latency" and all(len(measured.samples_ms.get(name, ())) > 1 for name in names):
         dense, other = measured.calm_ms(*names)
         rounds = np.random.default_rng(0).integers(0, len(dense), (RESAMPLES, len(dense)))
-        drawn = np.quantile(other[rounds], QUANTILE, axis=1) / np.quantile(dense[rounds], QUANTILE, axis=1)
+        drawn = np.median(other[rounds], axis=1) / np.median(dense[rounds], axis=1)
         low, high = np.quantile(drawn, (0.025, 0.975))
-        found = float(np.quantile(other, QUANTILE) / np.quantile(dense, QUANTILE))
+        found = float(np.median(other) / np.median(dense))
         return Ratio(found, (float(low), float(high)))
     value = _cost_of(measured, pruned, kind) / _cost_of(measured, "dense", kind)
     return Ratio(value, (value, value))

@@ -3,10 +3,9 @@
 from whyprune.devices.table.price import LatencyPrice, latency_price
 from whyprune.devices.table.rows import Layer, Row, layers_of
 from whyprune.devices.table.table import Table
-from whyprune.devices.table.timing import QUANTILE, briefly, fastest_ms
+from whyprune.devices.table.timing import briefly, fastest_ms
 
 __all__ = [
-    "QUANTILE",
     "LatencyPrice",
     "Layer",
     "Row",
