@@ -33,6 +33,8 @@ class Increments:
     def __init__(self, room: Room, limits: Mapping[str, float]) -> None:
         self.room, self.limits = room, limits
         self._counts = room.settled(room.before)
+        self._sharing = [name for names in room.allied if len(names) > 1 for name in names]
+        self._settled: dict[tuple[int, ...], dict[str, int]] = {}
         self._gone: dict[Axis, int] = {}
         for group in room.groups.values():
             for parameter, axis, per_unit in group.axes:
@@ -66,7 +68,7 @@ class Increments:
 
     def _go(self, counts: Counts) -> Counts:
         """Computes again what is not as it was; the counts, settled."""
-        settled = self.room.settled(counts, self.room.loose) if self.room.loose else counts
+        settled = self._settle(counts) if self._sharing else counts
         known, gone = self._counts, self._gone
         changed = [name for name, count in settled.items() if count != known[name]]
         for name in changed:
@@ -77,6 +79,15 @@ class Increments:
             for number in {n for name in changed for n in touched[name]}:
                 total.values[number] = total.parts[number](gone)
         return settled
+
+    def _settle(self, counts: Counts) -> Counts:
+        """Counts at which groups that share an axis are settled: those of others, at their stops, decide nothing."""
+        key = tuple([counts[name] for name in self._sharing])
+        found = self._settled.get(key)
+        if found is None:
+            settled = self.room.settled(counts, self.room.loose)
+            found = self._settled[key] = {name: settled[name] for name in self._sharing}
+        return {**counts, **found}
 
     def _touches(self) -> list[dict[str, list[int]]]:
         """Per kind: group -> the numbers of the parts that its counts decide."""
