@@ -4,8 +4,10 @@ import random
 
 import pytest
 import torch
-from networks import CASES, build, traced, vector
+from networks import CASES, build, randomised, traced, vector
+from random_tokens import Prepended
 from removal_property import assert_close, fresh_batch, output, removals
+from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import logits_of
@@ -13,6 +15,7 @@ from whyprune.errors import InputError
 from whyprune.models import BUILT_INS
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.replay import Replay
+from whyprune.structure.trace import trace
 
 
 @pytest.mark.parametrize("name", [*CASES, *BUILT_INS])
@@ -147,3 +150,27 @@ def test_new_parameters_act_in_the_replay_only():
     replay.set_parameters(node, 2 * weight, 2 * bias)
     assert_close(replay.logits(batch), 2 * dense)
     assert_close(output(network.model, batch), dense)
+
+
+class Flattened(nn.Module):
+    """A token in front, and a number in the code that is tokens times features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.rows = nn.Linear(5, 4), Prepended(3, 4)
+        self.width = 16
+        self.head = nn.Linear(self.width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rows(self.features(x)).reshape(-1, self.width))
+
+
+@pytest.mark.parametrize("gone", [1, 2, 3])
+def test_a_number_that_counts_two_things_loses_of_both(gone):
+    network = trace(randomised(Flattened()), torch.randn(2, 3, 5))
+    (group,) = network.groups
+    units = list(group.units[:gone])
+    pruned, batch = remove(network, units), fresh_batch(network)
+    found = Replay(network, pruned, units).logits(batch)
+    assert_close(found, output(pruned, batch))
+    assert_close(found, output(masked(network, units), batch))

@@ -42,11 +42,13 @@ def adjusted(
 
 
 def _with_number(argument: Any, site: WidthSite, kept: int) -> Any:
-    """A number, or a list with one of its numbers, brought down to `kept`."""
+    """A number, or a list with one of its numbers, brought down to `kept`; or further, where another site has been."""
     if isinstance(argument, list | tuple):
         return [_with_number(old, site, kept) if place == site.place else old for place, old in enumerate(argument)]
     if isinstance(argument, fx.Node):
         return Scaled(argument, kept, len(site.labels))
+    if argument != site.value:  # a number of pixels times channels counts both, and loses of both
+        return argument * kept // len(site.labels)
     return -kept if site.value < 0 else kept
 
 
