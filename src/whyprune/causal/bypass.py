@@ -10,16 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from whyprune.causal.bench import Bench
 from whyprune.causal.joint import fitted
 from whyprune.causal.outcomes import Outcome
-from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.data.batches import Batch, as_batches, chunked, cut_images
 from whyprune.progress import Progress
 from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.refit import refit_layer
 from whyprune.repair.targets import targets
 from whyprune.structure.blocks import Block
+from whyprune.structure.bypass import units_of
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
@@ -71,7 +73,7 @@ def bypass_effects(
     gone = {block.name for block in network.bypassed(removed)}
     blocks = [block for block in network.blocks if block.name not in gone]
     bench = _Bench(network, model, removed, measure, outcome)
-    batches = _chunks(cut_images(list(as_batches(fit, network.positional)), FIT_IMAGES)[0])
+    batches = chunked(cut_images(list(as_batches(fit, network.positional)), FIT_IMAGES)[0], CHUNK)
     found: dict[str, BypassEffect] = {}
     with Progress(progress) as bars:
         bar = bars.add("Measuring residual blocks", len(blocks))
@@ -81,11 +83,7 @@ def bypass_effects(
     return found
 
 
-def _chunks(batches: Iterable[Batch]) -> list[Batch]:
-    return [b[slice(i, i + CHUNK)] for b in batches for i in range(0, len(b), CHUNK)]
-
-
-class _Bench:
+class _Bench(Bench):
     """The network as it is, and the images on which it is compared with itself without a block."""
 
     def __init__(
@@ -99,20 +97,13 @@ class _Bench:
         self.network, self.model, self.removed = network, model, tuple(removed)
         self.dense = Replay(network)
         self.order = schedule(self.dense)
-        self.batches = _chunks(as_batches(measure, network.positional))
-        self.outcome = fitted(outcome, self.dense, self.batches)
-        self.targets = [self.dense.logits(batch) for batch in self.batches]
+        batches = chunked(as_batches(measure, network.positional), CHUNK)
         now = Replay(network, model, removed)
-        self.plain = [self.harm(k, now.logits(batch)) for k, batch in enumerate(self.batches)]
-
-    def harm(self, index: int, logits: Tensor) -> Tensor:
-        """The outcome on one batch."""
-        return self.outcome(logits, self.targets[index], self.batches[index].labels)
+        super().__init__(now, self.dense, batches, fitted(outcome, self.dense, batches))
 
     def without(self, block: Block, batches: Sequence[Batch], seed: int) -> Replay:
         """The network without a block, the next layers refitted."""
-        units = [unit for name in block.groups for unit in self.network.group(name).units]
-        replay = Replay(self.network, self.model, (*self.removed, *units))
+        replay = Replay(self.network, self.model, (*self.removed, *units_of(self.network, [block])))
         order = schedule(replay)
         behind = set(replay.behind({block.result}))
         jobs = [job for job in targets(replay, order) if job.node in behind][:REFITTED]
@@ -126,7 +117,7 @@ class _Bench:
 
     def effect(self, block: Block, replay: Replay) -> BypassEffect:
         """What a network does without a block, beside what it does with it."""
-        found = [self.harm(k, replay.logits(b)) - self.plain[k] for k, b in enumerate(self.batches)]
+        found = [self.harm(k, replay.logits(b)) for k, b in enumerate(self.batches)]
         harm = torch.cat(found).double().numpy()
         error = float(harm.std(ddof=1) / np.sqrt(len(harm))) if len(harm) > 1 else float("nan")
         return BypassEffect(block.name, float(harm.mean()), error)

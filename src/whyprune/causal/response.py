@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from whyprune.causal.bench import Bench
 from whyprune.causal.effects import ResponseCurve
 from whyprune.causal.elimination import Elimination, Reading, eliminate, eliminate_jointly
 from whyprune.causal.interventions import RIDGE, Intervention
 from whyprune.causal.joint import fitted
 from whyprune.causal.outcomes import Outcome
 from whyprune.causal.suffix import edits
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch, as_batches, chunked
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import Side, schedule
@@ -72,7 +73,7 @@ def response_curves(
     seen = list(as_batches(measure, network.positional))
     dense = Replay(network)
     measured = fitted(outcome, dense, seen)
-    bench = _Bench(replay, dense, seen, measured)
+    bench = _Bench(replay, dense, chunked(seen, CHUNK), measured)
     cases = _cases(replay)
     curves: dict[str, ResponseCurve] = {}
     with Progress(progress) as bars:
@@ -160,15 +161,8 @@ def _reading(replay: Replay, reader: Reader, units: Sequence[Unit], value: Inter
     )
 
 
-class _Bench:
+class _Bench(Bench):
     """Measures harm behind changed readers, from values kept of one plain run."""
-
-    def __init__(self, replay: Replay, dense: Replay, batches: Sequence[Batch], outcome: Outcome) -> None:
-        self.replay = replay
-        self.outcome = outcome
-        self.batches = [b[slice(i, i + CHUNK)] for b in batches for i in range(0, len(b), CHUNK)]
-        self.targets = [dense.logits(b) for b in self.batches]
-        self.plain = [outcome(replay.logits(b), z, b.labels) for b, z in zip(self.batches, self.targets, strict=True)]
 
     def single_reader(self, case: _Case, path: Elimination) -> ResponseCurve:
         """The curve of a group that one layer reads."""
@@ -185,7 +179,7 @@ class _Bench:
                 kept, weight, bias = path.weights[count]
                 channels = torch.cat([places[c] for c in kept] + [always]).sort().values
                 out = _apply(self.replay, reader, values[reader.data].index_select(reader.dim, channels), weight, bias)
-                harm.append(self._harm(index, self.replay.resume({**values, reader.node: out}, steps)))
+                harm.append(self.harm(index, self.replay.resume({**values, reader.node: out}, steps)))
         order = [case.units[c].name for c in path.order]
         return self._curve(case, order, counts, harms)
 
@@ -201,11 +195,8 @@ class _Bench:
             for harm, count in zip(harms, counts[1:], strict=True):
                 gone = ranked[: len(ranked) - count]
                 change = edits(self.replay, case.readers, [gone], value)
-                harm.append(self._harm(index, self.replay.resume(values, steps, change)))
+                harm.append(self.harm(index, self.replay.resume(values, steps, change)))
         return self._curve(case, [u.name for u in ranked[: len(ranked) - counts[-1]]], counts, harms)
-
-    def _harm(self, index: int, logits: Tensor) -> Tensor:
-        return self.outcome(logits, self.targets[index], self.batches[index].labels) - self.plain[index]
 
     def _curve(
         self, case: _Case, order: Sequence[str], counts: Sequence[int], harms: Sequence[Sequence[Tensor]]

@@ -95,6 +95,11 @@ def as_batches(data: Iterable[Any], positional: int = 1) -> Iterator[Batch]:
         yield as_batch(raw, positional)
 
 
+def chunked(batches: Iterable[Batch], images: int) -> list[Batch]:
+    """The same images in batches of at most so many each."""
+    return [b[slice(i, i + images)] for b in batches for i in range(0, len(b), images)]
+
+
 def cut_images(batches: Sequence[Batch], images: int) -> tuple[list[Batch], list[Batch]]:
     """(the first `images` images, the rest); batches keep their order."""
     first: list[Batch] = []

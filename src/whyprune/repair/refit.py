@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from whyprune.causal.outcomes import Outcome, as_outcome
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch, as_batches, chunked
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
@@ -63,7 +63,7 @@ def repair(
         InputError: there is no data.
     """
     chosen = network.select(units)
-    batches = [b[slice(i, i + BATCH)] for b in as_batches(data, network.positional) for i in range(0, len(b), BATCH)]
+    batches = chunked(as_batches(data, network.positional), BATCH)
     if not batches:
         raise InputError("there is no data to repair with: give a few hundred unlabelled images")
     replay = Replay(network, pruned, chosen)
