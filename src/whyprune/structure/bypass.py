@@ -28,10 +28,8 @@ def with_blocks(network: Network) -> Network:
     that is kept, and the model must run without it as it runs with its parameters at zero.
     """
     found = tuple(_blocks(network))
-    known = replace(network, blocks=found, cost=replace(network.cost, blocks=found))
-    if not found or _follows(network, found):
-        return known
-    found = tuple(block for block in found if _follows(network, [block]))
+    if found and not _follows(network, found):
+        found = tuple(block for block in found if _follows(network, [block]))
     return replace(network, blocks=found, cost=replace(network.cost, blocks=found))
 
 
