@@ -258,21 +258,21 @@ def with_memory(network: Network, budget: Budget, device: Device | None) -> Netw
     return network.priced(prices)
 
 
-def measured_ratio(measured: Measurement, kind: DeviceCost, pruned: str = "pruned") -> Ratio:
-    """The network `pruned` over `dense`, with a 95% bootstrap interval where there are samples of both.
+def measured_ratio(measured: Measurement, kind: DeviceCost) -> Ratio:
+    """Pruned over dense, with a 95% bootstrap interval where there are samples of both.
 
     Of latencies the medians over the calm rounds: other processes delay the longer network more often, and medians over
     all rounds would then call the shorter one faster than it is.
     """
-    names = ("dense", pruned)
+    names = ("dense", "pruned")
     if kind == "latency" and all(len(measured.samples_ms.get(name, ())) > 1 for name in names):
-        dense, other = measured.calm_ms(*names)
+        dense, pruned = measured.calm_ms(*names)
         rounds = np.random.default_rng(0).integers(0, len(dense), (RESAMPLES, len(dense)))
-        drawn = np.median(other[rounds], axis=1) / np.median(dense[rounds], axis=1)
+        drawn = np.median(pruned[rounds], axis=1) / np.median(dense[rounds], axis=1)
         low, high = np.quantile(drawn, (0.025, 0.975))
-        found = float(np.median(other) / np.median(dense))
+        found = float(np.median(pruned) / np.median(dense))
         return Ratio(found, (float(low), float(high)))
-    value = _cost_of(measured, pruned, kind) / _cost_of(measured, "dense", kind)
+    value = _cost_of(measured, "pruned", kind) / _cost_of(measured, "dense", kind)
     return Ratio(value, (value, value))
 
 
