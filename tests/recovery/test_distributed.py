@@ -12,13 +12,21 @@ from whyprune.recovery import Recovery, recover
 
 # Every process runs this file from the top, as it would a user's script.
 SCRIPT = """
-import os, sys
+import atexit, os, sys
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from whyprune.recovery import Recovery, recover
 
 folder = sys.argv[1]
+
+
+@atexit.register  # before the library's own handlers, so that it runs after them
+def tell():
+    with open(f"{folder}/open{os.environ['LOCAL_RANK']}", "w") as file:
+        file.write(str(torch.distributed.is_initialized()))
+
+
 torch.set_num_threads(1)
 data = load_file(f"{folder}/data.safetensors")
 network = nn.Linear(4, 3)
@@ -46,6 +54,7 @@ def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f"open{rank}").read_text() for rank in range(2)] == ["False", "False"]
     one, other = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
     recovery = Recovery(epochs=3, holdout=0, learning_rate=0.5)
     expected = recover(network, [(x, y)], recovery, progress=False).model.state_dict()

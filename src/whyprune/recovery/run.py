@@ -1,5 +1,6 @@
 """The door of the room: a pruned network and training data in, a recovered network out."""
 
+import atexit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,12 @@ def recover(
             progress=progress,
             on_step=on_step,
         )
-        state, best = fabric.launch(train, job)  # type: ignore[arg-type]
+        joined = _in_group()
+        try:
+            state, best = fabric.launch(train, job)  # type: ignore[arg-type]
+        finally:
+            if _in_group() and not joined:
+                atexit.register(_leave_group)
     recovered = _copy(model)
     files.restore(recovered, best)
     return RecoveryResult(recovered.eval(), state.history, state.best_epoch, state.seconds)
@@ -161,6 +167,16 @@ def _fabric(recovery: Recovery) -> "Fabric":
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         asked = recovery.model_dump(include={"accelerator", "devices", "strategy", "precision"})
         raise InputError(f"recovery cannot run on {asked}: {error}") from error
+
+
+def _in_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _leave_group() -> None:
+    """Ends gloo's threads while Python runs: one that outlives it aborts the process (PyTorch issue 190489)."""
+    if _in_group():
+        torch.distributed.destroy_process_group()
 
 
 def _reader(outcome_of: Callable[[Any], Tensor] | None) -> Logits:
