@@ -7,6 +7,7 @@ image as `budget` times the number of units. Hypotheses H1 to H7 are answered in
 import argparse
 import json
 import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> None:
             if (name, seed) in _done(parts["networks"]):
                 continue
             watch = Stopwatch()
-            one = case(name, seed)
+            one = case(name, seed, options.workspace)
             dense = pruned_accuracy_of_dense(one)
             print(f"{name} seed {seed}: {len(one.network.units)} units, {dense:.2f}% right", flush=True)
             truth = Truth(one, "logit-shift", 60 if options.quick else options.depth, 20 if options.quick else 100)
@@ -175,6 +176,9 @@ if __name__ == "__main__":
     parser.add_argument("--methods", nargs="+", help="instead of all that are registered")
     parser.add_argument("--depth", type=float, default=300, help="forward passes for each unit behind a context truth")
     parser.add_argument("--add", action="store_true", help="keep what the record says of networks it has, and go on")
+    parser.add_argument(
+        "--workspace", type=Path, default=Path("build/networks"), help="keeps trained ResNet-20s"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--no-models", dest="models", action="store_false", help="leave fitted models and discovery out"

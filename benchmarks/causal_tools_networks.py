@@ -1,17 +1,20 @@
 """The networks of `causal_tools`, trained on the spot or a checkpoint; and images that estimators see or do not see."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import whyprune as wp
 from benchmarks.common import cifar10, trained
 from whyprune.causal.outcomes import LogitShift, Margin
-from whyprune.data import DataSource, Normalization, load_source
+from whyprune.data import Augmentation, DataSource, Loader, Normalization, load_source
 from whyprune.data.batches import Batch
 from whyprune.data.splits import TensorSplit
+from whyprune.models import load_model, load_weights
 from whyprune.models.digits import digits_cnn, train_digits
 from whyprune.models.initialization import initialize
 from whyprune.structure.network import Network
@@ -72,9 +75,9 @@ class SmallVGG(nn.Module):
         return logits
 
 
-def case(name: str, seed: int) -> Case:
-    """`digits-cnn`, `digits-vgg` or `resnet20`."""
-    return _resnet(seed) if name == "resnet20" else _digits(name, seed)
+def case(name: str, seed: int, workspace: Path) -> Case:
+    """`digits-cnn`, `digits-vgg` or `resnet20`, whose seed 0 is the checkpoint; others are trained and kept."""
+    return _resnet(seed, workspace) if name == "resnet20" else _digits(name, seed)
 
 
 def _digits(name: str, seed: int) -> Case:
@@ -95,9 +98,28 @@ def _digits(name: str, seed: int) -> Case:
     return Case(name, seed, network, learnt_images, pool, batch(*test))
 
 
-def _resnet(seed: int) -> Case:
+def trained_here(source: DataSource, scaled: Normalization, seed: int, workspace: Path) -> nn.Module:
+    """A ResNet-20 from fresh weights after 8 epochs; read from `workspace` when it is there."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    model = load_model("resnet20", num_classes=10, image_shape=(3, 32, 32))
+    weights, checkpoint = workspace / f"resnet20-{seed}.safetensors", workspace / f"training-{seed}.safetensors"
+    if not weights.exists():
+        how = wp.Recovery(epochs=8, learning_rate=0.2, warmup=0.25, holdout=0.02)
+        images = Loader(source.train, scaled, how.batch_size, shuffle_seed=seed, augment=Augmentation(), num_classes=10)
+        on = checkpoint.exists()
+        found = wp.recover(model, images, how, seed=seed, checkpoint=checkpoint, resume=on, progress=False)
+        print([epoch.holdout_top1_percent for epoch in found.history], flush=True)
+        save_file(found.model.state_dict(), weights)
+    load_weights(model, weights)
+    return model.eval()
+
+
+def _resnet(seed: int, workspace: Path) -> Case:
     source = cifar10()
     model, scaled = trained("resnet20")
+    if seed > 0:
+        model = trained_here(source, scaled, seed, workspace)
 
     def batch(split: str, count: int, draw: int) -> Batch:
         part = getattr(source, split)
