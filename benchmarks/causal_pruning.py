@@ -38,7 +38,7 @@ from whyprune.allocation import allocate_curves
 from whyprune.calibration import Calibration, calibrate
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.joint import joint_effect
-from whyprune.causal.response import response_curves
+from whyprune.causal.response.curves import response_curves
 from whyprune.data import Augmentation, Loader
 from whyprune.data.batches import cut_images
 from whyprune.devices import accuracy

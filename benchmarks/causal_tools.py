@@ -176,9 +176,7 @@ if __name__ == "__main__":
     parser.add_argument("--methods", nargs="+", help="instead of all that are registered")
     parser.add_argument("--depth", type=float, default=300, help="forward passes for each unit behind a context truth")
     parser.add_argument("--add", action="store_true", help="keep what the record says of networks it has, and go on")
-    parser.add_argument(
-        "--workspace", type=Path, default=Path("build/networks"), help="keeps trained ResNet-20s"
-    )
+    parser.add_argument("--workspace", type=Path, default=Path("build/networks"), help="keeps trained ResNet-20s")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--no-models", dest="models", action="store_false", help="leave fitted models and discovery out"

@@ -11,13 +11,13 @@ from benchmarks.causal_tools_metrics import rank_correlation, within
 from benchmarks.causal_tools_networks import Case
 from benchmarks.common import Stopwatch
 from whyprune.causal.contract import Asked
-from whyprune.causal.designs import design
-from whyprune.causal.discovered import Search, network_graph
-from whyprune.causal.discovery import ALGORITHMS
-from whyprune.causal.dowhy_study import dowhy_study
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.graphical import graphical_model
-from whyprune.causal.scm import Equations, structural_influence
+from whyprune.causal.fitted.designs import design
+from whyprune.causal.fitted.discovered import Search, network_graph
+from whyprune.causal.fitted.discovery import ALGORITHMS
+from whyprune.causal.fitted.dowhy_study import dowhy_study
+from whyprune.causal.fitted.graphical import graphical_model
+from whyprune.causal.fitted.scm import Equations, structural_influence
 from whyprune.causal.worlds import Worlds
 from whyprune.errors import WhypruneError
 

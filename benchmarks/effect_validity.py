@@ -21,17 +21,17 @@ from scipy.stats import t as t_distribution
 
 import whyprune as wp
 from benchmarks.common import arguments, cifar10, fingerprint, test_images, trained, write_record
-from whyprune.causal.adaptive import Race, race
+from whyprune.causal.adaptive.control_variate import estimates
+from whyprune.causal.adaptive.estimator import Race, race
 from whyprune.causal.contract import Asked
-from whyprune.causal.control_variate import estimates
 from whyprune.causal.effects import from_samples
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.intervals import moments, skew_corrected
+from whyprune.causal.masks.random_masks import MaskDesign, masked_runs, regress
+from whyprune.causal.masks.shapley import Orders, play
 from whyprune.causal.outcomes import LogitShift
-from whyprune.causal.random_masks import MaskDesign, masked_runs, regress
 from whyprune.causal.registry import ESTIMATORS, estimator
 from whyprune.causal.sensitivity import sensitivity
-from whyprune.causal.shapley import Orders, play
 from whyprune.causal.worlds import Worlds
 from whyprune.errors import MissingDependencyError
 from whyprune.structure.replay import Replay

@@ -13,9 +13,9 @@ from benchmarks.common import calibration, cifar10, fingerprint, test_images, tr
 from whyprune.aim import Aim, aimed
 from whyprune.allocation import allocate_curves
 from whyprune.calibration import calibrate
-from whyprune.causal.bypass import bypass_effects
 from whyprune.causal.effects import ResponseCurve
-from whyprune.causal.response import response_curves
+from whyprune.causal.response.bypass import bypass_effects
+from whyprune.causal.response.curves import response_curves
 from whyprune.constraints import Constraints
 from whyprune.data import Augmentation
 from whyprune.data.batches import cut_images

@@ -20,9 +20,9 @@ import whyprune as wp
 from benchmarks.common import Stopwatch, arguments, calibration, cifar10, trained, write_record
 from whyprune.aim import aimed, inputs_for, measured_ratio
 from whyprune.allocation import Budget, allocate_curves
-from whyprune.causal.bypass import bypass_effects
 from whyprune.causal.effects import ResponseCurve
-from whyprune.causal.response import response_curves
+from whyprune.causal.response.bypass import bypass_effects
+from whyprune.causal.response.curves import response_curves
 from whyprune.constraints import Constraints
 from whyprune.data import Normalization, load_source
 from whyprune.data.batches import as_batches

@@ -8,7 +8,7 @@ from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects
 from whyprune.causal.outcomes import Outcome
 from whyprune.causal.registry import ESTIMATORS, estimator
-from whyprune.causal.response import response_curves
+from whyprune.causal.response.curves import response_curves
 from whyprune.criteria import magnitude, random_scores, taylor
 from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.errors import InputError

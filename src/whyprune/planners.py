@@ -11,11 +11,11 @@ import numpy as np
 from torch import nn
 
 from whyprune.allocation import Budget, allocate_curves, allocate_global
-from whyprune.causal.bypass import bypass_effects
 from whyprune.causal.effects import Effects, ResponseCurve
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import Outcome
-from whyprune.causal.response import response_curves
+from whyprune.causal.response.bypass import bypass_effects
+from whyprune.causal.response.curves import response_curves
 from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch, cut_images
 from whyprune.estimate import split_images

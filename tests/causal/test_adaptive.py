@@ -9,7 +9,7 @@ from torch import nn
 
 from structure.networks import randomised
 from tiny import digits, trained
-from whyprune.causal.adaptive import Race, adaptive, race
+from whyprune.causal.adaptive.estimator import Race, adaptive, race
 from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.outcomes import CrossEntropy, LogitShift

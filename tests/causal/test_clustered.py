@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whyprune.causal.clustered import least_squares
+from whyprune.causal.masks.clustered import least_squares
 
 
 def drawn(seed, rows=40, columns=3):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from whyprune.causal.control_variate import estimates
+from whyprune.causal.adaptive.control_variate import estimates
 
 UNITS, GROUPS = 20, np.repeat([0, 1], 10)
 REPEATS = 200

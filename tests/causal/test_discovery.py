@@ -10,8 +10,8 @@ pytest.importorskip("causallearn", reason="the extra `causal` is not installed")
 
 from tiny import batches, digits, trained
 from whyprune.causal.contract import Asked
-from whyprune.causal.discovered import Search, adjusted, discovery, network_graph
-from whyprune.causal.discovery import ALGORITHMS, DiscoveredGraph, discover
+from whyprune.causal.fitted.discovered import Search, adjusted, discovery, network_graph
+from whyprune.causal.fitted.discovery import ALGORITHMS, DiscoveredGraph, discover
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.structure.trace import trace

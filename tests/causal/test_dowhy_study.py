@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from whyprune.causal.contract import Asked
-from whyprune.causal.designs import design
 from whyprune.causal.exact import exact_effects
+from whyprune.causal.fitted.designs import design
 from whyprune.causal.registry import estimator
 from whyprune.causal.worlds import Worlds
 from whyprune.errors import InputError, MissingDependencyError
@@ -17,7 +17,7 @@ from whyprune.testing.planted import BYSTANDER, DEAD
 
 pytest.importorskip("dowhy", reason="the extra `causal` is not installed")
 
-from whyprune.causal.dowhy_study import WARNING, dowhy, dowhy_study
+from whyprune.causal.fitted.dowhy_study import WARNING, dowhy, dowhy_study
 
 
 @cache

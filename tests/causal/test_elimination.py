@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whyprune.causal.elimination import Reading, eliminate, eliminate_jointly
+from whyprune.causal.response.elimination import Reading, eliminate, eliminate_jointly
 
 RIDGE = 0.01
 

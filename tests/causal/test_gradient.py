@@ -11,7 +11,7 @@ from structure.removal_property import fresh_batch
 from tiny import batches, digits, trained
 from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.gradient import Expansion, gradient, gradient_effects, gradient_first
+from whyprune.causal.gradient.estimator import Expansion, gradient, gradient_effects, gradient_first
 from whyprune.causal.interventional_risk import interventional_risk
 from whyprune.causal.outcomes import ClassLogit, LogitShift, as_outcome
 from whyprune.causal.sensitivity import signs

@@ -7,7 +7,7 @@ import torch
 from whyprune.causal.effects import Effects
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.joint import joint_effect
-from whyprune.causal.response import response_curves
+from whyprune.causal.response.curves import response_curves
 from whyprune.structure.remove import remove
 from whyprune.testing import planted
 from whyprune.testing.planted import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from whyprune.causal.intervals import by_cluster, moments, skew_corrected
-from whyprune.causal.shapley import Orders, play
+from whyprune.causal.masks.shapley import Orders, play
 from whyprune.causal.worlds import Worlds
 from whyprune.testing import planted
 

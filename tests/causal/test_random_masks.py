@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from causal.tables import planted_table, tiny_table
 from whyprune.causal.contract import Asked
-from whyprune.causal.random_masks import MaskDesign, fold_over, mask_effects, masked_runs, random_masks, regress
+from whyprune.causal.masks.random_masks import MaskDesign, fold_over, mask_effects, masked_runs, random_masks, regress
 from whyprune.errors import InputError
 from whyprune.testing import planted
 

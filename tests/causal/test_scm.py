@@ -11,7 +11,7 @@ from torch import nn
 from tiny import batches, digits, trained
 from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.scm import Equations, structural_influence
+from whyprune.causal.fitted.scm import Equations, structural_influence
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.structure.trace import trace

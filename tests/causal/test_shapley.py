@@ -6,7 +6,7 @@ import pytest
 from causal.tables import planted_table, tiny_table
 from whyprune.causal.contract import Asked
 from whyprune.causal.intervals import by_cluster, moments, skew_corrected
-from whyprune.causal.shapley import Orders, play, shapley, shapley_values
+from whyprune.causal.masks.shapley import Orders, play, shapley, shapley_values
 from whyprune.errors import InputError
 from whyprune.testing import planted
 

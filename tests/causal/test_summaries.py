@@ -8,7 +8,7 @@ from causal.test_worlds import NETWORKS, Pairs, random_rows
 from structure.networks import randomised, traced
 from structure.removal_property import fresh_batch
 from tiny import batches, digits, trained
-from whyprune.causal.summaries import masked_summaries, summaries
+from whyprune.causal.fitted.summaries import masked_summaries, summaries
 from whyprune.causal.worlds import Worlds
 from whyprune.errors import InputError
 from whyprune.structure.remove import zeroed

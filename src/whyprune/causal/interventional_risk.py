@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects
-from whyprune.causal.gradient import gradient_effects
+from whyprune.causal.gradient.estimator import gradient_effects
 from whyprune.data.batches import Batch
 from whyprune.structure.network import Network
 

@@ -8,19 +8,19 @@ from whyprune.errors import InputError
 
 ESTIMATORS = {
     "cxplain": "whyprune.causal.cxplain.estimator:cxplain",
-    "adaptive": "whyprune.causal.adaptive:adaptive",
+    "adaptive": "whyprune.causal.adaptive.estimator:adaptive",
     "exact": "whyprune.causal.exact:exact",
-    "random-masks": "whyprune.causal.random_masks:random_masks",
+    "random-masks": "whyprune.causal.masks.random_masks:random_masks",
     "responsibility": "whyprune.causal.responsibility.estimator:responsibility",
-    "shapley": "whyprune.causal.shapley:shapley",
-    "gradient": "whyprune.causal.gradient:gradient",
-    "gradient-first": "whyprune.causal.gradient:gradient_first",
+    "shapley": "whyprune.causal.masks.shapley:shapley",
+    "gradient": "whyprune.causal.gradient.estimator:gradient",
+    "gradient-first": "whyprune.causal.gradient.estimator:gradient_first",
     "concepts": "whyprune.causal.concepts.estimator:concepts",
     "interventional-risk": "whyprune.causal.interventional_risk:interventional_risk",
-    "discovery": "whyprune.causal.discovered:discovery",
-    "dowhy": "whyprune.causal.dowhy_study:dowhy",
-    "gcm": "whyprune.causal.graphical:gcm",
-    "scm": "whyprune.causal.scm:scm",
+    "discovery": "whyprune.causal.fitted.discovered:discovery",
+    "dowhy": "whyprune.causal.fitted.dowhy_study:dowhy",
+    "gcm": "whyprune.causal.fitted.graphical:gcm",
+    "scm": "whyprune.causal.fitted.scm:scm",
 }
 """Name -> where its function is, as `module:function`."""
 

@@ -25,8 +25,8 @@ from whyprune.causal.contract import Asked
 from whyprune.causal.cxplain.explainer import Ensemble, Training, train
 from whyprune.causal.effects import Effects
 from whyprune.causal.exact import exact as targets
+from whyprune.causal.fitted.summaries import features
 from whyprune.causal.outcomes import Outcome
-from whyprune.causal.summaries import features
 from whyprune.data.batches import Batch, as_batches, joined
 from whyprune.errors import InputError
 from whyprune.progress import Progress

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whyprune.causal.adaptive.control_variate import Estimates
+from whyprune.causal.adaptive.screen import Laboratory
 from whyprune.causal.contract import Asked
-from whyprune.causal.control_variate import Estimates
 from whyprune.causal.effects import Effects
-from whyprune.causal.screen import Laboratory
 from whyprune.causal.suffix import chosen_units
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError

@@ -21,9 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from whyprune.causal.fitted.sites import Runs
+from whyprune.causal.fitted.variables import Variables
 from whyprune.causal.outcomes import centred
-from whyprune.causal.sites import Runs
-from whyprune.causal.variables import Variables
 from whyprune.progress import Progress
 
 Floats = NDArray[np.float64]

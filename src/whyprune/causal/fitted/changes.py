@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from whyprune.causal.extra import quiet, required
-from whyprune.causal.graphical import Y, edges, mechanism_of
+from whyprune.causal.fitted.extra import quiet, required
+from whyprune.causal.fitted.graphical import Y, edges, mechanism_of
+from whyprune.causal.fitted.scm import plain_runs
+from whyprune.causal.fitted.structural import Mechanism
+from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.causal.outcomes import Outcome
-from whyprune.causal.scm import plain_runs
-from whyprune.causal.structural import Mechanism
-from whyprune.causal.variables import Variables, variables
 from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError

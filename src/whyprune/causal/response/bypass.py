@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from whyprune.causal.bench import Bench
 from whyprune.causal.joint import fitted
 from whyprune.causal.outcomes import Outcome
+from whyprune.causal.response.bench import Bench
 from whyprune.data.batches import Batch, as_batches, chunked, cut_images
 from whyprune.progress import Progress
 from whyprune.repair.lockstep import Side, schedule

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whyprune.causal.contract import Asked
-from whyprune.causal.discovery import DiscoveredGraph, discover
 from whyprune.causal.effects import Effects, from_scores
 from whyprune.causal.exact import chosen_units
-from whyprune.causal.extra import required
-from whyprune.causal.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
-from whyprune.causal.sites import Runs
-from whyprune.causal.variables import Variables, variables
+from whyprune.causal.fitted.discovery import DiscoveredGraph, discover
+from whyprune.causal.fitted.extra import required
+from whyprune.causal.fitted.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
+from whyprune.causal.fitted.sites import Runs
+from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch
 from whyprune.structure.network import Network
@@ -31,7 +31,7 @@ class Search:
     """How a graph is looked for.
 
     Attributes:
-        method: one of `whyprune.causal.discovery.ALGORITHMS`.
+        method: one of `whyprune.causal.fitted.discovery.ALGORITHMS`.
         regime: `observational`: runs as they are; `masked`: also runs in which parts are gone at random.
         tiers: tell the algorithm the order of sites.
         rows: masked runs; None for 32 for each part, at most 4096, or as many as the budget leaves.

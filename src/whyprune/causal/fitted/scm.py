@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects, from_samples
 from whyprune.causal.exact import chosen_units
-from whyprune.causal.sites import Runs, watch
-from whyprune.causal.structural import Mechanism, StructuralModel, fit_structural
-from whyprune.causal.variables import Variables, variables
+from whyprune.causal.fitted.sites import Runs, watch
+from whyprune.causal.fitted.structural import Mechanism, StructuralModel, fit_structural
+from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
 from whyprune.errors import InputError

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whyprune.causal.bench import Bench
 from whyprune.causal.effects import ResponseCurve
-from whyprune.causal.elimination import Elimination, Reading, eliminate, eliminate_jointly
 from whyprune.causal.interventions import RIDGE, Intervention
 from whyprune.causal.joint import fitted
 from whyprune.causal.outcomes import Outcome
+from whyprune.causal.response.bench import Bench
+from whyprune.causal.response.elimination import Elimination, Reading, eliminate, eliminate_jointly
 from whyprune.causal.suffix import edits
 from whyprune.data.batches import Batch, as_batches, chunked
 from whyprune.progress import Progress

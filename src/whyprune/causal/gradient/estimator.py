@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 
 from whyprune.causal.contract import Asked
-from whyprune.causal.curvature import hessian_cost, second_order
 from whyprune.causal.effects import Effects, from_samples, from_scores
+from whyprune.causal.gradient.curvature import hessian_cost, second_order
 from whyprune.causal.interventions import CONSTANT, Intervention, checked, fit_cost
 from whyprune.causal.outcomes import LogitShift, Outcome, as_outcome
 from whyprune.causal.sensitivity import PROBES, is_differentiable, sensitivity

@@ -28,7 +28,7 @@ from whyprune.causal.contract import Asked
 from whyprune.causal.effects import Effects
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.intervals import by_cluster, moments, skew_corrected
-from whyprune.causal.random_masks import Answers
+from whyprune.causal.masks.random_masks import Answers
 from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
 from whyprune.errors import InputError

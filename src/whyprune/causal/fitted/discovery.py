@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.extra import quiet, required
+from whyprune.causal.fitted.extra import quiet, required
 from whyprune.errors import InputError
 
 Floats = NDArray[np.float64]

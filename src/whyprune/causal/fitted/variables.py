@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.sites import Runs, Sites, sites
+from whyprune.causal.fitted.sites import Runs, Sites, sites
 from whyprune.causal.worlds import Worlds
 from whyprune.structure.units import Unit
 

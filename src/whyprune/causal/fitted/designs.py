@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whyprune.causal.contract import Asked
-from whyprune.causal.scm import plain_runs
-from whyprune.causal.variables import Variables, variables
+from whyprune.causal.fitted.scm import plain_runs
+from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.causal.worlds import Worlds
 from whyprune.errors import InputError
 

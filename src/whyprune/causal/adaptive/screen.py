@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from whyprune.causal.adaptive.control_variate import Estimates, estimates
 from whyprune.causal.contract import Asked
-from whyprune.causal.control_variate import Estimates, estimates
 from whyprune.causal.interventions import Intervention, checked, fit_cost
 from whyprune.causal.outcomes import CrossEntropy, LogitShift, Outcome, as_outcome
 from whyprune.causal.sensitivity import is_differentiable, sensitivity

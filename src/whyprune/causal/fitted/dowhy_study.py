@@ -17,11 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 from whyprune.causal.contract import Asked
-from whyprune.causal.designs import Design, design
 from whyprune.causal.effects import Effects
 from whyprune.causal.exact import chosen_units
-from whyprune.causal.extra import quiet, required
-from whyprune.causal.scm import affordable
+from whyprune.causal.fitted.designs import Design, design
+from whyprune.causal.fitted.extra import quiet, required
+from whyprune.causal.fitted.scm import affordable
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.progress import Progress
@@ -147,7 +147,7 @@ def dowhy_study(
     """DoWhy's four steps for one unit or block of a design.
 
     Args:
-        table: the runs (`whyprune.causal.designs.design`).
+        table: the runs (`whyprune.causal.fitted.designs.design`).
         treatment: a column's name.
         adjust: columns taken as common causes: `none`, `all` others, those of the `same` site, or those of the site
             `before`. Beyond some 500 DoWhy becomes slow.

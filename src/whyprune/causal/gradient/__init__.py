@@ -1,0 +1,1 @@
+"""Effects from derivatives, first order and second."""

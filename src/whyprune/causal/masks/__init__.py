@@ -1,0 +1,1 @@
+"""Effects from runs in which many units are masked at once: context effects and Shapley values."""
