@@ -9,25 +9,38 @@ Rows = list[dict[str, Any]]
 
 
 def answers(rows: Rows, parts: dict[str, Rows]) -> dict[str, Any]:
-    """`headline` and `hypotheses`, from whatever rows there are."""
+    """`headline`, over all networks, and `hypotheses`, network by network, from whatever rows there are."""
     done = [r for r in rows if "skipped" not in r]
-    top = _largest(done)
-    hypotheses = {
+    networks = dict.fromkeys(r["network"] for r in rows)
+    return {
+        "headline": _headline(rows, parts["refuters"]),
+        "hypotheses": {n: _hypotheses(_of(n, done), {k: _of(n, part) for k, part in parts.items()}) for n in networks},
+    }
+
+
+def _hypotheses(done: Rows, parts: dict[str, Rows]) -> dict[str, Any]:
+    top = largest(done)
+    return {
         "H1 observational estimates do not rank units": _regimes(parts["observational"]),
-        "H2 refuters do not detect wrong estimates": _refuters(parts["refuters"]),
+        "H2 refuters do not detect wrong estimates": refuted(parts["refuters"]),
         "H3 masks cover the context effect, not the single effect": _coverage(done),
         "H4 graphical models improve on masked runs": _regimes(parts["observational"], "gcm"),
         "H5 discovery is at chance on runs as they are": _discovery(parts["discovery"]),
         "H6 conditional effects in rounds beat one-shot rankings": _pruned(top, "plain"),
         "H7 recovery closes the gap to random": _gap(top),
     }
-    return {"headline": _headline(done, hypotheses), "hypotheses": hypotheses}
 
 
-def _largest(rows: Rows) -> Rows:
-    """Only the largest budget of every method."""
-    largest = max((r["budget"] for r in rows if r["budget"]), default=None)
-    return [r for r in rows if r["budget"] in (None, largest)]
+def _of(network: str, rows: Rows) -> Rows:
+    return [r for r in rows if r["network"] == network]
+
+
+def largest(rows: Rows) -> Rows:
+    """Only the largest budget of every network, and what has none."""
+    most: dict[str, int] = {}
+    for row in rows:
+        most[row["network"]] = max(most.get(row["network"], 0), row["budget"] or 0)
+    return [r for r in rows if r["budget"] in (None, most[r["network"]])]
 
 
 def _mean(rows: Iterable[dict[str, Any]], key: str) -> float | None:
@@ -52,7 +65,8 @@ def _regimes(rows: Rows, start: str = "") -> dict[str, Any]:
     }
 
 
-def _refuters(rows: Rows) -> dict[str, Any]:
+def refuted(rows: Rows) -> dict[str, Any]:
+    """How often refuters pass estimates of which it is known whether they are wrong."""
     known = [r for r in rows if "skipped" not in r]
     if not known:
         return {}
@@ -112,10 +126,11 @@ def _gap(rows: Rows) -> dict[str, Any]:
     return found
 
 
-def _headline(rows: Rows, hypotheses: dict[str, Any]) -> dict[str, Any]:
-    ranks = _by(_largest(rows), lambda r: r["method"], "spearman_within")
+def _headline(rows: Rows, estimates: Rows) -> dict[str, Any]:
+    done = [r for r in rows if "skipped" not in r]
+    ranks = _by(largest(done), lambda r: r["method"], "spearman_within")
     found: dict[str, Any] = {f"spearman_within_{name}": value for name, value in ranks.items() if value is not None}
-    refuters = hypotheses["H2 refuters do not detect wrong estimates"]
+    refuters = refuted(estimates)
     found |= {f"refuter_{k}": refuters[k] for k in ("wrong", "wrong_that_pass_all") if k in refuters}
     found["skipped"] = sum("skipped" in r for r in rows)
     return found

@@ -115,14 +115,14 @@ def lowest(case: Case, scores: np.ndarray, share: float) -> list[str]:
 
 
 def pruned_accuracy(case: Case, names: list[str], *, recovered: bool) -> dict[str, float]:
-    """Audit accuracy in percent: plain, batch norm re-estimated, refitted, and fine-tuned with labels."""
+    """Audit accuracy in percent: plain, batch norm re-estimated; if asked for, refitted and fine-tuned with labels."""
     plain = wp.remove(case.network, names)
     found = {
         "plain": plain,
         "batch_norm": wp.reestimate_batch_norm(plain, [case.pool]),
-        "refit": wp.repair(case.network, plain, case.network.select(names), [case.pool]),
     }
     if recovered:
+        found["refit"] = wp.repair(case.network, plain, case.network.select(names), [case.pool])
         found["fine_tuned"] = _fine_tuned(case, plain)
     return {name: _accuracy(case, model) for name, model in found.items()}
 

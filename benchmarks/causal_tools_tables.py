@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from benchmarks.causal_tools_answers import largest, refuted
 from benchmarks.common import RESULTS
 
 Rows = list[dict[str, Any]]
@@ -72,7 +73,7 @@ def refuters(known: dict[str, Any]) -> str:
     """How often each refuter passes wrong and right estimates."""
     rows = [r for r in known["refuters"] if "skipped" not in r]
     lines = ["| refuter | passes wrong estimates | passes right estimates | AUC |", "|---|---|---|---|"]
-    auc = known["hypotheses"]["H2 refuters do not detect wrong estimates"].get("auc", {})
+    auc = refuted(known["refuters"]).get("auc", {})
     for name in rows[0]["passed"] if rows else ():
         cells = []
         for wrong in (True, False):
@@ -84,8 +85,7 @@ def refuters(known: dict[str, Any]) -> str:
 
 def pruning(known: dict[str, Any]) -> str:
     """Accuracy after removing a quarter of the units, at the largest budget."""
-    largest = max((r["budget"] for r in known["rows"] if r["budget"]), default=None)
-    rows = [r for r in known["rows"] if r["budget"] in (None, largest) and "pruned_plain_percent" in r]
+    rows = [r for r in largest(known["rows"]) if "pruned_plain_percent" in r]
     columns = {
         "plain": ("pruned_plain_percent", 1),
         "BN re-estimated": ("pruned_batch_norm_percent", 1),
@@ -96,8 +96,16 @@ def pruning(known: dict[str, Any]) -> str:
 
 
 def hypotheses(known: dict[str, Any]) -> str:
-    """One line of numbers for each hypothesis."""
-    found = known["hypotheses"]
+    """One line of numbers for each hypothesis, one column for each network."""
+    columns = {name: _answered(found) for name, found in known["hypotheses"].items()}
+    lines = ["| hypothesis | " + " | ".join(columns) + " |", "|" + "---|" * (1 + len(columns))]
+    rows = next(iter(columns.values()), {})
+    lines += [f"| {row} | " + " | ".join(column[row] for column in columns.values()) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _answered(found: dict[str, Any]) -> dict[str, str]:
+    """What was measured of each hypothesis on one network."""
     ranks = found["H1 observational estimates do not rank units"]["spearman_within"]
     graphical = found["H4 graphical models improve on masked runs"]["spearman_within"]
     covered = found["H3 masks cover the context effect, not the single effect"]
@@ -105,32 +113,36 @@ def hypotheses(known: dict[str, Any]) -> str:
     wiring = found["H5 discovery is at chance on runs as they are"]
     pruned = found["H6 conditional effects in rounds beat one-shot rankings"]
     gaps = found["H7 recovery closes the gap to random"]
-    refuted = found["H2 refuters do not detect wrong estimates"]
-    lines = {
-        "H1: observational estimates do not rank units": "rank correlation within layers: "
-        f"{_range(_some(ranks, 'observational'))} on runs as they are, "
-        f"{_range(_some(ranks, 'masked'))} on masked runs",
-        "H2: refuters do not detect wrong estimates": f"{refuted.get('wrong')} of {refuted.get('estimates')} estimates "
-        f"are wrong; {refuted.get('wrong_that_pass_all')} of these pass every refuter; AUC "
-        f"{_range((refuted.get('auc') or {}).values())}",
-        "H3: intervals of random masks cover the context effect, not the single effect": "coverage "
-        + f"{_range(covered['coverage'][k] for k in context)} of context effects, "
-        f"{_range(covered['coverage_of_single'][k] for k in context)} of single effects",
-        "H4: graphical models improve on masked runs": "rank correlation within layers: "
-        + f"{_range(_some(graphical, 'observational'))} → {_range(_some(graphical, 'masked'))}",
-        "H5: discovery finds the wiring at chance on runs as they are, and better on masked runs": "precision "
-        + f"{_range(_some(wiring['precision'], 'observational'))} → {_range(_some(wiring['precision'], 'masked'))}, "
-        f"chance {_range(wiring['chance'].values())}",
-        "H6: conditional effects in rounds beat one-shot rankings": "; ".join(
-            f"{name}: {value:.1f}%" for name, value in sorted(pruned.items(), key=lambda i: -(i[1] or 0))[:4] if value
-        )
-        + f"; random: {pruned.get('random') or float('nan'):.1f}%",
-        "H7: recovery closes the gap to random": ", ".join(
+    checks = found["H2 refuters do not detect wrong estimates"]
+    best = sorted(pruned.items(), key=lambda i: -(i[1] or 0))[:4]
+    return {
+        "H1: observational estimates do not rank units (rank correlation within layers)": (
+            f"{_range(_some(ranks, 'observational'))} on runs as they are, "
+            f"{_range(_some(ranks, 'masked'))} on masked runs"
+        ),
+        "H2: refuters do not detect wrong estimates": (
+            f"{checks.get('wrong')} of {checks.get('estimates')} wrong, "
+            f"{checks.get('wrong_that_pass_all')} of these pass all; AUC {_range((checks.get('auc') or {}).values())}"
+        ),
+        "H3: intervals of random masks cover the context effect, not the single effect": (
+            f"{_range(covered['coverage'][k] for k in context)} of context effects, "
+            f"{_range(covered['coverage_of_single'][k] for k in context)} of single effects"
+        ),
+        "H4: graphical models improve on masked runs (rank correlation within layers)": (
+            f"{_range(_some(graphical, 'observational'))} → {_range(_some(graphical, 'masked'))}"
+        ),
+        "H5: discovery finds the wiring at chance on runs as they are, and better on masked runs (precision)": (
+            f"{_range(_some(wiring['precision'], 'observational'))} → {_range(_some(wiring['precision'], 'masked'))}, "
+            f"chance {_range(wiring['chance'].values())}"
+        ),
+        "H6: conditional effects in rounds beat one-shot rankings (top-1 without repair)": (
+            "; ".join(f"{name} {value:.1f}%" for name, value in best if value)
+            + f"; random {pruned.get('random') or float('nan'):.1f}%"
+        ),
+        "H7: recovery closes the gap to random (points between the best ranking and random)": ", ".join(
             f"{kind.replace('_', ' ')} {row['gap_points']:.1f}" for kind, row in gaps.items()
-        )
-        + " points between the best ranking and random",
+        ),
     }
-    return "\n".join(["| hypothesis | what was measured |", "|---|---|", *(f"| {k} | {v} |" for k, v in lines.items())])
 
 
 def _some(values: dict[str, float | None], part: str) -> list[float | None]:
