@@ -30,10 +30,24 @@ from whyprune.errors import DeviceError, InputError
 WORD = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
 
 
-@given(user=st.none() | WORD, host=WORD, port=st.none() | st.integers(1, 65535), python=st.lists(WORD, max_size=3))
-def test_a_name_says_what_ssh_is_told(user, host, port, python):
+COUNT = st.none() | st.integers(1, 4096)
+
+
+@given(
+    user=st.none() | WORD,
+    host=WORD,
+    port=st.none() | st.integers(1, 65535),
+    python=st.lists(WORD, max_size=3),
+    threads=COUNT,
+    batch_size=COUNT,
+)
+def test_a_name_says_what_ssh_is_told_and_what_is_measured(user, host, port, python, threads, batch_size):
     name = f"ssh://{f'{user}@' if user else ''}{host}{f':{port}' if port else ''}{''.join(f'/{p}' for p in python)}"
+    asked = [*([f"{threads}t"] if threads else []), *([f"b{batch_size}"] if batch_size else [])]
+    name += f"#{'-'.join(asked)}" if asked else ""
     found = Address.parse(name)
+    assert (found.threads, found.batch_size) == (threads, batch_size)
+    assert (device(name).threads, device(name).batch_size) == (threads or 1, batch_size or 1)
     assert (found.user, found.host, found.port) == (user, host, port)
     path = "/".join(python)
     assert found.python == ("python3" if not path else path if len(python) == 1 else f"/{path}")
@@ -58,6 +72,14 @@ def test_special_names():
         "ssh://pi:70000",
         "ssh://pi:x",
         "ssh://a b",
+        "ssh://pi#",
+        "ssh://pi#4",
+        "ssh://pi#b16-4t",
+        "ssh://pi#-b16",
+        "ssh://pi#4tb16",
+        "ssh://pi#0t",
+        "ssh://pi#b4097",
+        "ssh://pi#4t#b2",
         "ssh://pi/\n",
         "ssh://pi\x1b[31m",
     ],

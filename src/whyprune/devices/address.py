@@ -1,15 +1,17 @@
-"""The name of a device elsewhere: `ssh://[user@]host[:port][/python]`."""
+"""The name of a device elsewhere: `ssh://[user@]host[:port][/python][#Nt-bN]`."""
 
 import re
 from dataclasses import dataclass
 
+from whyprune.devices.names import MAX_COUNT
 from whyprune.errors import InputError
 
-FORM = "ssh://[user@]host[:port][/path/of/python3]"
+FORM = "ssh://[user@]host[:port][/path/of/python3][#Nt-bN]"
 GRAMMAR = re.compile(
-    r"ssh://(?:(?P<user>[^@/\s]+)@)?(?P<host>\[[0-9A-Za-z:.%]+\]|[^@/:\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<python>/[^\s]*)?"
+    r"ssh://(?:(?P<user>[^@/#\s]+)@)?(?P<host>\[[0-9A-Za-z:.%]+\]|[^@/:#\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<python>/[^\s#]*)?(?:#(?P<asked>[^\s#]*))?"
 )
+ASKED = re.compile(r"(?:(?P<threads>[1-9]\d{0,5})t)?(?:(?:^|(?<=t)-)b(?P<batch>[1-9]\d{0,5}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Address:
         user: None for what ssh takes by itself.
         port: None for what ssh takes by itself.
         python: the interpreter there: a path, or a program's name looked for in PATH.
+        threads: of the runtime; None where the name says nothing.
+        batch_size: samples per call; None where the name says nothing.
     """
 
     name: str
@@ -29,6 +33,8 @@ class Address:
     user: str | None = None
     port: int | None = None
     python: str = "python3"
+    threads: int | None = None
+    batch_size: int | None = None
 
     @classmethod
     def parse(cls, name: str) -> "Address":
@@ -50,7 +56,16 @@ class Address:
             raise InputError(f"the user of {match['host']!r} holds a colon: give no password, ssh uses your keys")
         if port is not None and not 1 <= int(port) <= 65535:
             raise InputError(f"{name!r} has the port {port}: give 1 to 65535")
-        return cls(name, host, user, None if port is None else int(port), _python(match["python"]))
+        threads, batch_size = _asked(name, match["asked"])
+        return cls(
+            name,
+            host,
+            user,
+            None if port is None else int(port),
+            _python(match["python"]),
+            threads,
+            batch_size,
+        )
 
     @property
     def arguments(self) -> list[str]:
@@ -67,3 +82,16 @@ def _python(path: str | None) -> str:
     if words.startswith("~/"):
         return words
     return f"/{words}" if "/" in words else words
+
+
+def _asked(name: str, text: str | None) -> tuple[int | None, int | None]:
+    """Threads and samples per call, as `devices.names` writes them."""
+    if text is None:
+        return None, None
+    match = ASKED.fullmatch(text)
+    found = (None, None) if match is None else match.group("threads", "batch")
+    threads, batch_size = (None if count is None else int(count) for count in found)
+    known = [count for count in (threads, batch_size) if count is not None]
+    if not known or max(known) > MAX_COUNT:
+        raise InputError(f"{name!r} asks for {text!r}: give #Nt, #bN or #Nt-bN, threads and samples up to {MAX_COUNT}")
+    return threads, batch_size

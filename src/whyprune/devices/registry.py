@@ -20,7 +20,7 @@ def device(name: str, *, folder: Path | None = None) -> Device:
     """The device of that name.
 
     Args:
-        name: `PLACE[-RUNTIME][-Nt][-bN]`: `local-ort-1t`, `laptop-openvino`, `pi4`; or `ssh://user@host`.
+        name: `PLACE[-RUNTIME][-Nt][-bN]`: `local-ort-1t`, `laptop-openvino`, `pi4`; or `ssh://user@host[#Nt-bN]`.
         folder: a folder with further profiles; default: the one that `WHYPRUNE_DEVICES` names.
 
     Raises:

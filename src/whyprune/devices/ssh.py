@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
@@ -41,8 +41,8 @@ class Remote:
     settings goes on from it.
 
     Attributes:
-        name: `ssh://[user@]host[:port][/python]`, see `Address`.
-        asked: what is measured.
+        name: `ssh://[user@]host[:port][/python][#Nt-bN]`, see `Address`.
+        asked: what is measured; threads and batch size in the name go before it.
         timeout_s: the longest a run may take there.
         workspace: where unfinished runs are kept; default: whyprune's cache folder.
         program: the ssh program.
@@ -63,7 +63,9 @@ class Remote:
     cache: ArtifactCache = field(default=SHARED, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        Address.parse(self.name)
+        address = Address.parse(self.name)
+        threads, batch_size = address.threads or self.asked.threads, address.batch_size or self.asked.batch_size
+        object.__setattr__(self, "asked", replace(self.asked, threads=threads, batch_size=batch_size))
         if not 0 < self.timeout_s < 1e7:
             raise InputError(f"timeout_s is {self.timeout_s}: give a positive number of seconds")
 
