@@ -15,6 +15,7 @@ to be won.
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,7 @@ class Seed:
             name: wp.estimate(network, fit, method=name, seed=seed) for name in ("magnitude-l2", "taylor", "random")
         }
 
+    @cache  # noqa: B019  a seed lives as long as its rows take
     def widths(self, name: str, budget: wp.Budget) -> Widths:
         """How many units of each group go."""
         if name == "curves":
