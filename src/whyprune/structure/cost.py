@@ -4,8 +4,9 @@ MACs are multiply-accumulates for one sample of convolutions, linear layers, and
 normalisation, activations and additions are not counted, as is usual in the pruning literature.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -119,27 +120,35 @@ class CostModel:
 
     def of_sizes(self, gone: Sizes) -> Cost:
         """Cost when `gone[parameter, axis]` indices are removed."""
-        bypassed = state_of(block for block in self.blocks if block.bypassed(gone))
-        numel = {
-            name: int(np.prod([size - gone.get((name, axis), 0) for axis, size in enumerate(shape)], dtype=np.int64))
-            for name, shape in self.shapes.items()
-            if name not in bypassed
-        }
         return Cost(
             macs=self.macs(gone),
-            params=sum(count for name, count in numel.items() if name in self.trainable),
-            bytes=sum(count * self.item_bytes[name] for name, count in numel.items()),
+            params=self.params(gone),
+            bytes=self.bytes(gone),
             **{price.kind: price(gone) for price in self.prices},
         )
+
+    def params(self, gone: Sizes) -> int:
+        """Parameters when `gone[parameter, axis]` indices are removed."""
+        return sum(count for name, count in self._numbers(gone) if name in self.trainable)
+
+    def bytes(self, gone: Sizes) -> int:
+        """Size of parameters and buffers when `gone[parameter, axis]` indices are removed."""
+        return sum(count * self.item_bytes[name] for name, count in self._numbers(gone))
+
+    def _numbers(self, gone: Sizes) -> Iterator[tuple[str, int]]:
+        """Every parameter and buffer that is left, with how many numbers it holds."""
+        bypassed = state_of(block for block in self.blocks if block.bypassed(gone))
+        for name, shape in self.shapes.items():
+            if name not in bypassed:
+                yield name, math.prod([size - gone.get((name, axis), 0) for axis, size in enumerate(shape)])
 
     def amount(self, kind: str, gone: Sizes) -> float:
         """One kind of cost alone, which takes less time than all of them."""
         price = next((p for p in self.prices if p.kind == kind), None)
         if price is not None:
             return price(gone)
-        if kind == "macs":
-            return self.macs(gone)
-        return float(getattr(self.of_sizes(gone), kind))
+        formulas = {"macs": self.macs, "params": self.params, "bytes": self.bytes}
+        return formulas[kind](gone)
 
     def pressure(self, kind: str, gone: Sizes, limit: float) -> float:
         """As `amount`; where a cost is the largest of many, the sum of what every one of them has above the limit.

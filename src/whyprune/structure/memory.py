@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from whyprune.structure.blocks import Block, operations_of, state_of
+from whyprune.structure.blocks import operations_of
 from whyprune.structure.capture import Graph
-from whyprune.structure.cost import Sizes
+from whyprune.structure.cost import CostModel, Sizes
 from whyprune.structure.network import Network
 from whyprune.structure.operations import bind, is_pointwise, name_of
 from whyprune.structure.schedule import last_use
@@ -34,41 +34,35 @@ class Step:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """A `Price` in bytes at one batch size: the network itself and the step at which most activations live."""
+    """A `Price` in bytes at one batch size: the network itself and the step at which most activations live.
+
+    Attributes:
+        steps: those of which one may be the largest.
+        network: what its own parameters and buffers take.
+        batch_size: samples at once.
+        kind: the field of `Cost`.
+    """
 
     steps: tuple[Step, ...]
-    shapes: Mapping[str, tuple[int, ...]]
-    item_bytes: Mapping[str, int]
+    network: CostModel
     batch_size: int = 1
-    blocks: tuple[Block, ...] = ()
     kind: str = "memory"
 
     def __call__(self, gone: Sizes) -> int:
         """Bytes when `gone[parameter, axis]` indices are removed."""
-        return self.batch_size * max((step.bytes(gone) for step in self._running(gone)), default=0) + self._held(gone)
+        most = max((step.bytes(gone) for step in self._running(gone)), default=0)
+        return self.batch_size * most + self.network.bytes(gone)
 
     def pressure(self, gone: Sizes, limit: float) -> float:
         """The limit and what every step has above it, or the largest where none has."""
-        held = self._held(gone)
+        held = self.network.bytes(gone)
         totals = [held + self.batch_size * step.bytes(gone) for step in self._running(gone)]
         above = sum(total - limit for total in totals if total > limit)
         return limit + above if above else max(totals, default=held)
 
     def _running(self, gone: Sizes) -> list[Step]:
-        idle = operations_of(self.blocks, gone)
+        idle = operations_of(self.network.blocks, gone)
         return [step for step in self.steps if step.operation not in idle]
-
-    def _held(self, gone: Sizes) -> int:
-        total = 0
-        bypassed = state_of(block for block in self.blocks if block.bypassed(gone))
-        for name, shape in self.shapes.items():
-            if name in bypassed:
-                continue
-            count = self.item_bytes[name]
-            for axis, size in enumerate(shape):
-                count *= size - gone.get((name, axis), 0)
-            total += count
-        return total
 
 
 def peak_memory(network: Network, batch_size: int = 1) -> PeakMemory:
@@ -88,7 +82,7 @@ def peak_memory(network: Network, batch_size: int = 1) -> PeakMemory:
         return any(own < other and at in (None, block) for other, at in counts)
 
     biggest = [step for step, (own, block) in zip(found, counts, strict=True) if not exceeded(own, block)]
-    return PeakMemory(tuple(biggest), cost.shapes, cost.item_bytes, batch_size, cost.blocks)
+    return PeakMemory(tuple(biggest), cost, batch_size)
 
 
 def living(graph: Graph) -> dict[fx.Node, list[fx.Node]]:
