@@ -33,6 +33,8 @@ def test_a_device_is_shown_with_its_kind_and_its_sources(name):
     [
         (("show", "pi9"), "pi4"),
         (("show", "local-onnx"), "no runtime"),
+        (("show", "ssh://pi#4t"), "calibrate NAME --device ssh://pi#4t"),
+        (("show", "ssh://pi#4"), "#Nt-bN"),
         (("list", "--profiles", "nowhere"), "nowhere"),
         (("calibrate", "Mine"), "lower-case"),
         (("calibrate", "mine", "--out", "other.json"), "mine.json"),

@@ -9,8 +9,10 @@ from rich.text import Text
 from whyprune.cli.devices.options import ProfilesOption
 from whyprune.cli.options import JsonOption
 from whyprune.cli.screen import Screen
-from whyprune.devices.names import parse
+from whyprune.devices.address import Address
+from whyprune.devices.names import SSH, parse
 from whyprune.devices.profile import Profile, Rates, profiles
+from whyprune.errors import InputError
 
 
 def show(
@@ -21,6 +23,11 @@ def show(
 ) -> None:
     """Shows a device: its limits or rates, where they come from, and how far they are off."""
     screen = Screen(as_json=as_json)
+    if name.startswith(SSH):
+        raise InputError(
+            f"{Address.parse(name).name} has no profile to show: it is measured. "
+            f"`whyprune devices calibrate NAME --device {name}` makes one"
+        )
     known = profiles(folder)
     profile = known[parse(name, known).place]
     screen.show(_table(profile))
