@@ -40,6 +40,21 @@ def estimators(known: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def networks(known: dict[str, Any]) -> str:
+    """What was trained, and the budgets of its estimators."""
+    lines = [
+        "| network | seed | units | dense, top-1 on audit images | audit images | budgets |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in known["networks"]:
+        budgets = sorted({r["budget"] for r in known["rows"] if r["network"] == one["network"] and r["budget"]})
+        lines.append(
+            f"| {one['network']} | {one['seed']} | {one['units']} | {one['dense_top1_percent']:.1f}% "
+            f"| {one['audit_images']} | {', '.join(map(str, budgets))} |"
+        )
+    return "\n".join(lines)
+
+
 def models(known: dict[str, Any]) -> str:
     """The same models on runs as they are and on masked runs."""
     columns = {
@@ -191,6 +206,7 @@ def _written(table: Callable[[dict[str, Any]], str]) -> Callable[[], str]:
 
 
 CAUSAL_TOOLS_TABLES = {
+    "causal_tools_networks": _written(networks),
     "causal_tools_hypotheses": _written(hypotheses),
     "causal_tools_estimators": _written(estimators),
     "causal_tools_models": _written(models),
