@@ -46,7 +46,7 @@ def networks(known: dict[str, Any]) -> str:
         "| network | seed | units | dense, top-1 on audit images | audit images | budgets |",
         "|---|---|---|---|---|---|",
     ]
-    for one in known["networks"]:
+    for one in sorted(known["networks"], key=lambda r: (r["network"], r["seed"])):
         budgets = sorted({r["budget"] for r in known["rows"] if r["network"] == one["network"] and r["budget"]})
         lines.append(
             f"| {one['network']} | {one['seed']} | {one['units']} | {one['dense_top1_percent']:.1f}% "
