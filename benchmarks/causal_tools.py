@@ -5,8 +5,10 @@ image as `budget` times the number of units. Hypotheses H1 to H7 are answered in
 """
 
 import argparse
+import itertools
 import json
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,18 @@ from benchmarks.causal_tools_networks import Case, case
 from benchmarks.common import RESULTS, Stopwatch, arguments, write_record
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.registry import ESTIMATORS
+from whyprune.causal.worlds import Worlds
 from whyprune.errors import WhypruneError
 from whyprune.estimate import CRITERIA, estimate
 
+Rows = list[dict[str, Any]]
+Job = Callable[[Case, argparse.Namespace], Rows]
+PARTS = ("rows", "observational", "discovery", "refuters")
 NETWORKS = ("digits-cnn", "digits-vgg", "resnet20")
 ROUNDS = 8
 
 
-def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> list[dict[str, Any]]:
+def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows:
     """Every registered estimator at every budget, and every criterion once."""
     rows = []
     wanted = options.methods or [*ESTIMATORS, *CRITERIA]
@@ -65,36 +71,41 @@ def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> list
     return rows
 
 
-def reference_rows(one: Case, truth: Truth, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Pruning by the true single effects in one shot, and by conditional effects in rounds."""
+def reference_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows:
+    """Pruning by the true single effects in one shot, and by conditional effects in rounds; what both promised."""
     about = {"network": one.name, "seed": one.seed, "outcome": truth.outcome, "budget": None, "estimand": ""}
+    worlds = Worlds(one.network, [one.audit[slice(0, 128)]], outcome=one.outcome(truth.outcome))
+    names = [u.name for u in worlds.units]
+    single, weakest = truth.single.by_unit(), lowest(one, truth.single.mean, BOTTOM)
     rows = []
-    for method, chosen in (
-        ("truth, one shot", lowest(one, truth.single.mean, BOTTOM)),
-        (f"conditional, {ROUNDS} rounds", in_rounds(one, truth.outcome)),
-    ):
+    for method, (chosen, predicted) in {
+        "truth, one shot": (weakest, sum(single[name] for name in weakest)),
+        f"conditional, {ROUNDS} rounds": in_rounds(one, truth.outcome),
+    }.items():
+        measured = float(worlds.joint(np.isin(names, chosen)).mean())
+        row = about | {"method": method, "predicted_joint": predicted, "measured_joint": measured}
         found = pruned_accuracy(one, chosen, recovered=options.recover)
-        rows.append(about | {"method": method} | {f"pruned_{k}_percent": v for k, v in found.items()})
+        rows.append(row | {f"pruned_{k}_percent": v for k, v in found.items()})
         print(_short(rows[-1]), flush=True)
     return rows
 
 
-def in_rounds(one: Case, outcome: str, images: int = 64) -> list[str]:
-    """The same number of units as one shot takes, an eighth at a time, each conditional on what is gone."""
+def in_rounds(one: Case, outcome: str, images: int = 64) -> tuple[list[str], float]:
+    """As many units as one shot takes, an eighth at a time, conditional on what is gone; the sum of their effects."""
     network, data = one.network, [one.pool[slice(0, images)]]
+    names = [u.name for u in network.units]
     gone: list[str] = []
-    total = len(lowest(one, np.zeros(len(network.units)), BOTTOM))
+    predicted = 0.0
+    total = len(lowest(one, np.zeros(len(names)), BOTTOM))
     while len(gone) < total:
         removed = network.select(gone)
         model = wp.remove(network, gone) if gone else None
-        found = exact_effects(network, data, outcome=one.outcome(outcome), model=model, removed=removed)
-        scores = np.full(len(network.units), -np.inf)  # what is gone stays gone
-        names = [u.name for u in network.units]
-        for name, mean in found.by_unit().items():
-            scores[names.index(name)] = mean
+        found = exact_effects(network, data, outcome=one.outcome(outcome), model=model, removed=removed).by_unit()
+        scores = np.array([found.get(name, -np.inf) for name in names])  # what is gone stays gone
         step = min(total, len(gone) + -(-total // ROUNDS))
-        gone = lowest(one, scores, (step + 0.5) / len(names))
-    return gone
+        before, gone = gone, lowest(one, scores, (step + 0.5) / len(names))
+        predicted += sum(found[name] for name in set(gone) - set(before))
+    return gone, predicted
 
 
 def run(options: argparse.Namespace) -> None:
@@ -102,49 +113,54 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     if options.quick:
         options.networks, options.seeds, options.budgets, options.recover = ["digits-cnn"], 1, [4], True
-    rows, parts = _kept(options)
-    for name in options.networks:
-        for seed in range(options.seeds):
-            if (name, seed) in _done(parts["networks"]):
-                continue
+    jobs: dict[str, Job] = {"rows": compared_rows}
+    if options.models:
+        jobs |= {"observational": observational_rows, "discovery": discovery_rows, "refuters": refuter_rows}
+    found = _kept(options)
+    for name, seed in itertools.product(options.networks, range(options.seeds)):
+        left = [part for part in jobs if not _has(found["finished"], name, seed, part)]
+        if not left:
+            continue
+        one = case(name, seed, options.workspace)
+        if not any((n["network"], n["seed"]) == (name, seed) for n in found["networks"]):
+            found["networks"].append(_about(one))
+        print(f"{name} seed {seed}: {len(one.network.units)} units", flush=True)
+        for part in left:
             watch = Stopwatch()
-            one = case(name, seed, options.workspace)
-            dense = pruned_accuracy_of_dense(one)
-            print(f"{name} seed {seed}: {len(one.network.units)} units, {dense:.2f}% right", flush=True)
-            truth = Truth(one, "logit-shift", 60 if options.quick else options.depth, 20 if options.quick else 100)
-            rows += reference_rows(one, truth, options)
-            rows += estimator_rows(one, truth, options)
-            _write(options, rows, parts)
-            jobs = {"observational": observational_rows, "discovery": discovery_rows, "refuters": refuter_rows}
-            for part, job in jobs.items() if options.models else ():
-                parts[part] += job(one, options)
-                _write(options, rows, parts)
-            parts["networks"].append({**_about(one, dense), "seconds": watch.seconds})
-            print(f"{name} seed {seed}: {watch.seconds:.0f} s", flush=True)
-            _write(options, rows, parts)
-    _write(options, rows, parts)
+            found[part] += jobs[part](one, options)
+            found["finished"].append({"network": name, "seed": seed, "part": part, "seconds": watch.seconds})
+            print(found["finished"][-1], flush=True)
+            _write(options, found)
+    _write(options, found)
 
 
-def _kept(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """With --add: what the record that is there says of networks that were measured to the end."""
+def compared_rows(one: Case, options: argparse.Namespace) -> Rows:
+    """Everything that is held against one truth."""
+    truth = Truth(one, "logit-shift", 60 if options.quick else options.depth, 20 if options.quick else 100)
+    return reference_rows(one, truth, options) + estimator_rows(one, truth, options)
+
+
+def _kept(options: argparse.Namespace) -> dict[str, Rows]:
+    """With --add: what the record that is there says of parts that were measured to the end."""
     path = options.output or RESULTS / "causal_tools.json"
     record = json.loads(path.read_text()) if options.add and path.exists() else {}
-    done = _done(record.get("networks", []))
+    finished = record.get("finished", [])
 
-    def kept(part: str) -> list[dict[str, Any]]:
-        return [r for r in record.get(part, []) if (r["network"], r["seed"]) in done]
+    def kept(part: str) -> Rows:
+        return [r for r in record.get(part, []) if _has(finished, r["network"], r["seed"], part)]
 
-    return kept("rows"), {part: kept(part) for part in ("observational", "discovery", "refuters", "networks")}
-
-
-def _done(networks: list[dict[str, Any]]) -> set[tuple[str, int]]:
-    return {(n["network"], n["seed"]) for n in networks if "seconds" in n}
+    return {part: kept(part) for part in PARTS} | {"finished": finished, "networks": record.get("networks", [])}
 
 
-def _write(options: argparse.Namespace, rows: list[dict[str, Any]], parts: dict[str, list[dict[str, Any]]]) -> None:
+def _has(finished: Rows, network: str, seed: int, part: str) -> bool:
+    return any((f["network"], f["seed"], f["part"]) == (network, seed, part) for f in finished)
+
+
+def _write(options: argparse.Namespace, found: dict[str, Rows]) -> None:
     """The record so far: a run that is cut short keeps what it has."""
-    found = answers(rows, parts)
-    write_record("causal_tools", options, found["headline"], rows, **parts, hypotheses=found["hypotheses"])
+    more = {name: rows for name, rows in found.items() if name != "rows"}
+    said = answers(found["rows"], more)
+    write_record("causal_tools", options, said["headline"], found["rows"], **more, hypotheses=said["hypotheses"])
 
 
 def pruned_accuracy_of_dense(one: Case) -> float:
@@ -154,14 +170,14 @@ def pruned_accuracy_of_dense(one: Case) -> float:
     return 100 * float(right.float().mean())
 
 
-def _about(one: Case, dense: float) -> dict[str, Any]:
+def _about(one: Case) -> dict[str, Any]:
     return {
         "network": one.name,
         "seed": one.seed,
         "units": len(one.network.units),
         "pool_images": len(one.pool),
         "audit_images": len(one.audit),
-        "dense_top1_percent": dense,
+        "dense_top1_percent": pruned_accuracy_of_dense(one),
     }
 
 
@@ -175,7 +191,7 @@ if __name__ == "__main__":
     parser.add_argument("--budgets", nargs="+", type=int, default=[1, 4, 16, 64], help="forward passes for each unit")
     parser.add_argument("--methods", nargs="+", help="instead of all that are registered")
     parser.add_argument("--depth", type=float, default=300, help="forward passes for each unit behind a context truth")
-    parser.add_argument("--add", action="store_true", help="keep what the record says of networks it has, and go on")
+    parser.add_argument("--add", action="store_true", help="keep the parts that the record has, and go on")
     parser.add_argument("--workspace", type=Path, default=Path("build/networks"), help="keeps trained ResNet-20s")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(

@@ -1,6 +1,7 @@
 """The parts of `causal_tools` about fitted models: observational against masked, discovery, and DoWhy's refuters."""
 
 import argparse
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +20,12 @@ from whyprune.causal.fitted.dowhy_study import dowhy_study
 from whyprune.causal.fitted.graphical import graphical_model
 from whyprune.causal.fitted.scm import Equations, structural_influence
 from whyprune.causal.worlds import Worlds
-from whyprune.errors import WhypruneError
+from whyprune.errors import InputError, WhypruneError
 
 OUTCOME = "margin"
 BUDGET = 16
 GROUPED = 14
+LIMIT_S = 120.0
 REFUTERS = ("placebo", "random common cause", "data subset", "bootstrap")
 
 
@@ -81,7 +83,8 @@ def discovery_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any
             for tiers in (False, True):
                 with _row(rows, one, algorithm=method, regime=regime, tiers=tiers) as row:
                     how = Search(method, regime, tiers, rows=600 if options.quick else 2000, images=400, most=GROUPED)
-                    found = network_graph(one.network, [one.pool], Asked(seed=one.seed), how)
+                    with limited(LIMIT_S):
+                        found = network_graph(one.network, [one.pool], Asked(seed=one.seed), how)
                     row["variables"] = len(found.names)
                     for name in ("precision", "recall", "chance", "direction_accuracy"):
                         value = getattr(found, name)
@@ -112,6 +115,22 @@ def refuter_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]
                 row["p"] = {r.name: r.p_value for r in study.refutations}
                 row["passed"] = {r.name: r.passed for r in study.refutations}
     return rows
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Ends what takes longer: on dense graphs GES walks every path, and there are more than it will ever end."""
+
+    def stop(*_: object) -> None:
+        raise InputError(f"not done within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager
