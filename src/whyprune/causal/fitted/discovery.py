@@ -103,7 +103,7 @@ def discover(
     """Runs one algorithm of causal-learn.
 
     Constant columns are left out, and get no edge. Noise of a thousandth of each column's spread is added: exact copies
-    make the tests singular.
+    make the tests singular. GES walks every semi-directed path: on a dense graph of two dozen variables it may not end.
 
     Args:
         table: (rows, variables).
