@@ -108,7 +108,8 @@ def run(options: argparse.Namespace) -> None:
     options.recover_steps = min(options.recover_steps, 10) if quick else options.recover_steps
     options.recovery = wp.Recovery(epochs=1, holdout=0.0)
     done = {tuple(r[field] for field in KEY) for r in merged(path, [], KEY)}
-    wanted = [(r, w, c, s) for s in range(1 if quick else options.seeds) for r in options.ratios for w, c in CELLS]
+    seeds = options.only_seeds or range(1 if quick else options.seeds)
+    wanted = [(r, w, c, s) for s in seeds for r in options.ratios for w, c in CELLS]
     seed: Seed | None = None
     for ratio, widths, channels, number in wanted:
         if (ratio, widths, channels, number) in done:
@@ -127,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = arguments(__doc__ or "")
-    parser.add_argument("--recover-seeds", dest="seeds", type=int, default=3, help="the same as --seeds")
+    parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
     parser.add_argument("--recover-steps", type=int, default=100, help="of fine-tuning, on batches of 128")
     parser.add_argument("--ratios", nargs="+", type=float, default=[3.0], help="how many times fewer MACs")
     run(parser.parse_args())
