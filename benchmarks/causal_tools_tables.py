@@ -107,7 +107,18 @@ def pruning(known: dict[str, Any]) -> str:
         "refitted": ("pruned_refit_percent", 1),
         "fine-tuned": ("pruned_fine_tuned_percent", 1),
     }
-    return _table(rows, {"network": _text("network"), "channels by": _text("method")}, columns)
+    table = _table(rows, {"network": _text("network"), "channels by": _text("method")}, columns)
+    told = [_promised(r) for r in rows if r.get("predicted_joint") is not None]
+    return (
+        f"{table}\n\nJoint effect promised (the sum of the effects) and measured: {'; '.join(told)}." if told else table
+    )
+
+
+def _promised(row: dict[str, Any]) -> str:
+    return (
+        f"{row['method']}, {row['network']} seed {row['seed']}: {row['predicted_joint']:.2f} and "
+        f"{row['measured_joint']:.2f}"
+    )
 
 
 def hypotheses(known: dict[str, Any]) -> str:
