@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from whyprune.devices.names import MAX_COUNT
+from whyprune.devices.names import MAX_COUNT, counts
 from whyprune.errors import InputError
 
 FORM = "ssh://[user@]host[:port][/path/of/python3][#Nt-bN]"
@@ -11,7 +11,6 @@ GRAMMAR = re.compile(
     r"ssh://(?:(?P<user>[^@/#\s]+)@)?(?P<host>\[[0-9A-Za-z:.%]+\]|[^@/:#\[\]\s]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<python>/[^\s#]*)?(?:#(?P<asked>[^\s#]*))?"
 )
-ASKED = re.compile(r"(?:(?P<threads>[1-9]\d{0,5})t)?(?:(?:^|(?<=t)-)b(?P<batch>[1-9]\d{0,5}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,7 @@ def _asked(name: str, text: str | None) -> tuple[int | None, int | None]:
     """Threads and samples per call, as `devices.names` writes them."""
     if text is None:
         return None, None
-    match = ASKED.fullmatch(text)
-    found = (None, None) if match is None else match.group("threads", "batch")
-    threads, batch_size = (None if count is None else int(count) for count in found)
-    known = [count for count in (threads, batch_size) if count is not None]
-    if not known or max(known) > MAX_COUNT:
+    rest, threads, batch_size = counts(f"#-{text}", name)
+    if rest != "#":
         raise InputError(f"{name!r} asks for {text!r}: give #Nt, #bN or #Nt-bN, threads and samples up to {MAX_COUNT}")
     return threads, batch_size

@@ -21,8 +21,8 @@ RUNTIMES = (
 )
 SSH = "ssh://"
 MAX_COUNT = 4096
-_BATCH = re.compile(r"(?P<rest>.+)-b(?P<count>[1-9]\d{0,5})")
-_THREADS = re.compile(r"(?P<rest>.+)-(?P<count>[1-9]\d{0,5})t")
+_BATCH = re.compile(r"(?P<rest>.+)-b(?P<count>[1-9][0-9]{0,5})")
+_THREADS = re.compile(r"(?P<rest>.+)-(?P<count>[1-9][0-9]{0,5})t")
 _SHAPE = "PLACE[-RUNTIME][-Nt][-bN], such as local-ort-1t or laptop-openvino-2t-b16"
 
 
@@ -55,8 +55,7 @@ def parse(name: str, places: Collection[str]) -> DeviceName:
     Raises:
         InputError: no such place or runtime, or a count out of range; near matches and the list are in the message.
     """
-    rest, batch_size = _counted(name, _BATCH)
-    rest, threads = _counted(rest, _THREADS)
+    rest, threads, batch_size = counts(name, name)
     if rest in places:
         return DeviceName(rest, None, threads, batch_size)
     for runtime in sorted(RUNTIMES, key=len, reverse=True):
@@ -66,10 +65,21 @@ def parse(name: str, places: Collection[str]) -> DeviceName:
     raise InputError(_unknown(name, rest, places))
 
 
-def _counted(name: str, pattern: re.Pattern[str]) -> tuple[str, int | None]:
-    found = pattern.fullmatch(name)
+def counts(text: str, name: str) -> tuple[str, int | None, int | None]:
+    """What is left of a text without `-Nt-bN` at its end, the threads, and the batch size.
+
+    Raises:
+        InputError: a count out of range; the message is about the device `name`.
+    """
+    rest, batch_size = _counted(text, _BATCH, name)
+    rest, threads = _counted(rest, _THREADS, name)
+    return rest, threads, batch_size
+
+
+def _counted(text: str, pattern: re.Pattern[str], name: str) -> tuple[str, int | None]:
+    found = pattern.fullmatch(text)
     if found is None:
-        return name, None
+        return text, None
     count = int(found["count"])
     if count > MAX_COUNT:
         raise InputError(f"device {name!r} asks for {count}: give at most {MAX_COUNT} threads or samples")
