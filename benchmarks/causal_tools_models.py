@@ -1,7 +1,6 @@
 """The parts of `causal_tools` about fitted models: observational against masked, discovery, and DoWhy's refuters."""
 
 import argparse
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 
 from benchmarks.causal_tools_metrics import rank_correlation, within
 from benchmarks.causal_tools_networks import Case
-from benchmarks.common import Stopwatch
+from benchmarks.common import Stopwatch, at_most
 from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.fitted.designs import design
@@ -20,7 +19,7 @@ from whyprune.causal.fitted.dowhy_study import dowhy_study
 from whyprune.causal.fitted.graphical import graphical_model
 from whyprune.causal.fitted.scm import Equations, structural_influence
 from whyprune.causal.worlds import Worlds
-from whyprune.errors import InputError, WhypruneError
+from whyprune.errors import WhypruneError
 
 OUTCOME = "margin"
 BUDGET = 16
@@ -83,7 +82,7 @@ def discovery_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any
             for tiers in (False, True):
                 with _row(rows, one, algorithm=method, regime=regime, tiers=tiers) as row:
                     how = Search(method, regime, tiers, rows=600 if options.quick else 2000, images=400, most=GROUPED)
-                    with limited(LIMIT_S):
+                    with at_most(LIMIT_S):  # on dense graphs GES walks every path, and may never end
                         found = network_graph(one.network, [one.pool], Asked(seed=one.seed), how)
                     row["variables"] = len(found.names)
                     for name in ("precision", "recall", "chance", "direction_accuracy"):
@@ -118,29 +117,13 @@ def refuter_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]
 
 
 @contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Ends what takes longer: on dense graphs GES walks every path, and there are more than it will ever end."""
-
-    def stop(*_: object) -> None:
-        raise InputError(f"not done within {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
 def _row(rows: list[dict[str, Any]], one: Case, **about: Any) -> Iterator[dict[str, Any]]:
     """A row that is kept even where its numbers could not be had."""
     row: dict[str, Any] = {"network": one.name, "seed": one.seed, **about}
     watch = Stopwatch()
     try:
         yield row
-    except WhypruneError as error:
+    except (WhypruneError, TimeoutError) as error:
         row["skipped"] = str(error)[:300]
     row["seconds"] = watch.seconds
     rows.append(row)

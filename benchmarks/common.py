@@ -4,10 +4,12 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,22 @@ def _arguments(given: Sequence[str]) -> list[str]:
     """The arguments but for where the record goes, which is a place on one machine."""
     skipped = {i for i, a in enumerate(given) for i in (i, i + 1) if a == "--output"}
     return [a for i, a in enumerate(given) if i not in skipped and not a.startswith("--output=")]
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises `TimeoutError` when what runs in it computes for longer, whatever else the machine does."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"stopped after {seconds:g} s")
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def merged(path: Path, new: Sequence[dict[str, Any]], fields: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,9 +6,7 @@ original with all other entries zero, and its normalisations over channels taken
 """
 
 import copy
-import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib import import_module, metadata, util
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from benchmarks.common import at_most
 from benchmarks.coverage_check import fresh_inputs, judged, left, outputs, relative_difference, said, size
 from benchmarks.coverage_models import Subject
 from whyprune.data.batches import Batch
@@ -48,7 +47,7 @@ def prune_half(subject: Subject, seed: int = 0) -> dict[str, Any]:
     torch.manual_seed(seed)
     stage = "building"
     try:
-        with _at_most(PATIENCE_S):
+        with at_most(PATIENCE_S):
             pruner = library.pruner.BasePruner(
                 model,
                 inputs.kwargs or inputs.args,
@@ -65,22 +64,6 @@ def prune_half(subject: Subject, seed: int = 0) -> dict[str, Any]:
         return {"outcome": f"crash while {stage}", "error": said(error)}
     kept = _take_positions(model, original)
     return _judged(subject, model, original, kept)
-
-
-@contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
-    """Raises `TimeoutError` when what runs in it computes for longer, whatever else the machine does."""
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"stopped after {seconds} s")
-
-    before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 def _judged(subject: Subject, model: nn.Module, original: nn.Module, kept: Mapping[str, Tensor]) -> dict[str, Any]:
