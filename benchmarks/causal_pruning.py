@@ -65,6 +65,7 @@ class Seed:
 
     def __init__(self, network: wp.Network, loader: Loader, seed: int, quick: bool) -> None:
         self.network, self.seed, self.quick = network, seed, quick
+        self.widths = cache(self._widths)
         self.images: Calibration = calibrate(loader, 1, Augmentation(), seed)
         self.few = cut_images(self.images.view(7), 32 if quick else EFFECT_IMAGES)[0]
         fit = self.images.view(1)
@@ -73,8 +74,7 @@ class Seed:
             name: wp.estimate(network, fit, method=name, seed=seed) for name in ("magnitude-l2", "taylor", "random")
         }
 
-    @cache  # noqa: B019  a seed lives as long as its rows take
-    def widths(self, name: str, budget: wp.Budget) -> Widths:
+    def _widths(self, name: str, budget: wp.Budget) -> Widths:
         """How many units of each group go."""
         if name == "curves":
             plan = allocate_curves(self.network, self.curves, budget)

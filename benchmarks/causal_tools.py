@@ -16,18 +16,16 @@ import numpy as np
 import torch
 
 import whyprune as wp
-from benchmarks.causal_tools_answers import answers
+from benchmarks.causal_tools_answers import Rows, answers
 from benchmarks.causal_tools_metrics import BOTTOM, Truth, judged, lowest, pruned_accuracy
 from benchmarks.causal_tools_models import discovery_rows, observational_rows, refuter_rows
 from benchmarks.causal_tools_networks import Case, case
 from benchmarks.common import RESULTS, Stopwatch, arguments, write_record
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.registry import ESTIMATORS
-from whyprune.causal.worlds import Worlds
 from whyprune.errors import WhypruneError
 from whyprune.estimate import CRITERIA, estimate
 
-Rows = list[dict[str, Any]]
 Job = Callable[[Case, argparse.Namespace], Rows]
 PARTS = ("rows", "observational", "discovery", "refuters")
 NETWORKS = ("digits-cnn", "digits-vgg", "resnet20")
@@ -74,15 +72,14 @@ def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows
 def reference_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows:
     """Pruning by the true single effects in one shot, and by conditional effects in rounds; what both promised."""
     about = {"network": one.name, "seed": one.seed, "outcome": truth.outcome, "budget": None, "estimand": ""}
-    worlds = Worlds(one.network, [one.audit[slice(0, 128)]], outcome=one.outcome(truth.outcome))
-    names = [u.name for u in worlds.units]
+    names = [u.name for u in truth.worlds.units]
     single, weakest = truth.single.by_unit(), lowest(one, truth.single.mean, BOTTOM)
     rows = []
     for method, (chosen, predicted) in {
         "truth, one shot": (weakest, sum(single[name] for name in weakest)),
         f"conditional, {ROUNDS} rounds": in_rounds(one, truth.outcome),
     }.items():
-        measured = float(worlds.joint(np.isin(names, chosen)).mean())
+        measured = float(truth.worlds.joint(np.isin(names, chosen)).mean())
         row = about | {"method": method, "predicted_joint": predicted, "measured_joint": measured}
         found = pruned_accuracy(one, chosen, recovered=options.recover)
         rows.append(row | {f"pruned_{k}_percent": v for k, v in found.items()})

@@ -54,9 +54,14 @@ class Truth:
         return estimator(method)(self.case.network, [self.case.audit], asked)
 
     @cached_property
+    def worlds(self) -> Worlds:
+        """128 of the audit images, on which joint effects are measured."""
+        return Worlds(self.case.network, [self.case.audit[slice(0, 128)]], outcome=self.case.outcome(self.outcome))
+
+    @cached_property
     def joint(self) -> dict[float, tuple[np.ndarray, np.ndarray]]:
-        """Share of units -> (masks (subsets, units), joint effects (subsets,)), on 128 audit images."""
-        worlds = Worlds(self.case.network, [self.case.audit[slice(0, 128)]], outcome=self.case.outcome(self.outcome))
+        """Share of units -> (masks (subsets, units), joint effects (subsets,))."""
+        worlds = self.worlds
         rng = np.random.default_rng(7)
         found = {}
         for share in SHARES:

@@ -5,10 +5,8 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from benchmarks.causal_tools_answers import largest, refuted
+from benchmarks.causal_tools_answers import Rows, largest, refuted
 from benchmarks.common import RESULTS
-
-Rows = list[dict[str, Any]]
 
 
 def record() -> dict[str, Any]:
