@@ -1,13 +1,15 @@
-"""What is left of the choice of widths and channels once a pruned network has been fine-tuned for a little while.
+"""What is left of the choice of widths and channels once a pruned network has been fine-tuned for an epoch.
 
 As `causal_pruning`: ResNet-56 on CIFAR-10, the channels inside blocks, 1,024 unlabelled training images, the same
-closed-form repair. Then every network gets the same few steps of fine-tuning with labels: the same training images, in
-the same order, with the same augmentation; the learning rate is the library's own, nothing is chosen by the result, and
-the last step is kept. Each network, repaired and recovered, reads the test images once. Differences are paired over
-calibration seeds; the seed draws the training images as well.
+closed-form repair. Then every network gets the same pass of fine-tuning, in the configuration that
+`recover_resnet56` chose on held-out training images, as its record says: distilled from the dense network on mixed
+images, following its channels. The training images, their order and augmentation are the same for all, nothing is
+chosen by the result, and the last step is kept. Each network, repaired and recovered, reads the test images once.
+Differences are paired over calibration seeds; the seed draws the training images as well.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +32,7 @@ from benchmarks.common import (
 )
 from whyprune.data import Augmentation, DataSource, Loader, Normalization
 from whyprune.devices import accuracy
+from whyprune.recovery import twins
 from whyprune.structure.units import Unit
 
 REFERENCE = ("curves", "magnitude-l2")
@@ -38,21 +41,35 @@ CELLS = (("curves", "elimination"), REFERENCE, ("curves", "random"), ("uniform",
 STEPS = ("repaired", "recovered")
 
 
+def chosen_recovery() -> wp.Recovery:
+    """The configuration in the record of `recover_resnet56`, for one pass over the images."""
+    record = json.loads((RESULTS / "recover_resnet56.json").read_text())
+    chosen = {field: record["headline"][field] for field in ("learning_rate", "mixup", "follow")}
+    return wp.Recovery(epochs=1, holdout=0.0, distill=record["distill"], precision=record["precision"], **chosen)
+
+
 def recovered(
-    pruned: nn.Module, source: DataSource, normalization: Normalization, steps: int, recovery: wp.Recovery, seed: int
+    pruned: nn.Module,
+    seed: Seed,
+    units: Sequence[Unit],
+    source: DataSource,
+    normalization: Normalization,
+    options: argparse.Namespace,
 ) -> nn.Module:
     """Fine-tuned for so many steps, each on images that no other step has."""
-    drawn = np.random.default_rng((seed, steps)).permutation(len(source.train))[: steps * recovery.batch_size]
+    recovery, network = options.recovery, seed.network
+    images = options.recover_steps * recovery.batch_size
     train = Loader(
         source.train,
         normalization,
         recovery.batch_size,
-        drawn,
-        shuffle_seed=seed,
+        np.random.default_rng((seed.seed, images)).permutation(len(source.train))[:images],
+        shuffle_seed=seed.seed,
         augment=Augmentation(),
         num_classes=10,
     )
-    return wp.recover(pruned, train, recovery, seed=seed, progress=False).model
+    layers = twins(network, units)
+    return wp.recover(pruned, train, recovery, dense=network.model, layers=layers, seed=seed.seed, progress=False).model
 
 
 def row(
@@ -62,7 +79,7 @@ def row(
     watch, network, test = Stopwatch(), seed.network, test_images(source, normalization, options.test_images)
     chosen = network.select(units)
     repaired = wp.repair(network, wp.remove(network, chosen), chosen, seed.images.views(range(1)), seed=seed.seed)
-    tuned = recovered(repaired, source, normalization, options.recover_steps, options.recovery, seed.seed)
+    tuned = recovered(repaired, seed, chosen, source, normalization, options)
     cost = network.cost(chosen)
     return {
         "macs_ratio": cost.macs / network.cost().macs,
@@ -106,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
     path = options.output or RESULTS / f"causal_pruning_recovered{'-quick' if quick else ''}.json"
     options.output, options.test_images = path, 1000 if quick else None
     options.recover_steps = min(options.recover_steps, 10) if quick else options.recover_steps
-    options.recovery = wp.Recovery(epochs=1, holdout=0.0)
+    options.recovery = chosen_recovery()
     done = {tuple(r[field] for field in KEY) for r in merged(path, [], KEY)}
     seeds = options.only_seeds or range(1 if quick else options.seeds)
     wanted = [(r, w, c, s) for s in seeds for r in options.ratios for w, c in CELLS]
@@ -129,6 +146,6 @@ def run(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = arguments(__doc__ or "")
     parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
-    parser.add_argument("--recover-steps", type=int, default=100, help="of fine-tuning, on batches of 128")
+    parser.add_argument("--recover-steps", type=int, default=390, help="of 128 images; 390 are one pass")
     parser.add_argument("--ratios", nargs="+", type=float, default=[3.0], help="how many times fewer MACs")
     run(parser.parse_args())

@@ -127,11 +127,13 @@ def after_recovery(record: Record) -> str:
             columns.append(f"{found[f'{name}_top1_percent']:.2f} | {gap}")
         lines.append(f"| {WIDTHS.get(widths, widths)} | {CHANNELS.get(channels, channels)} | {' | '.join(columns)} |")
     ratios, steps, seeds = (sorted({r[key] for r in record["rows"]}) for key in ("fewer_macs", "steps", "seed"))
+    how = record["recovery"]
     lines += [
         "",
         f"ResNet-56, {_listed(ratios)}x fewer MACs, 10,000 test images. Recovery: {_listed(steps)} steps on batches of "
-        f"{record['recovery']['batch_size']} training images with labels, learning rate "
-        f"{record['recovery']['learning_rate']:g}. Calibration seeds: {len(seeds)}.",
+        f"{how['batch_size']} training images with labels, each image once; learning rate {how['learning_rate']:g}, "
+        f"{how['distill']:.0%} of the loss on the dense network's logits, mixed images, channels followed. "
+        f"Calibration seeds: {len(seeds)}.",
     ]
     return "\n".join(lines)
 
