@@ -91,8 +91,8 @@ def row(
     }
 
 
-def differences(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Paired differences over seeds, in points: every cell less the reference, before and after recovery."""
+def differences(rows: Sequence[Mapping[str, Any]], steps: Sequence[str] = STEPS) -> dict[str, Any]:
+    """Paired differences over seeds, in points: every cell less the reference, after each of the steps."""
     table = {tuple(r[field] for field in KEY): r for r in rows}
     result: dict[str, Any] = {}
     for ratio in sorted({r["fewer_macs"] for r in rows}):
@@ -104,7 +104,7 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             ]
             if not both:
                 continue
-            for step in STEPS:
+            for step in steps:
                 name = f"{step}_{widths}_{channels}_{ratio:g}x"
                 result[f"{name}_top1_percent"] = float(np.mean([ours[f"{step}_top1_percent"] for ours, _ in both]))
                 if (widths, channels) != REFERENCE:

@@ -9,7 +9,7 @@ from whyprune.errors import WhypruneError
 from whyprune.estimate import estimate
 from whyprune.prune import prune
 from whyprune.recovery import Recovery, recover
-from whyprune.repair import reestimate_batch_norm, repair
+from whyprune.repair import reconstruct, reestimate_batch_norm, repair
 from whyprune.result import Result
 from whyprune.settings import Settings
 from whyprune.structure.file import load
@@ -47,6 +47,7 @@ __all__ = [
     "load",
     "masked",
     "prune",
+    "reconstruct",
     "recover",
     "reestimate_batch_norm",
     "remove",

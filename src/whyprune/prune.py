@@ -26,11 +26,11 @@ from whyprune.devices.registry import device as named
 from whyprune.estimate import CRITERIA, CURVES, estimate
 from whyprune.measure import certificate, measured_run
 from whyprune.recovery import Recovery, RecoveryResult, recover, twins
-from whyprune.repair import reestimate_batch_norm, repair, repair_constants
+from whyprune.repair import reconstruct, reestimate_batch_norm, repair, repair_constants
 from whyprune.result import Result
 from whyprune.results import AccuracyAfter, JointEffect, Refutation
 from whyprune.rounds import prune_in_rounds
-from whyprune.settings import CAUSAL, PLANNERS, Settings
+from whyprune.settings import CAUSAL, PLANNERS, REFITTING, Settings
 from whyprune.stage import Stage, StageRecord, load_stage, save_stage
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
@@ -39,6 +39,8 @@ from whyprune.structure.trace import trace
 from whyprune.structure.verify import verify
 
 CHECKPOINT = "checkpoint.safetensors"
+UNSEEN = 500_000
+"""From this number on, views of the images are nobody else's."""
 
 
 @dataclass
@@ -188,11 +190,8 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
     bare_accuracy = run.accuracy(bare, "after removal")
     units = network.select(plan.units)
     audit = run.calibration.audit
-    if planned is not None and run.settings.repair == "refit":
-        repaired = planned
-    else:
-        with run.step("repair"):
-            repaired = _repair(run, bare, plan)
+    with run.step("repair"):
+        repaired = _repair(run, bare, plan, planned)
     with run.step("measure joint effect"):
         removal = joint_effect(network, audit, bare, units, outcome=run.outcome)
         found = joint_effect(network, audit, repaired, units, outcome=run.outcome)
@@ -245,7 +244,7 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
         constraints=run.constraints,
         planner=PLANNERS[method](),
         views=run.settings.views,
-        repairing=run.settings.repair == "refit",
+        repairing=run.settings.repair in REFITTING,
         seed=run.seed,
         progress=run.progress,
         clock=run.step,
@@ -269,15 +268,22 @@ def _allocated(run: _Run, effects: Effects, budget: Budget) -> Plan:
     return run.aim(planned, budget)
 
 
-def _repair(run: _Run, pruned: nn.Module, plan: Plan) -> nn.Module:
+def _repair(run: _Run, pruned: nn.Module, plan: Plan, refitted: nn.Module | None) -> nn.Module:
+    """Repairs as asked; `refitted` is the network as a method in rounds has already refitted it."""
     if run.settings.repair == "none":
         return pruned
+    asked: dict[str, Any] = {"outcome": run.outcome, "progress": run.progress}
     views = run.calibration.views(range(1_000, 1_000 + run.settings.views))
     if run.settings.repair == "batch-norm":
         return reestimate_batch_norm(pruned, views, run.network.positional)
     if run.settings.repair == "constants":
-        return repair_constants(run.network, pruned, plan.units, views, outcome=run.outcome, progress=run.progress)
-    return repair(run.network, pruned, plan.units, views, outcome=run.outcome, seed=run.seed, progress=run.progress)
+        return repair_constants(run.network, pruned, plan.units, views, **asked)
+    if refitted is None:
+        refitted = repair(run.network, pruned, plan.units, views, seed=run.seed, **asked)
+    if run.settings.repair == "refit":
+        return refitted
+    others = run.calibration.views(range(UNSEEN, UNSEEN + run.settings.views))
+    return reconstruct(run.network, refitted, plan.units, others, seed=run.seed, **asked)
 
 
 def _refute(run: _Run, method: str, joint: JointEffect) -> list[Refutation]:

@@ -8,7 +8,9 @@ from whyprune.errors import InputError
 from whyprune.estimate import METHODS
 from whyprune.planners import ByCurves, ByEffects, Planner
 
-REPAIRS = ("refit", "constants", "batch-norm", "none")
+REPAIRS = ("refit", "reconstruct", "constants", "batch-norm", "none")
+REFITTING = ("refit", "reconstruct")
+"""Repairs that refit after every round of a method that plans in rounds."""
 CAUSAL, CONDITIONAL = "causal", "conditional"
 PLANNERS: dict[str, type[Planner]] = {CAUSAL: ByCurves, CONDITIONAL: ByEffects}
 """Methods that plan in rounds."""
@@ -20,8 +22,8 @@ class Settings:
 
     Attributes:
         allocation: `uniform`, `global`, `curves` or `savings`; None picks by method. `causal` has its own.
-        repair: `refit` (closed form), `constants` (means of the removed units in biases), `batch-norm` (statistics
-            only) or `none`.
+        repair: `refit` (closed form), `reconstruct` (a refit, then the layers of every residual branch together),
+            `constants` (means of the removed units in biases), `batch-norm` (statistics only) or `none`.
         views: augmented views of every calibration image in the final repair.
         effect_images: images on which single effects of all units are measured.
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.

@@ -1,7 +1,8 @@
-"""Repair without labels or gradient steps: closed-form refits, constants in biases, batch-norm re-estimation."""
+"""Repair without labels: closed-form refits, reconstructed branches, constants in biases, batch-norm re-estimation."""
 
 from whyprune.repair.batch_norm import reestimate_batch_norm
 from whyprune.repair.constants import fold_constants, repair_constants
+from whyprune.repair.reconstruction import reconstruct
 from whyprune.repair.refit import repair
 
-__all__ = ["fold_constants", "reestimate_batch_norm", "repair", "repair_constants"]
+__all__ = ["fold_constants", "reconstruct", "reestimate_batch_norm", "repair", "repair_constants"]

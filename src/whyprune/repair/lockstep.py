@@ -33,9 +33,14 @@ class Side:
 
     def advance(self, until: fx.Node) -> None:
         """Computes, in order, everything up to and including `until`; inputs are always there."""
-        if until not in self._order:
-            return
-        stop = self._order.index(until) + 1
+        if until in self._order:
+            self._advance(self._order.index(until) + 1)
+
+    def advance_before(self, step: fx.Node) -> None:
+        """Computes, in order, everything that comes before `step`."""
+        self._advance(self._order.index(step))
+
+    def _advance(self, stop: int) -> None:
         for node in self._order[self._next : stop]:
             self._compute(node)
         self._next = max(self._next, stop)

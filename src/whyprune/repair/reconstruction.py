@@ -1,0 +1,187 @@
+"""Reconstruction: refit all layers of a residual branch together, so that the pruned stream tracks the dense one.
+
+What is minimised is block reconstruction (BRECQ: Li et al., ICLR 2021): the distance of the pruned network's stream
+from the dense one behind each branch, on the pruned network's own inputs. `repair` refits one layer at a time towards
+the channels that are left, which cannot become anything else; here the inner layers may make other features, of which
+the branch needs fewer. Ours: solved by Gauss-Newton instead of stochastic gradients, on another view of the images in
+every round; what a ReLU hides does not count. No labels, and no derivative leaves a branch.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from whyprune.causal.outcomes import Outcome
+from whyprune.data.batches import as_batches, chunked
+from whyprune.errors import InputError
+from whyprune.progress import Progress
+from whyprune.repair.gauss_newton import gauss_newton_step
+from whyprune.repair.lockstep import Side, schedule
+from whyprune.repair.refit import BATCH, no_worse, refit_layer
+from whyprune.repair.segments import Segment, Weights, segments
+from whyprune.repair.targets import targets
+from whyprune.repair.writeback import Refitted, write
+from whyprune.structure.copies import duplicate
+from whyprune.structure.network import Network
+from whyprune.structure.replay import Replay, Values, leaves
+from whyprune.structure.units import Unit
+
+ROUNDS = 4
+ITERATIONS = 8
+DAMPING = 1e-3
+MORE_DAMPING = 10.0
+"""After a step that did not help (Marquardt 1963)."""
+SHORTER = (1.0, 0.5, 0.25)
+LEAST_BATCHES = 8
+MAX_BYTES = 2**28
+"""Of the values of a segment that one round looks at; derivatives take several times as much."""
+
+
+def reconstruct(
+    network: Network,
+    pruned: nn.Module,
+    units: Iterable[Unit | str],
+    data: Iterable[Any],
+    *,
+    outcome: Outcome | str | None = None,
+    rounds: int = ROUNDS,
+    iterations: int = ITERATIONS,
+    damping: float = DAMPING,
+    seed: int = 0,
+    progress: bool = False,
+) -> nn.Module:
+    """Refits the layers of every residual branch of `pruned` together; start from what `repair` gives.
+
+    Args:
+        network: the traced original.
+        pruned: the network without `units`; it is not changed.
+        units: what was removed.
+        data: unlabelled batches; some thousand images, augmented copies among them.
+        outcome: what must not get worse (default `LogitShift`).
+        rounds: Gauss-Newton steps for each branch, each on its own part of the data.
+        iterations: of conjugate gradients in each step.
+        damping: how much steps are held back, relative to the curvature.
+        seed: of what is drawn.
+        progress: show a progress bar.
+
+    Returns:
+        A reconstructed copy, or an unchanged copy if the outcome on `data` would have become worse. Branches with an
+        operation for which PyTorch has no forward-mode derivative stay as they are.
+
+    Raises:
+        InputError: there is no data, or a number is not positive.
+    """
+    if rounds < 1 or iterations < 1 or not damping > 0:
+        raise InputError(f"rounds={rounds}, iterations={iterations}, damping={damping}: all must be above 0")
+    chosen = network.select(units)
+    batches = chunked(as_batches(data, network.positional), BATCH)
+    if not batches:
+        raise InputError("there is no data to reconstruct with: give a few hundred unlabelled images")
+    replay = Replay(network, pruned, chosen)
+    order = schedule(replay)
+    parts = segments(targets(replay, order), order)
+    whole = Replay(network)  # what lies in a bypassed block runs here all the same
+    dense = Side(whole, batches, schedule(whole), pinned={part.aim for part in parts})
+    ours = Side(replay, batches, order)
+    solver = _Solver(rounds, iterations, damping, torch.Generator().manual_seed(seed))
+    found: list[Refitted] = []
+    with Progress(progress) as bars, sdpa_kernel(SDPBackend.MATH):
+        bar = bars.add("Reconstructing branches", len(parts))
+        for part in parts:
+            if len(part.layers) == 1:
+                found.append(refit_layer(replay, dense, ours, part.layers[0], solver.generator))
+            else:
+                found += solver.solve(replay, part, dense, ours)
+            ours.advance(part.aim)
+            bars.advance(bar)
+    result = duplicate(pruned)
+    for refitted in found:
+        write(replay, result, refitted)
+    return result if no_worse(network, pruned, result, chosen, batches, outcome) else duplicate(pruned)
+
+
+class _Solver:
+    """Gauss-Newton steps for one segment after the other."""
+
+    def __init__(self, rounds: int, iterations: int, damping: float, generator: torch.Generator) -> None:
+        self.rounds, self.iterations, self.damping, self.generator = rounds, iterations, damping, generator
+
+    def solve(self, replay: Replay, part: Segment, dense: Side, ours: Side) -> list[Refitted]:
+        """Sets the segment's weights; returns them, or nothing where there is no forward-mode derivative."""
+        dense.advance(part.aim)
+        ours.advance_before(part.steps[0])
+        aims = [part.kept(t).clone() for t in dense.of(part.aim)]
+        before = [leaves({n: v[n] for n in part.needs(replay) if n in v}) for v in ours.values]
+        dense.release(part.aim)
+        size = sum(t.nbytes for t in part.values(replay, before[0]).values() if isinstance(t, Tensor))
+        affordable = max(1, MAX_BYTES // size)
+        weights = Weights(replay, part)
+        kept = weights.now()
+        damping = self.damping
+        try:
+            for drawn in self._drawn(len(aims), affordable):
+                shown = [before[k] for k in drawn], [aims[k] for k in drawn]
+                helped = self._step(weights, *shown, part.layers[-1].relu, damping)
+                damping = self.damping if helped else MORE_DAMPING * damping
+        except NotImplementedError:
+            weights.set(kept)
+            return []
+        return _moments(replay, part, before[:affordable])
+
+    def _drawn(self, batches: int, affordable: int) -> list[list[int]]:
+        """Which batches each round looks at: its own share, but no fewer than `LEAST_BATCHES` if there are so many."""
+        count = min(max(batches // self.rounds, min(batches, LEAST_BATCHES)), affordable)
+        return [[(number * count + k) % batches for k in range(count)] for number in range(self.rounds)]
+
+    def _step(
+        self, weights: Weights, before: Sequence[Values], aims: Sequence[Tensor], relu: bool, damping: float
+    ) -> bool:
+        """One step, shortened until it helps; whether it did."""
+        functions = [weights.function(values) for values in before]
+        start = weights.now()
+        seen = [function(*start) for function in functions]
+        pairs = list(zip(seen, aims, strict=True))
+        counts = [((p > 0) | (t > 0)).to(p.dtype) if relu else torch.ones_like(p) for p, t in pairs]
+        missing = [(t.clamp_min(0) if relu else t) - p for p, t in pairs]
+        step = gauss_newton_step(
+            functions,
+            start,
+            missing,
+            counts,
+            iterations=self.iterations,
+            damping=damping,
+            generator=self.generator,
+        )
+        worst = _distance(seen, aims, relu)
+        for length in SHORTER:
+            moved = tuple(p + length * s for p, s in zip(start, step, strict=True))
+            if _distance([function(*moved) for function in functions], aims, relu) < worst:
+                weights.set(moved)
+                return True
+        return False
+
+
+def _distance(seen: Sequence[Tensor], aims: Sequence[Tensor], relu: bool) -> float:
+    """The squared distance of values from their aims; of what a ReLU lets through, if one follows."""
+    pairs = [(p.clamp_min(0), t.clamp_min(0)) if relu else (p, t) for p, t in zip(seen, aims, strict=True)]
+    return sum(float((p - t).square().sum(dtype=torch.float64)) for p, t in pairs)
+
+
+def _moments(replay: Replay, part: Segment, before: Sequence[Values]) -> list[Refitted]:
+    """The layers as they now run, with the moments of what they make, without bias."""
+    made = [part.values(replay, values) for values in before]
+    found = []
+    for layer in part.layers:
+        weight, bias = replay.parameters_of(layer.node)
+        assert bias is not None
+        rows = torch.cat([_rows(layer.layout.kernel is None, values[layer.node]) for values in made]) - bias
+        found.append(Refitted(layer.node, weight, bias, rows.mean(dim=0), rows.var(dim=0)))
+    return found
+
+
+def _rows(linear: bool, value: Tensor) -> Tensor:
+    """(places, O)."""
+    return value.flatten(0, -2) if linear else value.movedim(1, -1).flatten(0, -2)

@@ -1,0 +1,101 @@
+"""Stretches of a network from one residual sum to the next, as functions of the weights of their layers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from whyprune.repair.targets import Target
+from whyprune.structure.replay import Replay, Values
+
+MOST_LAYERS = 4
+"""In one segment, where no sum ends it sooner; a bottleneck with its projection has four."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Layers that are refitted together, so that what the last of them leads to comes closest to the dense value.
+
+    Attributes:
+        layers: the layers, in the order in which they run; where the last one aims all of them aim.
+        steps: the operations from behind the segment before to the aim, in the order in which they run.
+    """
+
+    layers: tuple[Target, ...]
+    steps: tuple[fx.Node, ...]
+
+    @property
+    def aim(self) -> fx.Node:
+        """The value that is compared with the dense network's."""
+        return self.layers[-1].aim
+
+    def kept(self, dense: Tensor) -> Tensor:
+        """The channels of the dense aim that the pruned network still has."""
+        last = self.layers[-1]
+        return dense.index_select(-1 if last.layout.kernel is None else 1, last.keep)
+
+    def needs(self, replay: Replay) -> set[fx.Node]:
+        """What the steps read that none of them makes."""
+        return {read for step in self.steps for read in replay.reads(step)} - set(self.steps)
+
+    def values(self, replay: Replay, before: Values) -> Values:
+        """Everything the steps make, and what they read."""
+        found = dict(before)
+        for step in self.steps:
+            found[step] = replay.step(step, found)
+        return found
+
+
+def segments(jobs: Sequence[Target], order: Sequence[fx.Node]) -> list[Segment]:
+    """The layers in segments: each ends where its last layer joins a sum, or with its fourth layer."""
+    found: list[Segment] = []
+    open_: list[Target] = []
+    start = 0
+    for number, job in enumerate(jobs):
+        open_.append(job)
+        if job.other is not None or len(open_) == MOST_LAYERS or number == len(jobs) - 1:
+            stop = order.index(job.aim) + 1
+            found.append(Segment(tuple(open_), tuple(order[start:stop])))
+            start, open_ = stop, []
+    return found
+
+
+class Weights:
+    """The weights and biases of a segment's layers as one tuple, and the segment as a function of it."""
+
+    def __init__(self, replay: Replay, segment: Segment) -> None:
+        self._replay, self._segment = replay, segment
+
+    def now(self) -> tuple[Tensor, ...]:
+        """What the layers run with, normalisation folded in: of each the weight, and the bias if it can have one."""
+        found: list[Tensor] = []
+        for layer in self._segment.layers:
+            weight, bias = self._replay.parameters_of(layer.node)
+            found += [weight, _bias_of(weight, bias)] if layer.intercept else [weight]
+        return tuple(tensor.clone() for tensor in found)
+
+    def set(self, parameters: Sequence[Tensor]) -> None:
+        """From now on the layers run with these."""
+        left = iter(parameters)
+        for layer in self._segment.layers:
+            weight = next(left)
+            self._replay.set_parameters(layer.node, weight, next(left) if layer.intercept else _bias_of(weight, None))
+
+    def function(self, before: Values) -> Callable[..., Tensor]:
+        """Parameters -> the aim, for what the segment reads; the layers keep what they had."""
+
+        def aim(*parameters: Tensor) -> Tensor:
+            kept = self.now()
+            self.set(parameters)
+            try:
+                value: Tensor = self._segment.values(self._replay, before)[self._segment.aim]
+            finally:
+                self.set(kept)
+            return value
+
+        return aim
+
+
+def _bias_of(weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.zeros(len(weight), dtype=weight.dtype) if bias is None else bias

@@ -1,0 +1,150 @@
+"""Reconstruction: its promises on any network, and a truth that only inner layers of a branch can reach."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from structure.networks import traced
+from structure.removal_property import assert_same_snapshot, fresh_batch, output, removals, snapshot
+from whyprune.causal.outcomes import LogitShift
+from whyprune.data.batches import Batch
+from whyprune.data.outputs import logits_of
+from whyprune.errors import InputError
+from whyprune.repair import reconstruct, repair
+from whyprune.repair.lockstep import schedule
+from whyprune.repair.segments import MOST_LAYERS, segments
+from whyprune.repair.targets import targets
+from whyprune.structure.remove import remove
+from whyprune.structure.replay import Replay
+from whyprune.structure.trace import trace
+
+NAMES = ["residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"]
+
+
+def harm(network, model, batch):
+    dense, found = (logits_of(output(m, batch)) for m in (network.model, model))
+    return float(LogitShift().fit(dense)(found, dense, None).mean())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_that_lacks_nothing_stays_what_it_is(name):
+    network = traced(name)
+    batch = fresh_batch(network, count=32)
+    assert harm(network, reconstruct(network, copy.deepcopy(network.model), (), [batch]), batch) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_never_makes_the_outcome_worse_helps_and_changes_no_one_elses_module(name):
+    network = traced(name)
+    batch = fresh_batch(network, count=48)
+    original, better = snapshot(network.model), 0
+    for units in removals(network, singles=2):
+        repaired = repair(network, remove(network, units), units, [batch])
+        before = snapshot(repaired)
+        found = reconstruct(network, repaired, units, [batch], rounds=2)
+        first, second = harm(network, repaired, batch), harm(network, found, batch)
+        assert second <= first + 1e-6
+        better += second < 0.95 * first
+        assert_same_snapshot(before, snapshot(repaired))
+        assert [p.shape for p in found.parameters()] == [p.shape for p in repaired.parameters()]
+    assert_same_snapshot(original, snapshot(network.model))
+    assert better >= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_segments_hold_every_layer_once_and_read_only_what_came_before(name):
+    network = traced(name)
+    replay = Replay(network)
+    order = schedule(replay)
+    jobs = targets(replay, order)
+    found = segments(jobs, order)
+    assert [layer for part in found for layer in part.layers] == jobs
+    steps = [step for part in found for step in part.steps]
+    assert steps == order[: len(steps)]
+    for part in found:
+        assert 1 <= len(part.layers) <= MOST_LAYERS
+        assert part.steps[-1] is part.aim
+        assert all(layer.node in part.steps for layer in part.layers)
+        assert all(layer.other is None for layer in part.layers[:-1])
+
+
+class Branch(nn.Module):
+    """x + a branch of inner units, of which unit 1 works and unit 2 idles."""
+
+    def __init__(self, width=6, inner=4):
+        super().__init__()
+        self.wide, self.narrow = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.head = nn.Linear(width, 5)
+        with torch.no_grad():
+            self.narrow.weight[:, 2] = 0
+            self.narrow.weight[:, 1] *= 3
+
+    def forward(self, x):
+        return self.head(x + self.narrow(torch.relu(self.wide(x))))
+
+
+def test_an_idle_unit_takes_over_the_work_of_a_removed_one():
+    """Layer by layer it cannot: the idle unit's own target is what it was."""
+    left = []
+    for seed in range(6):
+        torch.manual_seed(seed)
+        batch = Batch((torch.randn(512, 6),), {})
+        network = trace(Branch().eval(), batch.args[0][:4])
+        unit = network.by_name["wide:1"]
+        repaired = repair(network, remove(network, [unit]), [unit], [batch])
+        found = reconstruct(network, repaired, [unit], [batch], rounds=10, iterations=20)
+        left.append(harm(network, found, batch) / harm(network, repaired, batch))
+    assert max(left) < 0.7  # where a ReLU is silent there is nothing to follow: not every start leads all the way
+    assert min(left) < 0.05
+
+
+def test_the_same_seed_gives_the_same_weights():
+    network = traced("projection")
+    batch = fresh_batch(network, count=32)
+    units = network.units[:3]
+    pruned = remove(network, units)
+    one, two = (reconstruct(network, pruned, units, [batch], seed=3) for _ in range(2))
+    assert_same_snapshot(snapshot(one), snapshot(two))
+
+
+def test_training_mode_computes_what_evaluation_does():
+    """Batch normalisation holds the statistics of what it now gets."""
+    network = traced("residual")
+    batch = fresh_batch(network, count=256)
+    units = network.units[:3]
+    found = reconstruct(network, remove(network, units), units, [batch], rounds=2)
+    evaluated = output(found.eval(), batch)
+    trained = output(copy.deepcopy(found).train(), batch)
+    torch.testing.assert_close(trained, evaluated, atol=0.05, rtol=0.05)
+
+
+def test_branches_without_forward_derivatives_stay_as_they_are(monkeypatch):
+    network = traced("residual")
+    batch = fresh_batch(network, count=32)
+    units = network.units[:3]
+    repaired = repair(network, remove(network, units), units, [batch])
+
+    def refuse(*args, **kwargs):
+        raise NotImplementedError("no forward derivative")
+
+    monkeypatch.setattr(sys.modules["whyprune.repair.reconstruction"], "gauss_newton_step", refuse)
+    found = reconstruct(network, repaired, units, [batch])
+    for (name, one), two in zip(repaired.named_parameters(), found.parameters(), strict=True):
+        if "conv" in name:
+            assert torch.equal(one, two), name
+
+
+@pytest.mark.parametrize("bad", [{"rounds": 0}, {"iterations": 0}, {"damping": 0.0}, {"damping": float("nan")}])
+def test_numbers_that_make_no_sense_are_refused(bad):
+    network = traced("mlp")
+    with pytest.raises(InputError, match="above 0"):
+        reconstruct(network, network.model, (), [fresh_batch(network, count=8)], **bad)
+
+
+def test_without_data_it_says_what_to_give():
+    network = traced("mlp")
+    with pytest.raises(InputError, match="unlabelled images"):
+        reconstruct(network, network.model, (), [])
