@@ -110,32 +110,49 @@ def pruning(record: Record, ratio: float) -> str:
 
 
 def after_recovery(record: Record) -> str:
-    """Accuracy by widths and by channels before and after a short recovery, and paired differences."""
+    """What is left of choices after fine-tuning."""
+    steps, how = sorted({r["steps"] for r in record["rows"]}), record["recovery"]
+    return _compared(
+        record,
+        ("repaired", "recovered"),
+        f"Recovery: {_listed(steps)} steps on batches of {how['batch_size']} training images with labels, each image "
+        f"once; learning rate {how['learning_rate']:g}, {how['distill']:.0%} of the loss on the dense network's "
+        "logits, mixed images, channels followed.",
+    )
+
+
+def after_reconstruction(record: Record) -> str:
+    """What reconstruction adds, and what is left of choices after it."""
+    longer = statistics.median(r["reconstruction_seconds"] / r["repair_seconds"] for r in record["rows"])
+    return _compared(
+        record,
+        ("repaired", "reconstructed"),
+        f"1,024 calibration images in {record['views']} views each for the repair, and in {record['views']} others for "
+        f"the reconstruction, which takes {longer:.0f} times as long as the repair (median).",
+    )
+
+
+def _compared(record: Record, steps: tuple[str, str], about: str) -> str:
+    """Accuracy by widths and by channels after two steps, and paired differences."""
     found = record["headline"]
     cells = dict.fromkeys((r["fewer_macs"], r["widths"], r["channels"]) for r in record["rows"])
+    ratios, seeds = (sorted({r[key] for r in record["rows"]}) for key in ("fewer_macs", "seed"))
     lines = [
-        "| widths | channels | repaired, top-1 % | less the reference (95% interval) | recovered, top-1 % | "
-        "less the reference (95% interval) |",
-        "|---|---|---|---|---|---|",
+        "| fewer MACs | widths | channels |"
+        + "".join(f" {s}, top-1 % | less the reference (95% interval) |" for s in steps),
+        "|---|---|---|---|---|---|---|",
     ]
     for ratio, widths, channels in cells:
         columns = []
-        for step in ("repaired", "recovered"):
+        for step in steps:
             name = f"{step}_{widths}_{channels}_{ratio:g}x"
             reference = (widths, channels) == ("curves", "magnitude-l2")
             gap = "reference" if reference else _gap(found, f"{name}_less_reference", "points", 1)
             columns.append(f"{found[f'{name}_top1_percent']:.2f} | {gap}")
-        lines.append(f"| {WIDTHS.get(widths, widths)} | {CHANNELS.get(channels, channels)} | {' | '.join(columns)} |")
-    ratios, steps, seeds = (sorted({r[key] for r in record["rows"]}) for key in ("fewer_macs", "steps", "seed"))
-    how = record["recovery"]
-    lines += [
-        "",
-        f"ResNet-56, {_listed(ratios)}x fewer MACs, 10,000 test images. Recovery: {_listed(steps)} steps on batches of "
-        f"{how['batch_size']} training images with labels, each image once; learning rate {how['learning_rate']:g}, "
-        f"{how['distill']:.0%} of the loss on the dense network's logits, mixed images, channels followed. "
-        f"Calibration seeds: {len(seeds)}.",
-    ]
-    return "\n".join(lines)
+        names = WIDTHS.get(widths, widths), CHANNELS.get(channels, channels)
+        lines.append(f"| {ratio:g}x | {names[0]} | {names[1]} | {' | '.join(columns)} |")
+    about = f"ResNet-56, {_listed(ratios)}x fewer MACs, 10,000 test images. {about} Calibration seeds: {len(seeds)}."
+    return "\n".join([*lines, "", about])
 
 
 def _listed(numbers: Sequence[float]) -> str:
@@ -183,6 +200,7 @@ EVIDENCE_TABLES: dict[str, Callable[[], str]] = {
     "certificate": partial(table, "certificate", certificates),
     "causal_pruning_3x": partial(table, "causal_pruning", partial(pruning, ratio=3.0)),
     "causal_pruning_2x": partial(table, "causal_pruning", partial(pruning, ratio=2.0)),
+    "reconstruction": partial(table, "reconstruction", after_reconstruction),
     "causal_pruning_recovered": partial(table, "causal_pruning_recovered", after_recovery),
     "effect_cost": cost,
 }

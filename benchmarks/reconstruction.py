@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = arguments(__doc__ or "")
     parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
-    parser.add_argument("--views", type=int, default=4, help="of every calibration image, in each of the two")
+    parser.add_argument("--views", type=int, default=8, help="of every calibration image, in each of the two")
     parser.add_argument("--cells", nargs="+", type=int, default=range(len(CELLS)), help="which of the comparison")
     parser.add_argument("--ratios", nargs="+", type=float, default=[2.0, 3.0], help="how many times fewer MACs")
     run(parser.parse_args())

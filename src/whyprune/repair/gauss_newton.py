@@ -2,9 +2,10 @@
 
 The step x minimises |J x - r|^2 + damping * sum D x^2, with J the derivative of the function and D the diagonal of
 J'J, averaged over what shares an input channel (Levenberg 1944; Marquardt 1963). J is never formed: products with it
-and with its transpose are forward- and reverse-mode derivatives (Martens, ICML 2010).
+are differences of the function (Knoll & Keyes 2004), products with its transpose are derivatives.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +16,8 @@ Function = Callable[..., Tensor]
 """Of the parameters, each its own argument."""
 
 PROBES = 2
+REACH = 1e-4
+"""How far a difference reaches, relative to the parameters: ReLUs must hardly switch, rounding must not show."""
 LEAST_CURVATURE = 1e-3
 
 
@@ -38,19 +41,19 @@ def gauss_newton_step(
         iterations: of conjugate gradients, at most.
         damping: relative to the diagonal of J'J.
         generator: of the signs that the diagonal is estimated from (Bekas, Kokiopoulou & Saad 2007).
-
-    Raises:
-        NotImplementedError: an operation has no forward-mode derivative in PyTorch.
     """
-    transposes = [torch.func.vjp(function, *parameters)[1] for function in functions]
+    pulled = [torch.func.vjp(function, *parameters)[:2] for function in functions]
+    size = math.sqrt(_dot(parameters, parameters)) or 1.0
 
     def transposed(values: Sequence[Tensor]) -> Parameters:
-        parts = [back(v * w) for back, v, w in zip(transposes, values, weights, strict=True)]
+        parts = [back(v * w) for (_, back), v, w in zip(pulled, values, weights, strict=True)]
         return tuple(torch.stack(p).sum(dim=0) for p in zip(*parts, strict=True))
 
     def normal(step: Parameters) -> Parameters:
         """J'J x."""
-        return transposed([torch.func.jvp(function, parameters, step)[1] for function in functions])
+        by = REACH * size / math.sqrt(_dot(step, step))
+        there = tuple(p + by * s for p, s in zip(parameters, step, strict=True))
+        return transposed([(function(*there) - y) / by for function, (y, _) in zip(functions, pulled, strict=True)])
 
     scale = _diagonal(transposed, residuals, generator)
     gradient = transposed(residuals)
@@ -62,7 +65,10 @@ def gauss_newton_step(
         if not power > solved:
             break
         image = tuple(a + damping * s * d for a, s, d in zip(normal(direction), scale, direction, strict=True))
-        length = power / _dot(direction, image)
+        curvature = _dot(direction, image)
+        if not curvature > 0:  # differences are off by more than what is left
+            break
+        length = power / curvature
         step = tuple(x + length * d for x, d in zip(step, direction, strict=True))
         left = tuple(a - length * b for a, b in zip(left, image, strict=True))
         ahead = _divided(left, scale)

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import as_batches, chunked
@@ -29,7 +28,7 @@ from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay, Values, leaves
 from whyprune.structure.units import Unit
 
-ROUNDS = 4
+ROUNDS = 8
 ITERATIONS = 8
 DAMPING = 1e-3
 MORE_DAMPING = 10.0
@@ -68,8 +67,7 @@ def reconstruct(
         progress: show a progress bar.
 
     Returns:
-        A reconstructed copy, or an unchanged copy if the outcome on `data` would have become worse. Branches with an
-        operation for which PyTorch has no forward-mode derivative stay as they are.
+        A reconstructed copy, or an unchanged copy if the outcome on `data` would have become worse.
 
     Raises:
         InputError: there is no data, or a number is not positive.
@@ -88,7 +86,7 @@ def reconstruct(
     ours = Side(replay, batches, order)
     solver = _Solver(rounds, iterations, damping, torch.Generator().manual_seed(seed))
     found: list[Refitted] = []
-    with Progress(progress) as bars, sdpa_kernel(SDPBackend.MATH):
+    with Progress(progress) as bars:
         bar = bars.add("Reconstructing branches", len(parts))
         for part in parts:
             if len(part.layers) == 1:
@@ -110,7 +108,7 @@ class _Solver:
         self.rounds, self.iterations, self.damping, self.generator = rounds, iterations, damping, generator
 
     def solve(self, replay: Replay, part: Segment, dense: Side, ours: Side) -> list[Refitted]:
-        """Sets the segment's weights; returns them, or nothing where there is no forward-mode derivative."""
+        """Sets the segment's weights, and returns them."""
         dense.advance(part.aim)
         ours.advance_before(part.steps[0])
         aims = [part.kept(t).clone() for t in dense.of(part.aim)]
@@ -119,16 +117,11 @@ class _Solver:
         size = sum(t.nbytes for t in part.values(replay, before[0]).values() if isinstance(t, Tensor))
         affordable = max(1, MAX_BYTES // size)
         weights = Weights(replay, part)
-        kept = weights.now()
         damping = self.damping
-        try:
-            for drawn in self._drawn(len(aims), affordable):
-                shown = [before[k] for k in drawn], [aims[k] for k in drawn]
-                helped = self._step(weights, *shown, part.layers[-1].relu, damping)
-                damping = self.damping if helped else MORE_DAMPING * damping
-        except NotImplementedError:
-            weights.set(kept)
-            return []
+        for drawn in self._drawn(len(aims), affordable):
+            shown = [before[k] for k in drawn], [aims[k] for k in drawn]
+            helped = self._step(weights, *shown, part.layers[-1].relu, damping)
+            damping = self.damping if helped else MORE_DAMPING * damping
         return _moments(replay, part, before[:affordable])
 
     def _drawn(self, batches: int, affordable: int) -> list[list[int]]:
