@@ -164,6 +164,15 @@ def test_repair_is_what_was_asked_for():
     assert not torch.equal(models["refit"].head.weight, bare.head.weight)
 
 
+def test_reconstruction_goes_on_from_what_was_refitted_on_the_way(result):
+    found = run(settings=dataclasses.replace(QUICK, repair="reconstruct"))
+    assert found.plan.units == result.plan.units
+    units = found.network.select(found.plan.units)
+    fit = tiny.batches(0, 210)
+    refitted, reconstructed = (joint_effect(r.network, fit, r.model, units).mean for r in (result, found))
+    assert reconstructed < refitted
+
+
 @pytest.mark.parametrize("name", ["inner.0", "inner", "wide"])
 def test_ignored_groups_keep_all_their_channels(name):
     found = run("magnitude-l2", settings=dataclasses.replace(QUICK, ignore=(name,)), budget=Budget(macs=0.8))

@@ -272,6 +272,8 @@ def _repair(run: _Run, pruned: nn.Module, plan: Plan, refitted: nn.Module | None
     """Repairs as asked; `refitted` is the network as a method in rounds has already refitted it."""
     if run.settings.repair == "none":
         return pruned
+    if run.settings.repair == "refit" and refitted is not None:
+        return refitted
     asked: dict[str, Any] = {"outcome": run.outcome, "progress": run.progress}
     views = run.calibration.views(range(1_000, 1_000 + run.settings.views))
     if run.settings.repair == "batch-norm":
