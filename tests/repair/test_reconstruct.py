@@ -20,7 +20,10 @@ from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.trace import trace
 
-NAMES = ["residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"]
+NAMES = [
+    *("residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"),
+    "linear over places",
+]
 
 
 def harm(network, model, batch):
@@ -118,6 +121,31 @@ def test_training_mode_computes_what_evaluation_does():
     evaluated = output(found.eval(), batch)
     trained = output(copy.deepcopy(found).train(), batch)
     torch.testing.assert_close(trained, evaluated, atol=0.05, rtol=0.05)
+
+
+class Written(nn.Module):
+    """A branch that writes over its first channels, which `torch.export` captures as a copy without a derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 3), nn.Linear(5, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.one(x))
+        x[:, :2] = x[:, :2].abs() + 1
+        return self.head(torch.relu(self.two(x)).mean(dim=(2, 3)))
+
+
+def test_branches_that_cannot_be_differentiated_stay_as_they_are():
+    torch.manual_seed(0)
+    batch = Batch((torch.randn(64, 3, 8, 8),), {})
+    network = trace(Written().eval(), batch.args[0][:4])
+    units = network.units[-2:]
+    repaired = repair(network, remove(network, units), units, [batch])
+    found = reconstruct(network, repaired, units, [batch])
+    assert torch.equal(found.one.weight, repaired.one.weight)
+    assert torch.equal(found.two.weight, repaired.two.weight)
+    assert harm(network, found, batch) <= harm(network, repaired, batch) + 1e-6
 
 
 @pytest.mark.parametrize("bad", [{"rounds": 0}, {"iterations": 0}, {"damping": 0.0}, {"damping": float("nan")}])

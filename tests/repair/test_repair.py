@@ -19,7 +19,10 @@ from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 
-NAMES = ["residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"]
+NAMES = [
+    *("residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"),
+    "linear over places",
+]
 
 
 def harm(network, model, batch):

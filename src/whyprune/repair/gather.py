@@ -16,14 +16,14 @@ def rows_for(
     for needed in (job.data, job.other):
         if needed is not None:
             pruned.advance(needed)
-    inputs, aims = pruned.of(job.data), dense.of(job.aim)
+    inputs, aims = pruned.of(job.data), [pruned.replay.kept(job.aim, t) for t in dense.of(job.aim)]
     others = None if job.other is None else pruned.of(job.other)
     images = sum(len(t) for t in inputs)
     x, t, s = [], [], []
     for k, value in enumerate(inputs):
         places = sample_places(job.node, features, images, generator)
         x.append(job.layout.features(value, places))
-        t.append(job.layout.values(aims[k], places)[:, job.keep])
+        t.append(job.layout.values(aims[k], places))
         if others is not None:
             s.append(job.layout.values(others[k], places))
     dense.release(job.aim)

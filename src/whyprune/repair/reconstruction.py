@@ -33,6 +33,8 @@ ITERATIONS = 8
 DAMPING = 1e-3
 MORE_DAMPING = 10.0
 """After a step that did not help (Marquardt 1963)."""
+NO_DERIVATIVE = "derivative for"
+"""Begins what PyTorch says of an operation that it cannot differentiate."""
 SHORTER = (1.0, 0.5, 0.25)
 LEAST_BATCHES = 8
 MAX_BYTES = 2**28
@@ -67,7 +69,8 @@ def reconstruct(
         progress: show a progress bar.
 
     Returns:
-        A reconstructed copy, or an unchanged copy if the outcome on `data` would have become worse.
+        A reconstructed copy, or an unchanged copy if the outcome on `data` would have become worse. Branches with an
+        operation that PyTorch cannot differentiate stay as they are.
 
     Raises:
         InputError: there is no data, or a number is not positive.
@@ -108,19 +111,25 @@ class _Solver:
         self.rounds, self.iterations, self.damping, self.generator = rounds, iterations, damping, generator
 
     def solve(self, replay: Replay, part: Segment, dense: Side, ours: Side) -> list[Refitted]:
-        """Sets the segment's weights, and returns them."""
+        """Sets the segment's weights, and returns them; nothing where they stay as they are."""
         dense.advance(part.aim)
         ours.advance_before(part.steps[0])
-        aims = [part.kept(t).clone() for t in dense.of(part.aim)]
+        aims = [replay.kept(part.aim, t).clone() for t in dense.of(part.aim)]
         before = [leaves({n: v[n] for n in part.needs(replay) if n in v}) for v in ours.values]
         dense.release(part.aim)
         size = sum(t.nbytes for t in part.values(replay, before[0]).values() if isinstance(t, Tensor))
         affordable = max(1, MAX_BYTES // size)
         weights = Weights(replay, part)
-        damping = self.damping
+        damping, kept = self.damping, weights.now()
         for drawn in self._drawn(len(aims), affordable):
             shown = [before[k] for k in drawn], [aims[k] for k in drawn]
-            helped = self._step(weights, *shown, part.layers[-1].relu, damping)
+            try:
+                helped = self._step(weights, *shown, part.layers[-1].relu, damping)
+            except RuntimeError as error:
+                if NO_DERIVATIVE not in str(error):
+                    raise
+                weights.set(kept)
+                return []
             damping = self.damping if helped else MORE_DAMPING * damping
         return _moments(replay, part, before[:affordable])
 

@@ -30,11 +30,6 @@ class Segment:
         """The value that is compared with the dense network's."""
         return self.layers[-1].aim
 
-    def kept(self, dense: Tensor) -> Tensor:
-        """The channels of the dense aim that the pruned network still has."""
-        last = self.layers[-1]
-        return dense.index_select(-1 if last.layout.kernel is None else 1, last.keep)
-
     def needs(self, replay: Replay) -> set[fx.Node]:
         """What the steps read that none of them makes."""
         return {read for step in self.steps for read in replay.reads(step)} - set(self.steps)

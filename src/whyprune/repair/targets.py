@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-from torch import Tensor, fx
+from torch import fx
 
 from whyprune.repair.rows import Layout, layout
 from whyprune.structure.operations import bind, name_of
@@ -24,7 +22,6 @@ class Target:
             output joins (the dense stream, so that errors made earlier are corrected and do not pile up).
         other: the other summand, taken from the pruned network; None without a sum.
         relu: whether only a ReLU reads the aim.
-        keep: which channels of the dense aim the pruned network still has.
         intercept: whether the layer has a bias, its own or its normalisation's.
     """
 
@@ -34,20 +31,17 @@ class Target:
     aim: fx.Node
     other: fx.Node | None
     relu: bool
-    keep: Tensor
     intercept: bool
 
 
 def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[Target]:
     """All operations to refit, in the order in which they run."""
-    gone = list(pruned.gone)
     found = []
     graph = pruned.network.graph
     done: set[fx.Node] = {n for n in graph.nodes if n.op == "placeholder" and n.name in graph.inputs}
     for node in order:
         how = layout(node)
         if how is not None and node in pruned.network.written and _writable(pruned, node):
-            labels = pruned.network.written[node]
             after = pruned.producers.get(node, node)
             aim, other = _joined(after, done)
             found.append(
@@ -58,7 +52,6 @@ def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[Target]:
                     aim=aim,
                     other=other,
                     relu=bool(aim.users) and all(name_of(u) == "relu" for u in aim.users),
-                    keep=torch.from_numpy(np.flatnonzero(~np.isin(labels, gone))),
                     intercept=after is not node or bind(node)["bias"] is not None,
                 )
             )

@@ -248,6 +248,16 @@ class Replay:
         kept = labels[~np.isin(labels, list(self.gone))] if self.gone else labels
         return torch.from_numpy(np.flatnonzero(np.isin(kept, [u.label for u in units])))
 
+    def kept(self, node: fx.Node, value: Tensor) -> Tensor:
+        """The whole network's value at `node` without the channels that this one lacks, along any dimension."""
+        left: dict[int, NDArray[np.bool_]] = {}
+        for dim, labels in self.network.extents.get(node, ()):
+            left[dim] = left.get(dim, True) & ~np.isin(labels, list(self.gone))
+        for dim, mask in left.items():
+            if not mask.all():
+                value = value.index_select(dim, torch.from_numpy(np.flatnonzero(mask)).to(value.device))
+        return value
+
     def readers(self, units: Iterable[Unit]) -> list[Reader]:
         """The operations that read any of `units`; none in a bypassed block."""
         wanted = [u.label for u in units]

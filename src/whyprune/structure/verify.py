@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -157,18 +156,16 @@ class _Comparison:
     def _parting(self, batch: Batch) -> str:
         """The first operation whose values differ where both networks should agree."""
         try:
-            small = Replay(self.network, self.pruned, self.units).run(batch)
+            pruned = Replay(self.network, self.pruned, self.units)
+            small = pruned.run(batch)
             full = self._full().run(batch)
         except (RuntimeError, InputError) as error:
             return f"the traced operations do not run on it either: {first_line(error)}"
-        gone = [u.label for u in self.units]
         for node in self.network.graph.operations:
             expected, found = full.get(node), small.get(node)
             if not isinstance(expected, Tensor) or not expected.is_floating_point() or not isinstance(found, Tensor):
                 continue
-            for dim, labels in self.network.extents.get(node, ()):
-                keep = torch.from_numpy(np.flatnonzero(~np.isin(labels, gone)))
-                expected = expected.index_select(dim, keep.to(expected.device))
+            expected = pruned.kept(node, expected)
             if not self._close(_distance(found, expected), expected):
                 return f"they part at {name_of(node)} in {where(node)}"
         return "the pruned module's own code does not compute what was traced"
