@@ -10,35 +10,21 @@ Differences are paired over calibration seeds; the seed draws the training image
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 import whyprune as wp
-from benchmarks.causal_pruning import KEY, STREAM, Seed, paired
-from benchmarks.common import (
-    RESULTS,
-    Stopwatch,
-    arguments,
-    calibration,
-    cifar10,
-    fingerprint,
-    merged,
-    test_images,
-    trained,
-    write_record,
-)
+from benchmarks.causal_pruning import Seed
+from benchmarks.common import RESULTS, Stopwatch, test_images
+from benchmarks.pruning_steps import compare, parser_of
 from whyprune.data import Augmentation, DataSource, Loader, Normalization
 from whyprune.devices import accuracy
 from whyprune.recovery import twins
 from whyprune.structure.units import Unit
-
-REFERENCE = ("curves", "magnitude-l2")
-CELLS = (("curves", "elimination"), REFERENCE, ("curves", "random"), ("uniform", "magnitude-l2"))
-"""(widths, channels) that are compared."""
-STEPS = ("repaired", "recovered")
 
 
 def chosen_recovery() -> wp.Recovery:
@@ -73,17 +59,19 @@ def recovered(
 
 
 def row(
-    seed: Seed, units: Sequence[Unit], source: DataSource, normalization: Normalization, options: argparse.Namespace
+    options: argparse.Namespace,
+    seed: Seed,
+    units: Sequence[Unit],
+    source: DataSource,
+    normalization: Normalization,
 ) -> dict[str, Any]:
     """Removes, repairs, recovers and measures."""
-    watch, network, test = Stopwatch(), seed.network, test_images(source, normalization, options.test_images)
+    watch, network = Stopwatch(), seed.network
+    test = test_images(source, normalization, 1000 if options.quick else None)
     chosen = network.select(units)
     repaired = wp.repair(network, wp.remove(network, chosen), chosen, seed.images.views(range(1)), seed=seed.seed)
     tuned = recovered(repaired, seed, chosen, source, normalization, options)
-    cost = network.cost(chosen)
     return {
-        "macs_ratio": cost.macs / network.cost().macs,
-        "params_ratio": cost.params / network.cost().params,
         "repaired_top1_percent": accuracy(repaired, test, progress=False).top1_percent,
         "recovered_top1_percent": accuracy(tuned, test, progress=False).top1_percent,
         "steps": options.recover_steps,
@@ -91,61 +79,15 @@ def row(
     }
 
 
-def differences(rows: Sequence[Mapping[str, Any]], steps: Sequence[str] = STEPS) -> dict[str, Any]:
-    """Paired differences over seeds, in points: every cell less the reference, after each of the steps."""
-    table = {tuple(r[field] for field in KEY): r for r in rows}
-    result: dict[str, Any] = {}
-    for ratio in sorted({r["fewer_macs"] for r in rows}):
-        for widths, channels in CELLS:
-            both = [
-                (r, table[ratio, *REFERENCE, key[3]])
-                for key, r in table.items()
-                if key[:3] == (ratio, widths, channels) and (ratio, *REFERENCE, key[3]) in table
-            ]
-            if not both:
-                continue
-            for step in steps:
-                name = f"{step}_{widths}_{channels}_{ratio:g}x"
-                result[f"{name}_top1_percent"] = float(np.mean([ours[f"{step}_top1_percent"] for ours, _ in both]))
-                if (widths, channels) != REFERENCE:
-                    gaps = [a[f"{step}_top1_percent"] - b[f"{step}_top1_percent"] for a, b in both]
-                    mean, span = paired(np.array(gaps))
-                    result[f"{name}_less_reference_points"] = mean
-                    result |= {f"{name}_less_reference_interval_points": span} if span else {}
-    return result
-
-
 def run(options: argparse.Namespace) -> None:
     """Runs what is not in the record yet, and adds it."""
-    quick = options.quick
-    source = cifar10()
-    model, normalization = trained("resnet20" if quick else "resnet56")
-    path = options.output or RESULTS / f"causal_pruning_recovered{'-quick' if quick else ''}.json"
-    options.output, options.test_images = path, 1000 if quick else None
-    options.recover_steps = min(options.recover_steps, 10) if quick else options.recover_steps
+    options.recover_steps = min(options.recover_steps, 10) if options.quick else options.recover_steps
     options.recovery = chosen_recovery()
-    done = {tuple(r[field] for field in KEY) for r in merged(path, [], KEY)}
-    seeds = options.only_seeds or range(1 if quick else options.seeds)
-    wanted = [(r, w, c, s) for s in seeds for r in options.ratios for w, c in CELLS]
-    seed: Seed | None = None
-    for ratio, widths, channels, number in wanted:
-        if (ratio, widths, channels, number) in done:
-            continue
-        if seed is None or seed.seed != number:
-            loader = calibration(source, normalization, 256 if quick else 1024, number)
-            seed = Seed(wp.trace(model, next(iter(loader))[0][:2]).ignoring(STREAM), loader, number, quick)
-        units = seed.channels(channels, seed.widths(widths, wp.Budget(macs=1 / ratio)))
-        cell = {"fewer_macs": ratio, "widths": widths, "channels": channels, "seed": number}
-        found = {**cell, **row(seed, units, source, normalization, options)}
-        print(found, flush=True)
-        rows = merged(path, [found], KEY)
-        about = {"recovery": options.recovery.model_dump(), "data_fingerprint": fingerprint(source)}
-        write_record("causal_pruning_recovered", options, differences(rows), rows, **about)
+    about = {"recovery": options.recovery.model_dump()}
+    compare("causal_pruning_recovered", options, ("repaired", "recovered"), partial(row, options), **about)
 
 
 if __name__ == "__main__":
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
+    parser = parser_of(__doc__ or "", [3.0])
     parser.add_argument("--recover-steps", type=int, default=390, help="of 128 images; 390 are one pass")
-    parser.add_argument("--ratios", nargs="+", type=float, default=[3.0], help="how many times fewer MACs")
     run(parser.parse_args())
