@@ -142,7 +142,7 @@ def prune(
         ),
     ] = None,
     repair: Annotated[
-        str, _choice("repair", PRUNING, "What is done without gradient steps to the weights that stay.")
+        str, _choice("repair", PRUNING, "What is done without labels to the weights that stay.")
     ] = "refit",
     ignore: IgnoreOption = None,
     round_to: RoundToOption = None,
