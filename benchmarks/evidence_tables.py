@@ -154,7 +154,9 @@ def _compared(record: Record, steps: tuple[str, str], about: str) -> str:
     """Accuracy by widths and by channels after two steps, and paired differences."""
     found = record["headline"]
     cells = dict.fromkeys((r["fewer_macs"], r["widths"], r["channels"]) for r in record["rows"])
-    ratios, seeds = (sorted({r[key] for r in record["rows"]}) for key in ("fewer_macs", "seed"))
+    ratios = sorted({r["fewer_macs"] for r in record["rows"]})
+    counts = {ratio: len({r["seed"] for r in record["rows"] if r["fewer_macs"] == ratio}) for ratio in ratios}
+    seeds = " and ".join(f"{count} at {ratio:g}x" for ratio, count in counts.items())
     columns = "".join(f" {s}, top-1 % | less the reference (95% interval) |" for s in steps)
     lines = [f"| fewer MACs | widths | channels |{columns} {steps[1]} less {steps[0]} |", "|---" * 8 + "|"]
     for ratio, widths, channels in cells:
@@ -167,7 +169,7 @@ def _compared(record: Record, steps: tuple[str, str], about: str) -> str:
         gain = _gap(found, f"{steps[1]}_{cell}_gain", "points", 1)
         names = WIDTHS.get(widths, widths), CHANNELS.get(channels, channels)
         lines.append(f"| {ratio:g}x | {names[0]} | {names[1]} |{columns} {gain} |")
-    about = f"ResNet-56, {_listed(ratios)}x fewer MACs, 10,000 test images. {about} Calibration seeds: {len(seeds)}."
+    about = f"ResNet-56, {_listed(ratios)}x fewer MACs, 10,000 test images. {about} Calibration seeds: {seeds}."
     return "\n".join([*lines, "", about])
 
 
