@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.common import RESULTS
+from benchmarks.pruning_steps import REFERENCE
 
 Record = dict[str, Any]
 WIDTHS = {"curves": "**measured curves**", "global-l2": "global, L2", "global-taylor": "global, Taylor"}
@@ -163,8 +164,11 @@ def _compared(record: Record, steps: tuple[str, str], about: str) -> str:
         cell = f"{widths}_{channels}_{ratio:g}x"
         columns = ""
         for step in steps:
-            reference = (widths, channels) == ("curves", "magnitude-l2")
-            gap = "reference" if reference else _gap(found, f"{step}_{cell}_less_reference", "points", 1)
+            gap = (
+                "reference"
+                if (widths, channels) == REFERENCE
+                else _gap(found, f"{step}_{cell}_less_reference", "points", 1)
+            )
             columns += f" {found[f'{step}_{cell}_top1_percent']:.2f} | {gap} |"
         gain = _gap(found, f"{steps[1]}_{cell}_gain", "points", 1)
         names = WIDTHS.get(widths, widths), CHANNELS.get(channels, channels)

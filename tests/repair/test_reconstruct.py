@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from repair.repaired_networks import NAMES, harm
 from structure.networks import traced
 from structure.removal_property import assert_same_snapshot, fresh_batch, output, removals, snapshot
-from whyprune.causal.outcomes import LogitShift
 from whyprune.data.batches import Batch
-from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
 from whyprune.repair import reconstruct, repair
 from whyprune.repair.lockstep import schedule
@@ -19,16 +18,6 @@ from whyprune.repair.targets import targets
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.trace import trace
-
-NAMES = [
-    *("residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"),
-    "linear over places",
-]
-
-
-def harm(network, model, batch):
-    dense, found = (logits_of(output(m, batch)) for m in (network.model, model))
-    return float(LogitShift().fit(dense)(found, dense, None).mean())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,26 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from repair.repaired_networks import NAMES, harm
 from structure.networks import randomised, traced
-from structure.removal_property import assert_same_snapshot, fresh_batch, output, removals, snapshot
+from structure.removal_property import assert_same_snapshot, fresh_batch, removals, snapshot
 from whyprune.causal.joint import joint_effect
-from whyprune.causal.outcomes import LogitShift
-from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
-
-NAMES = [
-    *("residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"),
-    "linear over places",
-]
-
-
-def harm(network, model, batch):
-    dense, found = (logits_of(output(m, batch)) for m in (network.model, model))
-    return float(LogitShift().fit(dense)(found, dense, None).mean())
 
 
 @pytest.mark.parametrize("name", NAMES)

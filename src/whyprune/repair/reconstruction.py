@@ -19,11 +19,10 @@ from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gauss_newton import gauss_newton_step
 from whyprune.repair.lockstep import Side, schedule
-from whyprune.repair.refit import BATCH, no_worse, refit_layer
+from whyprune.repair.refit import BATCH, refit_layer, rewritten
 from whyprune.repair.segments import Segment, Weights, segments
 from whyprune.repair.targets import targets
-from whyprune.repair.writeback import Refitted, write
-from whyprune.structure.copies import duplicate
+from whyprune.repair.writeback import Refitted
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay, Values, leaves
 from whyprune.structure.units import Unit
@@ -98,10 +97,7 @@ def reconstruct(
                 found += solver.solve(replay, part, dense, ours)
             ours.advance(part.aim)
             bars.advance(bar)
-    result = duplicate(pruned)
-    for refitted in found:
-        write(replay, result, refitted)
-    return result if no_worse(network, pruned, result, chosen, batches, outcome) else duplicate(pruned)
+    return rewritten(network, pruned, chosen, replay, found, batches, outcome)
 
 
 class _Solver:

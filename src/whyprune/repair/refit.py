@@ -70,10 +70,7 @@ def repair(
     order = schedule(replay)
     jobs = targets(replay, order)
     refitted = _run(network, replay, order, jobs, batches, ridge, relu_passes, seed, progress)
-    repaired = duplicate(pruned)
-    for result in refitted:
-        write(replay, repaired, result)
-    return repaired if no_worse(network, pruned, repaired, chosen, batches, outcome) else duplicate(pruned)
+    return rewritten(network, pruned, chosen, replay, refitted, batches, outcome)
 
 
 def _run(
@@ -122,6 +119,22 @@ def refit_layer(
     found = Refitted(job.node, new.reshape(weight.shape), bias, response.mean(dim=0), response.var(dim=0))
     replay.set_parameters(job.node, found.weight, found.bias)
     return found
+
+
+def rewritten(
+    network: Network,
+    pruned: nn.Module,
+    units: Sequence[Unit],
+    replay: Replay,
+    refitted: Sequence[Refitted],
+    batches: Sequence[Batch],
+    outcome: Outcome | str | None,
+) -> nn.Module:
+    """A copy of `pruned` with refitted weights; with the old ones if the outcome would have become worse."""
+    result = duplicate(pruned)
+    for layer in refitted:
+        write(replay, result, layer)
+    return result if no_worse(network, pruned, result, units, batches, outcome) else duplicate(pruned)
 
 
 def no_worse(
