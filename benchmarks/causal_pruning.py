@@ -36,14 +36,14 @@ from benchmarks.common import (
     write_record,
 )
 from whyprune.allocation import allocate_curves
-from whyprune.calibration import Calibration, calibrate
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.joint import joint_effect
 from whyprune.causal.response.curves import response_curves
 from whyprune.data import Augmentation, Loader
 from whyprune.data.batches import cut_images
+from whyprune.data.calibration import Calibration, calibrate
 from whyprune.devices import accuracy
-from whyprune.estimate import split_images
+from whyprune.effects.joint import joint_effect
+from whyprune.scoring.estimate import split_images
 from whyprune.structure.units import Unit
 
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")

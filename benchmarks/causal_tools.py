@@ -22,9 +22,9 @@ from benchmarks.causal_tools_models import discovery_rows, observational_rows, r
 from benchmarks.causal_tools_networks import Case, case
 from benchmarks.common import RESULTS, Stopwatch, arguments, write_record
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.registry import ESTIMATORS
 from whyprune.errors import WhypruneError
-from whyprune.estimate import CRITERIA, estimate
+from whyprune.scoring.estimate import CRITERIA, estimate
+from whyprune.scoring.registry import ESTIMATORS
 
 Job = Callable[[Case, argparse.Namespace], Rows]
 PARTS = ("rows", "observational", "discovery", "refuters")

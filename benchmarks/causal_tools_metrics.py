@@ -12,10 +12,10 @@ from torch import nn
 
 import whyprune as wp
 from benchmarks.causal_tools_networks import Case
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
-from whyprune.causal.registry import estimator
-from whyprune.causal.worlds import Worlds
+from whyprune.effects.effects import Effects
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
+from whyprune.scoring.registry import estimator
 
 SHARES = (0.05, 0.1, 0.3)
 BOTTOM = 0.25

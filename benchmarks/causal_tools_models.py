@@ -10,7 +10,6 @@ import numpy as np
 from benchmarks.causal_tools_metrics import rank_correlation, within
 from benchmarks.causal_tools_networks import Case
 from benchmarks.common import Stopwatch, at_most
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.fitted.designs import design
 from whyprune.causal.fitted.discovered import Search, network_graph
@@ -18,8 +17,9 @@ from whyprune.causal.fitted.discovery import ALGORITHMS
 from whyprune.causal.fitted.dowhy_study import dowhy_study
 from whyprune.causal.fitted.graphical import graphical_model
 from whyprune.causal.fitted.scm import Equations, structural_influence
-from whyprune.causal.worlds import Worlds
 from whyprune.errors import WhypruneError
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
 
 OUTCOME = "margin"
 BUDGET = 16

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import whyprune as wp
 from benchmarks.common import cifar10, trained
-from whyprune.causal.outcomes import LogitShift, Margin
 from whyprune.data import Augmentation, DataSource, Loader, Normalization, load_source
 from whyprune.data.batches import Batch
 from whyprune.data.splits import TensorSplit
+from whyprune.effects.outcomes import LogitShift, Margin
 from whyprune.models import load_model, load_weights
 from whyprune.models.digits import digits_cnn, train_digits
 from whyprune.models.initialization import initialize

@@ -15,8 +15,8 @@ from torch import nn
 
 import whyprune as wp
 from benchmarks.common import arguments, calibration, cifar10, fingerprint, test_images, trained, write_record
-from whyprune.causal.certificate import certified_changes, certified_drop
 from whyprune.data import DataSource, Loader, Normalization, load_source
+from whyprune.effects.certificate import certified_changes, certified_drop
 from whyprune.models import load_model
 from whyprune.models.digits import train_digits
 

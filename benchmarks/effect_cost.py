@@ -22,9 +22,9 @@ import whyprune as wp
 from benchmarks.common import RESULTS, arguments, calibration, cifar10, fingerprint, trained, write_record
 from benchmarks.coverage_models import images as random_images
 from benchmarks.coverage_models import randomised
-from whyprune.causal.outcomes import LogitShift
 from whyprune.data.outputs import logits_of
-from whyprune.estimate import estimate
+from whyprune.effects.outcomes import LogitShift
+from whyprune.scoring.estimate import estimate
 
 LARGE = {"resnet50": [3, 4, 6, 3], "resnet101": [3, 4, 23, 3]}
 """Name -> blocks per stage."""

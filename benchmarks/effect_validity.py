@@ -23,17 +23,17 @@ import whyprune as wp
 from benchmarks.common import arguments, cifar10, fingerprint, test_images, trained, write_record
 from whyprune.causal.adaptive.control_variate import estimates
 from whyprune.causal.adaptive.estimator import Race, race
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import from_samples
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.intervals import moments, skew_corrected
 from whyprune.causal.masks.random_masks import MaskDesign, masked_runs, regress
 from whyprune.causal.masks.shapley import Orders, play
-from whyprune.causal.outcomes import LogitShift
-from whyprune.causal.registry import ESTIMATORS, estimator
-from whyprune.causal.sensitivity import sensitivity
-from whyprune.causal.worlds import Worlds
+from whyprune.effects.effects import from_samples
+from whyprune.effects.intervals import moments, skew_corrected
+from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import MissingDependencyError
+from whyprune.interventions.sensitivity import sensitivity
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
+from whyprune.scoring.registry import ESTIMATORS, estimator
 from whyprune.structure.replay import Replay
 from whyprune.testing.matrix import WRONG, planted_outcomes
 

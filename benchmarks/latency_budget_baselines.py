@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 import whyprune as wp
-from whyprune.aim import measured_ratio
 from whyprune.devices import Device
 from whyprune.devices.inputs import inputs_for
 from whyprune.devices.table import briefly
 from whyprune.errors import BudgetError
+from whyprune.pipeline.device_budget import measured_ratio
 
 STEPS = 7
 NEAR = 0.02
@@ -49,7 +49,7 @@ def as_slow_as(
 
 
 def ratio_on(device: Device, network: wp.Network, pruned: nn.Module) -> float:
-    """Pruned over dense latency, measured as `whyprune.aim` does."""
+    """Pruned over dense latency, measured as `whyprune.pipeline.device_budget` does."""
     networks = {"dense": network.model, "pruned": pruned}
     return measured_ratio(briefly(device)(networks, inputs_for(device, network.example)), "latency").value
 

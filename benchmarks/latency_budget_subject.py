@@ -10,18 +10,18 @@ from torch import nn
 
 import whyprune as wp
 from benchmarks.common import calibration, cifar10, fingerprint, test_images, trained
-from whyprune.aim import Aim, aimed
 from whyprune.allocation import allocate_curves
-from whyprune.calibration import calibrate
-from whyprune.causal.effects import ResponseCurve
+from whyprune.allocation.constraints import Constraints
 from whyprune.causal.response.bypass import bypass_effects
 from whyprune.causal.response.curves import response_curves
-from whyprune.constraints import Constraints
 from whyprune.data import Augmentation
 from whyprune.data.batches import cut_images
+from whyprune.data.calibration import calibrate
 from whyprune.devices.local import Local
-from whyprune.estimate import split_images
+from whyprune.effects.effects import ResponseCurve
 from whyprune.models import load_model
+from whyprune.pipeline.device_budget import Aim, aimed
+from whyprune.scoring.estimate import split_images
 from whyprune.structure.replay import Replay
 
 ASKED = 0.5

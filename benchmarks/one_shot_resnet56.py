@@ -24,8 +24,8 @@ from benchmarks.common import (
     trained,
     write_record,
 )
-from whyprune.calibration import calibrate
 from whyprune.data import Augmentation, Loader
+from whyprune.data.calibration import calibrate
 from whyprune.devices import accuracy
 
 CRITERIA = ("random", "magnitude-l2", "taylor")

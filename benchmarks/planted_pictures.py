@@ -17,7 +17,7 @@ from benchmarks.common import arguments, write_record
 from benchmarks.planted_drawings import draw_all
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.responsibility import responsibilities
-from whyprune.causal.worlds import Worlds
+from whyprune.interventions.worlds import Worlds
 from whyprune.testing import planted
 from whyprune.testing.planted import BYSTANDER, COPY, DEAD, MINUS, ONE_CLASS, ORIGINAL, OTHER_COPY, PLAIN, PLUS
 

@@ -7,14 +7,14 @@ from torch import nn
 import tiny
 from allocation.made_up import some_effects
 from devices.made_up_device import MadeUp
-from whyprune.aim import aimed, check_aim, with_memory
 from whyprune.allocation import Budget, allocate
-from whyprune.constraints import Constraints
+from whyprune.allocation.constraints import Constraints
 from whyprune.data.batches import Batch
 from whyprune.devices.inputs import inputs_for
 from whyprune.errors import BudgetError, InputError
+from whyprune.pipeline.device_budget import aimed, check_aim, with_memory
+from whyprune.pipeline.settings import Settings
 from whyprune.prune import prune
-from whyprune.settings import Settings
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 

@@ -3,11 +3,12 @@
 import pytest
 
 import tiny
-from whyprune import Budget, Constraints, Settings, prune, rounds
-from whyprune.calibration import calibrate
+from whyprune import Budget, Constraints, Settings, prune
+from whyprune.data.calibration import calibrate
 from whyprune.errors import BudgetError, InputError
-from whyprune.planners import ByCurves
-from whyprune.rounds import prune_in_rounds, remove_further
+from whyprune.pipeline import rounds
+from whyprune.pipeline.planners import ByCurves
+from whyprune.pipeline.rounds import prune_in_rounds, remove_further
 from whyprune.structure.trace import trace
 
 CALIBRATION = tiny.batches(0, 240)

@@ -12,7 +12,7 @@ from torch import nn
 from allocation.made_up import some_effects
 from structure.networks import traced
 from whyprune.allocation import Budget, allocate
-from whyprune.constraints import Constraints, Limits
+from whyprune.allocation.constraints import Constraints, Limits
 from whyprune.errors import InputError
 from whyprune.structure.trace import trace
 

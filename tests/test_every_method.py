@@ -7,9 +7,9 @@ import torch
 
 import tiny
 from whyprune import Budget, Settings, load, prune
-from whyprune.causal.registry import ESTIMATORS
-from whyprune.estimate import CRITERIA, CURVES
-from whyprune.settings import CAUSAL, CONDITIONAL, REPAIRS
+from whyprune.pipeline.settings import CAUSAL, CONDITIONAL, REPAIRS
+from whyprune.scoring.estimate import CRITERIA, CURVES
+from whyprune.scoring.registry import ESTIMATORS
 
 QUICK = Settings(latency=False, effect_images=48, views=1, refute=False)
 LABELLED = tiny.batches(0, 240)

@@ -5,12 +5,12 @@ import pytest
 
 import tiny
 from whyprune.allocation import Budget, allocate_global
-from whyprune.calibration import calibrate
-from whyprune.causal.effects import from_samples
+from whyprune.allocation.constraints import Constraints
 from whyprune.causal.exact import exact_effects
-from whyprune.constraints import Constraints
-from whyprune.planners import ByEffects, settled
-from whyprune.rounds import prune_in_rounds
+from whyprune.data.calibration import calibrate
+from whyprune.effects.effects import from_samples
+from whyprune.pipeline.planners import ByEffects, settled
+from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 from whyprune.testing import planted

@@ -14,12 +14,13 @@ from torch import nn
 import tiny
 import whyprune
 from structure.removal_property import assert_same_snapshot, snapshot
-from whyprune import Budget, Recovery, Settings, planners, prune, rounds
-from whyprune.causal.joint import joint_effect
+from whyprune import Budget, Recovery, Settings, prune
 from whyprune.data.batches import as_batches
+from whyprune.effects.joint import joint_effect
 from whyprune.errors import BudgetError, FormatError, InputError
-from whyprune.folder import read_record
-from whyprune.stage import load_stage
+from whyprune.pipeline import planners, rounds
+from whyprune.pipeline.stage import load_stage
+from whyprune.workspace.folder import read_record
 
 PRUNE = importlib.import_module("whyprune.prune")  # the name in the package is the function
 METHODS = ["causal", "exact", "curves", "random", "magnitude-l1", "magnitude-l2", "taylor"]

@@ -8,12 +8,12 @@ import torch
 import tiny
 from structure.networks import traced
 from structure.removal_property import fresh_batch, removals
-from whyprune import rounds
 from whyprune.allocation import Budget
-from whyprune.calibration import calibrate
-from whyprune.causal.joint import Joint
-from whyprune.planners import ByCurves
-from whyprune.rounds import prune_in_rounds, remove_further
+from whyprune.data.calibration import calibrate
+from whyprune.effects.joint import Joint
+from whyprune.pipeline import rounds
+from whyprune.pipeline.planners import ByCurves
+from whyprune.pipeline.rounds import prune_in_rounds, remove_further
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 

@@ -1,17 +1,17 @@
 """whyprune prunes a trained network with causal inference, proves the result right, and says why."""
 
 from whyprune.allocation import Budget, allocate
-from whyprune.causal.effects import Effects, ResponseCurve
-from whyprune.causal.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, PredictionChange
+from whyprune.allocation.constraints import Constraints
 from whyprune.causal.responsibility import Explanation, explain_prediction, saliency
-from whyprune.constraints import Constraints
+from whyprune.effects.effects import Effects, ResponseCurve
+from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, PredictionChange
 from whyprune.errors import WhypruneError
-from whyprune.estimate import estimate
+from whyprune.pipeline.result import Result
+from whyprune.pipeline.settings import Settings
 from whyprune.prune import prune
 from whyprune.recovery import Recovery, recover
 from whyprune.repair import reconstruct, reestimate_batch_norm, repair
-from whyprune.result import Result
-from whyprune.settings import Settings
+from whyprune.scoring.estimate import estimate
 from whyprune.structure.file import load
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan

@@ -11,27 +11,27 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from whyprune.aim import Aim, aimed, check_aim, with_memory
 from whyprune.allocation import Budget, allocate, check_reachable
-from whyprune.calibration import Augment, Calibration, calibrate
-from whyprune.causal.effects import Effects
-from whyprune.causal.joint import joint_effect
-from whyprune.causal.outcomes import Outcome, as_outcome
+from whyprune.allocation.constraints import Constraints
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
-from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch, cut_images
+from whyprune.data.calibration import Augment, Calibration, calibrate
 from whyprune.devices import Accuracy, Device, accuracy
 from whyprune.devices.registry import device as named
-from whyprune.estimate import CRITERIA, CURVES, estimate
-from whyprune.measure import certificate, measured_run
+from whyprune.effects.effects import Effects
+from whyprune.effects.joint import joint_effect
+from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.pipeline.device_budget import Aim, aimed, check_aim, with_memory
+from whyprune.pipeline.measure import certificate, measured_run
+from whyprune.pipeline.result import Result
+from whyprune.pipeline.rounds import prune_in_rounds
+from whyprune.pipeline.settings import CAUSAL, PLANNERS, REFITTING, Settings
+from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
 from whyprune.recovery import Recovery, RecoveryResult, recover, twins
 from whyprune.repair import reconstruct, reestimate_batch_norm, repair, repair_constants
-from whyprune.result import Result
 from whyprune.results import AccuracyAfter, JointEffect, Refutation
-from whyprune.rounds import prune_in_rounds
-from whyprune.settings import CAUSAL, PLANNERS, REFITTING, Settings
-from whyprune.stage import Stage, StageRecord, load_stage, save_stage
+from whyprune.scoring.estimate import CRITERIA, CURVES, estimate
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whyprune.causal.effects import Effects, ResponseCurve
+from whyprune.effects.effects import Effects, ResponseCurve
 
 COSTS = ("macs", "params", "bytes")
 

@@ -16,8 +16,8 @@ from structure.networks import traced
 from whyprune.allocation import Budget, allocate, allocate_curves, check_reachable
 from whyprune.allocation.curves import lower_hull
 from whyprune.allocation.room import Room
-from whyprune.causal.effects import ResponseCurve
 from whyprune.criteria import random_scores
+from whyprune.effects.effects import ResponseCurve
 from whyprune.errors import BudgetError, InputError
 from whyprune.structure.trace import trace
 

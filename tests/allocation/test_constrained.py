@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from allocation.made_up import COSTS, some_effects
 from structure.networks import traced
 from whyprune.allocation import Budget, allocate, allocate_curves, check_reachable
-from whyprune.causal.effects import ResponseCurve
-from whyprune.constraints import Constraints
+from whyprune.allocation.constraints import Constraints
+from whyprune.effects.effects import ResponseCurve
 from whyprune.errors import BudgetError, InputError
 from whyprune.structure.network import Network
 

@@ -14,9 +14,9 @@ from allocation.test_constrained import shared_axis
 from allocation.test_stairs import Staircase
 from structure.networks import traced
 from whyprune.allocation import Room
+from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.increments import Increments
 from whyprune.allocation.stairs import Stairs
-from whyprune.constraints import Constraints
 from whyprune.devices.table.price import LatencyPrice, axes_of, stops_of
 from whyprune.devices.table.rows import layers_of
 from whyprune.structure.memory import peak_memory

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tiny
 from allocation.made_up import some_effects
 from whyprune.allocation import Budget, allocate
-from whyprune.constraints import Constraints
+from whyprune.allocation.constraints import Constraints
 from whyprune.errors import BudgetError
 from whyprune.structure.memory import peak_memory
 from whyprune.structure.trace import trace

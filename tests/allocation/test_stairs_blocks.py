@@ -13,8 +13,8 @@ from torch import nn
 from allocation.made_up import a_curve
 from allocation.test_stairs import GAP, Staircase
 from whyprune.allocation import Budget, allocate_curves, check_reachable
+from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.room import Room
-from whyprune.constraints import Constraints
 from whyprune.errors import BudgetError
 from whyprune.structure.network import Network
 from whyprune.structure.trace import trace

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from tiny import batches, digits, trained
-from whyprune.causal.worlds import Worlds
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 from whyprune.testing.enumerated import enumerated

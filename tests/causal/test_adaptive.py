@@ -10,10 +10,10 @@ from torch import nn
 from structure.networks import randomised
 from tiny import digits, trained
 from whyprune.causal.adaptive.estimator import Race, adaptive, race
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.outcomes import CrossEntropy, LogitShift
+from whyprune.effects.outcomes import CrossEntropy, LogitShift
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
 from whyprune.structure.trace import trace
 from whyprune.testing import check_estimator, planted
 

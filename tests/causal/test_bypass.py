@@ -12,10 +12,10 @@ from structure.networks import randomised
 from structure.removal_property import fresh_batch
 from structure.residual_models import Blocks, Bottleneck, Residual
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.outcomes import LogitShift
 from whyprune.causal.response import bypass
 from whyprune.causal.response.bypass import bypass_effects
 from whyprune.causal.response.curves import response_curves
+from whyprune.effects.outcomes import LogitShift
 from whyprune.structure.bypass import units_of
 from whyprune.structure.network import Network
 from whyprune.structure.remove import remove

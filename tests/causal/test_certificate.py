@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from tiny import batches, trained
-from whyprune.causal.certificate import certified_changes, certified_drop, certify
+from whyprune.effects.certificate import certified_changes, certified_drop, certify
 from whyprune.errors import InputError
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace

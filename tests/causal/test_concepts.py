@@ -18,9 +18,9 @@ from whyprune.causal.concepts.bottleneck import bottleneck, layer_of
 from whyprune.causal.concepts.codes import Runs, intervened, observed
 from whyprune.causal.concepts.design import ConceptDesign
 from whyprune.causal.concepts.estimator import concepts, explain
-from whyprune.causal.contract import Asked
 from whyprune.data.batches import as_batch, joined
 from whyprune.errors import InputError, VerificationError
+from whyprune.scoring.contract import Asked
 from whyprune.structure.replay import Replay
 from whyprune.structure.trace import trace
 from whyprune.testing import planted

@@ -8,13 +8,13 @@ import torch
 from scipy.stats import spearmanr
 
 from tiny import batches, digits, trained
-from whyprune.causal.contract import Asked
 from whyprune.causal.cxplain import Cxplain, Training, explain, predicted_effects
 from whyprune.causal.cxplain.explainer import train
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.registry import estimator
 from whyprune.data.batches import as_batch
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
+from whyprune.scoring.registry import estimator
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 

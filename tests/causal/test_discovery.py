@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("causallearn", reason="the extra `causal` is not installed")
 
 from tiny import batches, digits, trained
-from whyprune.causal.contract import Asked
 from whyprune.causal.fitted.discovered import Search, adjusted, discovery, network_graph
 from whyprune.causal.fitted.discovery import ALGORITHMS, DiscoveredGraph, discover
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 from whyprune.testing.planted import DEAD

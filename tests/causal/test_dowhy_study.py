@@ -6,12 +6,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.fitted.designs import design
-from whyprune.causal.registry import estimator
-from whyprune.causal.worlds import Worlds
 from whyprune.errors import InputError, MissingDependencyError
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
+from whyprune.scoring.registry import estimator
 from whyprune.testing import planted
 from whyprune.testing.planted import BYSTANDER, DEAD
 

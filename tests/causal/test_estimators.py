@@ -2,9 +2,9 @@
 
 import pytest
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.registry import ESTIMATORS, estimator
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
+from whyprune.scoring.registry import ESTIMATORS, estimator
 from whyprune.testing import check_estimator
 
 NEEDS = {"discovery": "causallearn", "dowhy": "dowhy", "gcm": "dowhy"}

@@ -9,10 +9,10 @@ from causal.oracles import carried_value, hooked, logits, mean_value, resampled_
 from structure.networks import CASES, traced
 from structure.removal_property import fresh_batch
 from whyprune.causal import suffix
-from whyprune.causal.effects import from_samples
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.outcomes import LogitShift
 from whyprune.data.batches import Batch, as_batch
+from whyprune.effects.effects import from_samples
+from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import InputError
 from whyprune.structure.remove import remove, zeroed
 from whyprune.structure.replay import Replay

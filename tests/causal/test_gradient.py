@@ -9,14 +9,14 @@ from causal.oracles import hooked
 from structure.networks import conv_bn, randomised, traced
 from structure.removal_property import fresh_batch
 from tiny import batches, digits, trained
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.gradient.estimator import Expansion, gradient, gradient_effects, gradient_first
 from whyprune.causal.interventional_risk import interventional_risk
-from whyprune.causal.outcomes import ClassLogit, LogitShift, as_outcome
-from whyprune.causal.sensitivity import signs
 from whyprune.data.batches import Batch, as_batch
+from whyprune.effects.outcomes import ClassLogit, LogitShift, as_outcome
 from whyprune.errors import InputError
+from whyprune.interventions.sensitivity import signs
+from whyprune.scoring.contract import Asked
 from whyprune.structure.precise import in_double
 from whyprune.structure.trace import trace
 

@@ -10,12 +10,12 @@ pytest.importorskip("dowhy", reason="the extra `causal` is not installed")
 
 from causal.test_scm import linear
 from tiny import batches, digits, trained
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.fitted.changes import what_changed
 from whyprune.causal.fitted.graphical import Y, gcm, graphical_model
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 from whyprune.testing import planted

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from whyprune.causal.intervals import by_cluster, moments, skew_corrected
+from whyprune.effects.intervals import by_cluster, moments, skew_corrected
 
 
 @given(st.integers(0, 1000), st.integers(3, 200))

@@ -5,8 +5,8 @@ from scipy import stats
 from causal.oracles import logits
 from structure.networks import traced
 from structure.removal_property import fresh_batch
-from whyprune.causal.joint import joint_effect
-from whyprune.causal.outcomes import LogitShift
+from whyprune.effects.joint import joint_effect
+from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import InputError
 from whyprune.structure.remove import masked, remove
 

@@ -8,14 +8,14 @@ from torch import nn
 from structure.networks import conv_bn, randomised, traced
 from structure.removal_property import fresh_batch
 from tiny import batches, digits, trained
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact, exact_effects
-from whyprune.causal.interventions import Intervention, fit_cost
-from whyprune.causal.optimal import Constants
-from whyprune.causal.outcomes import as_outcome
-from whyprune.causal.suffix import individual_effects, relative_cost, suffixes
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import as_batch
+from whyprune.effects.outcomes import as_outcome
+from whyprune.interventions.optimal import Constants
+from whyprune.interventions.suffix import individual_effects, relative_cost, suffixes
+from whyprune.interventions.values import Intervention, fit_cost
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.trace import trace

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whyprune.causal.outcomes import (
+from whyprune.effects.outcomes import (
     OUTCOMES,
     ClassLogit,
     CrossEntropy,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from whyprune.causal.effects import Effects
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.joint import joint_effect
 from whyprune.causal.response.curves import response_curves
+from whyprune.effects.effects import Effects
+from whyprune.effects.joint import joint_effect
 from whyprune.structure.remove import remove
 from whyprune.testing import planted
 from whyprune.testing.planted import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from causal.test_estimators import NEEDS
-from whyprune.causal.registry import ESTIMATORS, estimator
 from whyprune.errors import MissingDependencyError
+from whyprune.scoring.registry import ESTIMATORS, estimator
 from whyprune.testing import planted
 from whyprune.testing.matrix import CASES, NO_CLAIM, OFF, RIGHT, WRONG, ordinary, planted_outcomes, truth
 

@@ -5,9 +5,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from whyprune.causal.intervals import by_cluster, moments, skew_corrected
 from whyprune.causal.masks.shapley import Orders, play
-from whyprune.causal.worlds import Worlds
+from whyprune.effects.intervals import by_cluster, moments, skew_corrected
+from whyprune.interventions.worlds import Worlds
 from whyprune.testing import planted
 
 pictures = pytest.importorskip(

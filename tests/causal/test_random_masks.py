@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causal.tables import planted_table, tiny_table
-from whyprune.causal.contract import Asked
 from whyprune.causal.masks.random_masks import MaskDesign, fold_over, mask_effects, masked_runs, random_masks, regress
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
 from whyprune.testing import planted
 
 DRAWS = 200

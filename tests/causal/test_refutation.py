@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from tiny import batches, trained
-from whyprune.causal.effects import from_scores
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.controls import with_copy
 from whyprune.causal.refutation.subject import Subject, agreement, sampled
 from whyprune.causal.refutation.suite import prediction
 from whyprune.criteria import magnitude
+from whyprune.effects.effects import from_scores
 from whyprune.errors import InputError
 from whyprune.results import JointEffect
 from whyprune.structure.trace import trace

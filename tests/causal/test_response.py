@@ -7,8 +7,8 @@ import torch
 from causal.oracles import carried_value, hooked, logits
 from structure.networks import traced
 from structure.removal_property import fresh_batch
-from whyprune.causal.outcomes import LogitShift
 from whyprune.causal.response.curves import response_curves
+from whyprune.effects.outcomes import LogitShift
 from whyprune.structure.remove import remove
 
 NAMES = ["residual", "flatten", "separable", "grouped", "concat", "squeeze excite", "vgg", "mlp"]

@@ -9,11 +9,11 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from tiny import batches, digits, trained
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.fitted.scm import Equations, structural_influence
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 from whyprune.testing.planted import BYSTANDER, DEAD, ORIGINAL

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from causal.tables import planted_table, tiny_table
-from whyprune.causal.contract import Asked
-from whyprune.causal.intervals import by_cluster, moments, skew_corrected
 from whyprune.causal.masks.shapley import Orders, play, shapley, shapley_values
+from whyprune.effects.intervals import by_cluster, moments, skew_corrected
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
 from whyprune.testing import planted
 
 DRAWS = 200

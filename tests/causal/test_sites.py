@@ -7,7 +7,7 @@ import torch
 from tiny import digits, trained
 from whyprune.causal.fitted.sites import sites, watch
 from whyprune.causal.fitted.variables import variables
-from whyprune.causal.worlds import Worlds
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 

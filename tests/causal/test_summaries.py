@@ -9,8 +9,8 @@ from structure.networks import randomised, traced
 from structure.removal_property import fresh_batch
 from tiny import batches, digits, trained
 from whyprune.causal.fitted.summaries import masked_summaries, summaries
-from whyprune.causal.worlds import Worlds
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.remove import zeroed
 from whyprune.structure.trace import trace
 

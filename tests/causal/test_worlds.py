@@ -10,9 +10,9 @@ from structure.networks import CASES, randomised, traced
 from structure.removal_property import fresh_batch
 from tiny import batches, digits, trained
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.outcomes import LogitShift
-from whyprune.causal.worlds import Worlds
+from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.remove import remove, zeroed
 from whyprune.structure.trace import trace
 

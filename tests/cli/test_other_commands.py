@@ -9,10 +9,10 @@ import typer.main
 from command_line import listing, record, run
 
 import whyprune as wp
-from whyprune import runs
 from whyprune.cli import demo as demo_command
 from whyprune.cli.app import app
 from whyprune.models import digits, load_model
+from whyprune.workspace import setup
 
 
 def test_inspect_tells_what_tracing_finds():
@@ -65,7 +65,7 @@ def test_inspect_refuses(arguments, message):
 def test_the_demo_replaces_its_own_folder_and_no_other(here, monkeypatch, finished):
     monkeypatch.setattr(digits, "EPOCHS", 1)
     monkeypatch.setattr(demo_command, "EPOCHS", 1)
-    monkeypatch.setattr(runs, "DEMO_CALIBRATION_IMAGES", 32)
+    monkeypatch.setattr(setup, "DEMO_CALIBRATION_IMAGES", 32)
     shutil.copytree(finished.folder, here / "demo")
     assert run("demo").code == 2
     earlier = record("demo")

@@ -9,9 +9,9 @@ from torch import nn
 from structure.networks import traced
 from structure.removal_property import fresh_batch
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.outcomes import ClassLogit
 from whyprune.criteria import magnitude, random_scores, taylor
 from whyprune.data.batches import Batch
+from whyprune.effects.outcomes import ClassLogit
 from whyprune.errors import InputError
 from whyprune.structure.trace import trace
 from whyprune.testing import planted

@@ -1,8 +1,8 @@
 """Networks that repairs are tried on, and what a repair should lower."""
 
 from structure.removal_property import output
-from whyprune.causal.outcomes import LogitShift
 from whyprune.data.outputs import logits_of
+from whyprune.effects.outcomes import LogitShift
 
 NAMES = [
     *("residual", "projection", "flatten", "separable", "concat", "vgg", "grouped", "mlp", "squeeze excite"),

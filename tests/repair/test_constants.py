@@ -11,9 +11,9 @@ from torch import nn
 from structure.networks import conv_bn, randomised, traced
 from structure.removal_property import assert_close, assert_same_snapshot, fresh_batch, output, removals, snapshot
 from tiny import batches, digits, trained
-from whyprune.causal.joint import joint_effect
-from whyprune.causal.worlds import Worlds
+from whyprune.effects.joint import joint_effect
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.repair.constants import fitted_constants, fold_constants, repair_constants, unfolded
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace

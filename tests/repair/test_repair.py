@@ -11,7 +11,7 @@ from torch import nn
 from repair.repaired_networks import NAMES, harm
 from structure.networks import randomised, traced
 from structure.removal_property import assert_same_snapshot, fresh_batch, removals, snapshot
-from whyprune.causal.joint import joint_effect
+from whyprune.effects.joint import joint_effect
 from whyprune.errors import InputError
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.structure.remove import remove

@@ -3,13 +3,13 @@
 from typing import Protocol
 
 from whyprune.allocation.budget import Budget
+from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.curves import allocate_curves
 from whyprune.allocation.ranking import allocate_global, allocate_uniform
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.room import Room
 from whyprune.allocation.savings import allocate_savings
-from whyprune.causal.effects import Effects
-from whyprune.constraints import Constraints
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan

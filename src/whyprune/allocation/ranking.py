@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from whyprune.allocation.budget import Budget
+from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.reach import steered
 from whyprune.allocation.room import Counts, Room
-from whyprune.causal.effects import Effects
-from whyprune.constraints import Constraints
+from whyprune.effects.effects import Effects
 from whyprune.errors import BudgetError
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan, make_plan

@@ -5,8 +5,8 @@ from contextlib import suppress
 from typing import TypeVar
 
 from whyprune.allocation.budget import Budget
+from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.room import Counts, Room
-from whyprune.constraints import Constraints
 from whyprune.errors import BudgetError
 from whyprune.structure.network import Network
 

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import networkx as nx
 
-from whyprune.constraints import Constraints
+from whyprune.allocation.constraints import Constraints
 from whyprune.errors import InputError
 from whyprune.structure.cost import Cost
 from whyprune.structure.network import Network

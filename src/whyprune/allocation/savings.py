@@ -6,10 +6,10 @@ A ranking of units alone does not see that some save much and others nothing, wh
 import numpy as np
 
 from whyprune.allocation.budget import Budget
+from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.curves import allocate_curves
 from whyprune.allocation.ranking import ascending, comparable
-from whyprune.causal.effects import Effects, ResponseCurve
-from whyprune.constraints import Constraints
+from whyprune.effects.effects import Effects, ResponseCurve
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from whyprune.allocation.increments import Increments
 from whyprune.allocation.room import Counts, Room
-from whyprune.causal.effects import ResponseCurve
+from whyprune.effects.effects import ResponseCurve
 from whyprune.errors import BudgetError
 
 SMALLEST = 1e-12

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects, from_samples
-from whyprune.causal.interventions import Intervention, checked, fit_cost
-from whyprune.causal.outcomes import Outcome, as_outcome
-from whyprune.causal.suffix import chosen_units, edits, on_batch, rebatched, relative_cost, rows, suffixes
 from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.effects.effects import Effects, from_samples
+from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units, edits, on_batch, rebatched, relative_cost, rows, suffixes
+from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit

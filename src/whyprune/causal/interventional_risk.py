@@ -14,10 +14,10 @@ unit). The constants cost nothing at inference: `repair.constants` folds them in
 from collections.abc import Sequence
 from dataclasses import replace
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
 from whyprune.causal.gradient.estimator import gradient_effects
 from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 

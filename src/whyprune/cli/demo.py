@@ -10,11 +10,11 @@ from whyprune.cli.options import JsonOption, QuietOption, SeedOption
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import run_tables
 from whyprune.errors import InputError
-from whyprune.folder import is_demo, prune_to_folder
 from whyprune.models.digits import EPOCHS
 from whyprune.progress import Progress
-from whyprune.runs import prepare_demo
-from whyprune.target import Target
+from whyprune.workspace.folder import is_demo, prune_to_folder
+from whyprune.workspace.setup import prepare_demo
+from whyprune.workspace.target import Target
 
 
 def demo(

@@ -6,7 +6,7 @@ import typer
 
 from whyprune.cli.options import DATA_HELP, FolderArgument, JsonOption, RecordedModelOption, one_of
 from whyprune.cli.screen import Screen
-from whyprune.folder import evaluate_folder, read_record
+from whyprune.workspace.folder import evaluate_folder, read_record
 
 SPLITS = ("test", "train")
 

@@ -7,7 +7,7 @@ import typer
 
 from whyprune.cli.options import FolderArgument, JsonOption, RecordedModelOption
 from whyprune.cli.screen import Screen
-from whyprune.folder import export_folder
+from whyprune.workspace.folder import export_folder
 
 
 def export(

@@ -7,10 +7,10 @@ import typer
 from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, ModelArgument, WeightsOption, sizes
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import network_tables
-from whyprune.describe import describe
 from whyprune.models import load_weights
-from whyprune.runs import network_and_example
 from whyprune.structure.trace import trace
+from whyprune.workspace.describe import describe
+from whyprune.workspace.setup import network_and_example
 
 
 def inspect(

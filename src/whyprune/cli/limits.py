@@ -5,7 +5,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from whyprune.constraints import Constraints
+from whyprune.allocation.constraints import Constraints
 from whyprune.errors import InputError
 
 Number = TypeVar("Number", int, float)

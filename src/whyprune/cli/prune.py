@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from whyprune.allocation import ALLOCATORS, Budget
-from whyprune.causal.outcomes import OUTCOMES
 from whyprune.cli.config import read_config
 from whyprune.cli.limits import (
     IgnoreOption,
@@ -31,12 +30,13 @@ from whyprune.cli.repeat import command_of
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import run_tables
 from whyprune.data import Normalization
-from whyprune.estimate import METHODS
-from whyprune.folder import prune_to_folder
+from whyprune.effects.outcomes import OUTCOMES
+from whyprune.pipeline.settings import CAUSAL, PLANNERS, REPAIRS, Settings
 from whyprune.recovery import Recovery
-from whyprune.runs import BATCH_SIZE, CALIBRATION_IMAGES, prepare
-from whyprune.settings import CAUSAL, PLANNERS, REPAIRS, Settings
-from whyprune.target import Target
+from whyprune.scoring.estimate import METHODS
+from whyprune.workspace.folder import prune_to_folder
+from whyprune.workspace.setup import BATCH_SIZE, CALIBRATION_IMAGES, prepare
+from whyprune.workspace.target import Target
 
 DATA, NETWORK, PRUNING, TUNING, OUTPUT = "Data", "Network", "Pruning", "Recovery by fine-tuning", "Output"
 NAMES = {

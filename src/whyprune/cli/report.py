@@ -7,7 +7,7 @@ import typer
 
 from whyprune.cli.options import FolderArgument, JsonOption
 from whyprune.cli.screen import Screen
-from whyprune.folder import report_folder
+from whyprune.workspace.folder import report_folder
 
 
 def report(

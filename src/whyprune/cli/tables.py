@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from whyprune.measure import group_summaries
+from whyprune.pipeline.measure import group_summaries
 from whyprune.report.comparison import figures
 from whyprune.report.words import bypassed, certified, on_device, percent, refuted
 from whyprune.results import RunResult

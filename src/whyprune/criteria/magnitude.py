@@ -8,7 +8,7 @@ Formula: mean over the coupled slices of matrix weights (producers' filters and 
 
 import numpy as np
 
-from whyprune.causal.effects import Effects, from_scores
+from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
 from whyprune.structure.network import Network
 

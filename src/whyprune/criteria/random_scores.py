@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from whyprune.causal.effects import Effects, from_scores
+from whyprune.effects.effects import Effects, from_scores
 from whyprune.structure.network import Network
 
 

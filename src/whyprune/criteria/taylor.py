@@ -10,9 +10,9 @@ mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of t
 from collections.abc import Iterable
 from typing import Any
 
-from whyprune.causal.effects import Effects, from_scores
-from whyprune.causal.outcomes import Outcome, as_outcome
-from whyprune.causal.sensitivity import sensitivity
+from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.interventions.sensitivity import sensitivity
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 

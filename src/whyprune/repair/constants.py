@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from whyprune.causal.interventions import Intervention, checked
-from whyprune.causal.optimal import Constants
-from whyprune.causal.outcomes import Outcome, as_outcome
 from whyprune.data.batches import as_batches
+from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
+from whyprune.interventions.optimal import Constants
+from whyprune.interventions.values import Intervention, checked
 from whyprune.repair.refit import no_worse
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network, Reader

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import as_batches, chunked
+from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gauss_newton import gauss_newton_step

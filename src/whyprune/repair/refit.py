@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from whyprune.causal.outcomes import Outcome, as_outcome
 from whyprune.data.batches import Batch, as_batches, chunked
+from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for

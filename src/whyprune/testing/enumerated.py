@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.worlds import Worlds
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from whyprune.causal.contract import Asked, Estimator
-from whyprune.causal.effects import ESTIMANDS, Effects
+from whyprune.effects.effects import ESTIMANDS, Effects
+from whyprune.scoring.contract import Asked, Estimator
 from whyprune.testing import planted
 
 ROUNDING = 1e-4

@@ -27,9 +27,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.contract import Asked, Estimator
-from whyprune.causal.effects import Effects
-from whyprune.causal.worlds import Worlds
+from whyprune.effects.effects import Effects
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked, Estimator
 from whyprune.testing import planted
 from whyprune.testing.enumerated import Table, enumerated
 from whyprune.testing.planted import (

@@ -11,13 +11,13 @@ from torch import nn
 from causal.oracles import hooked
 from structure.removal_property import output
 from tiny import batches, digits, trained
-from whyprune.causal.contract import Asked
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.registry import estimator
 from whyprune.causal.responsibility import Contingency, Event, explain_prediction, responsibilities, saliency
 from whyprune.causal.responsibility.result import share_interval
 from whyprune.data.batches import as_batch, joined
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
+from whyprune.scoring.registry import estimator
 from whyprune.structure.remove import zeroed
 from whyprune.structure.trace import trace
 from whyprune.testing import planted

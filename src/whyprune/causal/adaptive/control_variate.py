@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.intervals import skew_corrected
+from whyprune.effects.intervals import skew_corrected
 
 Floats = NDArray[np.float64]
 FOLDS = 4

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from whyprune.causal.adaptive.control_variate import Estimates
 from whyprune.causal.adaptive.screen import Laboratory
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
-from whyprune.causal.suffix import chosen_units
 from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]

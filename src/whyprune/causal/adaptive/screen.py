@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from whyprune.causal.adaptive.control_variate import Estimates, estimates
-from whyprune.causal.contract import Asked
-from whyprune.causal.interventions import Intervention, checked, fit_cost
-from whyprune.causal.outcomes import CrossEntropy, LogitShift, Outcome, as_outcome
-from whyprune.causal.sensitivity import is_differentiable, sensitivity
-from whyprune.causal.suffix import individual_effects, relative_cost, suffixes
 from whyprune.data.batches import Batch, as_batches, joined
+from whyprune.effects.outcomes import CrossEntropy, LogitShift, Outcome, as_outcome
 from whyprune.errors import InputError
+from whyprune.interventions.sensitivity import is_differentiable, sensitivity
+from whyprune.interventions.suffix import individual_effects, relative_cost, suffixes
+from whyprune.interventions.values import Intervention, checked, fit_cost
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit

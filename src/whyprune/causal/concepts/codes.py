@@ -15,8 +15,8 @@ from torch import Tensor
 
 from whyprune.causal.concepts.autoencoder import Autoencoder, Layer
 from whyprune.causal.concepts.design import ConceptDesign
-from whyprune.causal.suffix import rows
 from whyprune.data.batches import Batch
+from whyprune.interventions.suffix import rows
 from whyprune.structure.replay import Edit, Replay, Values, leaves
 
 Floats = NDArray[np.float64]

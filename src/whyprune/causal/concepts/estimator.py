@@ -24,12 +24,12 @@ from whyprune.causal.concepts.bayes import BayesianNetwork, parents
 from whyprune.causal.concepts.bottleneck import Bottleneck, bottleneck, layer_of
 from whyprune.causal.concepts.codes import measured, observed, random_runs
 from whyprune.causal.concepts.design import ConceptDesign, affordable
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects, from_scores
-from whyprune.causal.suffix import chosen_units
 from whyprune.data.batches import Batch, cut_images, joined
+from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 

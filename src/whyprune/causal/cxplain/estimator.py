@@ -21,15 +21,15 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from whyprune.causal.contract import Asked
 from whyprune.causal.cxplain.explainer import Ensemble, Training, train
-from whyprune.causal.effects import Effects
 from whyprune.causal.exact import exact as targets
 from whyprune.causal.fitted.summaries import features
-from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import Batch, as_batches, joined
+from whyprune.effects.effects import Effects
+from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 

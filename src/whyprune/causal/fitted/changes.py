@@ -23,10 +23,10 @@ from whyprune.causal.fitted.graphical import Y, edges, mechanism_of
 from whyprune.causal.fitted.scm import plain_runs
 from whyprune.causal.fitted.structural import Mechanism
 from whyprune.causal.fitted.variables import Variables, variables
-from whyprune.causal.outcomes import Outcome
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import as_batches
+from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 

@@ -11,11 +11,11 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.contract import Asked
 from whyprune.causal.fitted.scm import plain_runs
 from whyprune.causal.fitted.variables import Variables, variables
-from whyprune.causal.worlds import Worlds
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
 
 Floats = NDArray[np.float64]
 Regime = Literal["masks", "groups", "observational"]

@@ -7,16 +7,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects, from_scores
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.discovery import DiscoveredGraph, discover
 from whyprune.causal.fitted.extra import required
 from whyprune.causal.fitted.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
 from whyprune.causal.fitted.sites import Runs
 from whyprune.causal.fitted.variables import Variables, variables
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects, from_scores
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]

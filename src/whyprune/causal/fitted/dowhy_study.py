@@ -16,15 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.designs import Design, design
 from whyprune.causal.fitted.extra import quiet, required
 from whyprune.causal.fitted.scm import affordable
 from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 Adjust = Literal["none", "all", "same", "before"]

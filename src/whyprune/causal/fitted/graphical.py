@@ -20,18 +20,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects, from_scores
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.extra import quiet, required
 from whyprune.causal.fitted.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
 from whyprune.causal.fitted.sites import Runs
 from whyprune.causal.fitted.structural import TREES, Mechanism
 from whyprune.causal.fitted.variables import Variables, variables
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects, from_samples
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.sites import Runs, watch
 from whyprune.causal.fitted.structural import Mechanism, StructuralModel, fit_structural
 from whyprune.causal.fitted.variables import Variables, variables
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
+from whyprune.effects.effects import Effects, from_samples
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]

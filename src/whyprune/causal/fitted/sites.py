@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from whyprune.causal.worlds import Masks, Worlds
+from whyprune.interventions.worlds import Masks, Worlds
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
 from whyprune.structure.units import Unit

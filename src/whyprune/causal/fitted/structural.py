@@ -23,7 +23,7 @@ from torch import Tensor
 
 from whyprune.causal.fitted.sites import Runs
 from whyprune.causal.fitted.variables import Variables
-from whyprune.causal.outcomes import centred
+from whyprune.effects.outcomes import centred
 from whyprune.progress import Progress
 
 Floats = NDArray[np.float64]

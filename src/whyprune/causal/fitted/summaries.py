@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whyprune.causal.suffix import chosen_units
-from whyprune.causal.worlds import ROWS, Masks, Worlds
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
+from whyprune.interventions.worlds import ROWS, Masks, Worlds
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit

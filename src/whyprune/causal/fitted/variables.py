@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whyprune.causal.fitted.sites import Runs, Sites, sites
-from whyprune.causal.worlds import Worlds
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]

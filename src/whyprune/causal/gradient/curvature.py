@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from whyprune.causal.outcomes import Outcome
-from whyprune.causal.suffix import ROWS, Suffix, Value, rebatched, rows, suffixes
 from whyprune.data.batches import Batch
+from whyprune.effects.outcomes import Outcome
+from whyprune.interventions.suffix import ROWS, Suffix, Value, rebatched, rows, suffixes
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Edit, Replay, Values, leaves
 from whyprune.structure.units import Unit

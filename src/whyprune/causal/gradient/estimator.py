@@ -24,16 +24,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects, from_samples, from_scores
 from whyprune.causal.gradient.curvature import hessian_cost, second_order
-from whyprune.causal.interventions import CONSTANT, Intervention, checked, fit_cost
-from whyprune.causal.outcomes import LogitShift, Outcome, as_outcome
-from whyprune.causal.sensitivity import PROBES, is_differentiable, sensitivity
-from whyprune.causal.suffix import chosen_units, relative_cost, suffixes
 from whyprune.data.batches import Batch, cut_images
+from whyprune.effects.effects import Effects, from_samples, from_scores
+from whyprune.effects.outcomes import LogitShift, Outcome, as_outcome
 from whyprune.errors import InputError
+from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensitivity
+from whyprune.interventions.suffix import chosen_units, relative_cost, suffixes
+from whyprune.interventions.values import CONSTANT, Intervention, checked, fit_cost
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit

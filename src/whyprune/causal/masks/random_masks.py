@@ -33,14 +33,14 @@ from scipy import stats
 from sklearn.linear_model import LassoCV, RidgeCV
 from sklearn.model_selection import GroupKFold
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
 from whyprune.causal.exact import chosen_units
 from whyprune.causal.masks.clustered import least_squares
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 

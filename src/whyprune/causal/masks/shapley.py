@@ -24,15 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
 from whyprune.causal.exact import chosen_units
-from whyprune.causal.intervals import by_cluster, moments, skew_corrected
 from whyprune.causal.masks.random_masks import Answers
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
+from whyprune.effects.effects import Effects
+from whyprune.effects.intervals import by_cluster, moments, skew_corrected
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from whyprune.causal.refutation.subject import Subject
-from whyprune.causal.worlds import Worlds
+from whyprune.interventions.worlds import Worlds
 from whyprune.results import Refutation
 from whyprune.structure.copies import duplicate
 from whyprune.structure.remove import zeroed

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whyprune.causal.effects import Effects
 from whyprune.causal.refutation.subject import Subject, agreement
 from whyprune.data.batches import Batch, cut_images
+from whyprune.effects.effects import Effects
 from whyprune.results import Refutation
 from whyprune.structure.copies import duplicate
 

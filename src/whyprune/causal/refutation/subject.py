@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import nn
 
-from whyprune.causal.effects import Effects
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects
+from whyprune.effects.outcomes import Outcome
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 

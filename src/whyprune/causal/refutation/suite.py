@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from whyprune.causal.outcomes import Outcome
 from whyprune.causal.refutation.controls import dead_unit, duplicates
 from whyprune.causal.refutation.stability import (
     intervention_values,
@@ -14,6 +13,7 @@ from whyprune.causal.refutation.stability import (
 )
 from whyprune.causal.refutation.subject import Judge, Subject, sampled
 from whyprune.data.batches import as_batches, cut_images
+from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError, WhypruneError
 from whyprune.progress import Progress
 from whyprune.results import JointEffect, Refutation

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import Batch
+from whyprune.effects.outcomes import Outcome
 from whyprune.structure.replay import Replay
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from whyprune.causal.joint import fitted
-from whyprune.causal.outcomes import Outcome
 from whyprune.causal.response.bench import Bench
 from whyprune.data.batches import Batch, as_batches, chunked, cut_images
+from whyprune.effects.joint import fitted
+from whyprune.effects.outcomes import Outcome
 from whyprune.progress import Progress
 from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.refit import refit_layer

@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whyprune.causal.effects import ResponseCurve
-from whyprune.causal.interventions import RIDGE, Intervention
-from whyprune.causal.joint import fitted
-from whyprune.causal.outcomes import Outcome
 from whyprune.causal.response.bench import Bench
 from whyprune.causal.response.elimination import Elimination, Reading, eliminate, eliminate_jointly
-from whyprune.causal.suffix import edits
 from whyprune.data.batches import Batch, as_batches, chunked
+from whyprune.effects.effects import ResponseCurve
+from whyprune.effects.joint import fitted
+from whyprune.effects.outcomes import Outcome
+from whyprune.interventions.suffix import edits
+from whyprune.interventions.values import RIDGE, Intervention
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import Side, schedule

@@ -27,8 +27,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.worlds import Floats, Masks
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Floats, Masks
 
 Sets = dict[int, tuple[int, ...]]
 """Unit -> the units of its contingency set."""

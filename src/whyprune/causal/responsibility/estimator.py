@@ -15,14 +15,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
 from whyprune.causal.responsibility.contingency import Contingency
 from whyprune.causal.responsibility.event import Event
 from whyprune.causal.responsibility.measure import checked_images, measured
 from whyprune.causal.responsibility.result import share_interval
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import Batch, cut_images
+from whyprune.effects.effects import Effects
+from whyprune.interventions.worlds import Worlds
+from whyprune.scoring.contract import Asked
 from whyprune.structure.network import Network
 
 IMAGES = 128

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whyprune.causal.worlds import Floats, Worlds
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Floats, Worlds
 
 
 @dataclass(frozen=True)

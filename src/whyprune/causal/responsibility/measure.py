@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from whyprune.causal.responsibility.contingency import Contingency, Search, Sets, search
 from whyprune.causal.responsibility.event import Event
 from whyprune.causal.responsibility.result import Flags, Responsibilities
-from whyprune.causal.suffix import chosen_units
-from whyprune.causal.worlds import Floats, Masks, Worlds
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
+from whyprune.interventions.worlds import Floats, Masks, Worlds
 from whyprune.progress import Progress
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whyprune.causal.outcomes import Outcome
 from whyprune.causal.responsibility.contingency import Contingency
 from whyprune.causal.responsibility.event import Event
 from whyprune.causal.responsibility.measure import measured
-from whyprune.causal.worlds import Worlds
 from whyprune.data.batches import as_batch, as_batches
+from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
+from whyprune.interventions.worlds import Worlds
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from whyprune.bundling import bundle_models
 from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, RecordedModelOption, WeightsOption, sizes
 from whyprune.cli.screen import Screen
 from whyprune.devices import Asked
+from whyprune.workspace.bundling import bundle_models
 
 RUN = "Measurement"
 

@@ -12,8 +12,8 @@ from whyprune.cli.screen import Screen
 from whyprune.devices.registry import device as named
 from whyprune.devices.table.plot import plot_curves
 from whyprune.devices.table.steps import Curve, step_of, tabulate
-from whyprune.runs import network_and_example
 from whyprune.structure.trace import trace
+from whyprune.workspace.setup import network_and_example
 
 
 def table(

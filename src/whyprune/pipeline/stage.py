@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from torch import nn
 
 from whyprune.atomic import atomic_file
-from whyprune.causal.effects import Effects
+from whyprune.effects.effects import Effects
 from whyprune.errors import FormatError
 from whyprune.models.weights import load_weights
 from whyprune.results import (

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from whyprune.causal.outcomes import Outcome
-from whyprune.causal.sensitivity import PROBES, sensitivity
-from whyprune.causal.suffix import individual_effects, relative_cost, suffixes
 from whyprune.data.batches import Batch
+from whyprune.effects.outcomes import Outcome
+from whyprune.interventions.sensitivity import PROBES, sensitivity
+from whyprune.interventions.suffix import individual_effects, relative_cost, suffixes
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import nn
 
-from whyprune.causal.certificate import certified_drop
 from whyprune.devices import Accuracy, Device, TorchDevice, latency_ratio, library_versions, machine_state, shown
 from whyprune.devices.inputs import inputs_for
+from whyprune.effects.certificate import certified_drop
+from whyprune.pipeline.stage import Stage
 from whyprune.recovery import RecoveryResult
 from whyprune.results import (
     Certificate,
@@ -18,7 +19,6 @@ from whyprune.results import (
     RefusalSummary,
     RunResult,
 )
-from whyprune.stage import Stage
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 from whyprune.structure.units import removed_indices

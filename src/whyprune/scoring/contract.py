@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from whyprune.causal.effects import Effects
-from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects
+from whyprune.effects.outcomes import Outcome
 from whyprune.structure.network import Network
 
 

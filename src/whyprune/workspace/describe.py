@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from whyprune.measure import group_summaries
+from whyprune.pipeline.measure import group_summaries
 from whyprune.structure.network import Network
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from torch import nn
 
 from whyprune.allocation import Budget, allocate_curves, allocate_global
-from whyprune.causal.effects import Effects, ResponseCurve
+from whyprune.allocation.constraints import Constraints
 from whyprune.causal.exact import exact_effects
-from whyprune.causal.outcomes import Outcome
 from whyprune.causal.response.bypass import bypass_effects
 from whyprune.causal.response.curves import response_curves
-from whyprune.constraints import Constraints
 from whyprune.data.batches import Batch, cut_images
-from whyprune.estimate import split_images
+from whyprune.effects.effects import Effects, ResponseCurve
+from whyprune.effects.outcomes import Outcome
+from whyprune.scoring.estimate import split_images
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan, make_plan
 from whyprune.structure.units import Unit

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from whyprune.causal.contract import Asked
-from whyprune.causal.effects import Effects
-from whyprune.causal.outcomes import Outcome
-from whyprune.causal.registry import ESTIMATORS, estimator
 from whyprune.causal.response.curves import response_curves
 from whyprune.criteria import magnitude, random_scores, taylor
 from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.effects.effects import Effects
+from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Asked
+from whyprune.scoring.registry import ESTIMATORS, estimator
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from whyprune.atomic import atomic_file
-from whyprune.causal.effects import Effects
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError, MissingDependencyError, TraceError, VerificationError
 from whyprune.report import UnitRow, write_report
 from whyprune.results import RunResult

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whyprune.errors import InputError
+from whyprune.pipeline.result import check_target
+from whyprune.pipeline.stage import STAGE
 from whyprune.prune import CHECKPOINT
-from whyprune.result import check_target
-from whyprune.stage import STAGE
 
 SUFFIX = ".partial"
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from whyprune.allocation import ALLOCATORS, Budget
 from whyprune.errors import InputError
-from whyprune.estimate import METHODS
-from whyprune.planners import ByCurves, ByEffects, Planner
+from whyprune.pipeline.planners import ByCurves, ByEffects, Planner
+from whyprune.scoring.estimate import METHODS
 
 REPAIRS = ("refit", "reconstruct", "constants", "batch-norm", "none")
 REFITTING = ("refit", "reconstruct")

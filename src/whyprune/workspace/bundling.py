@@ -10,11 +10,11 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.devices import Asked, write_bundle
 from whyprune.errors import InputError
-from whyprune.folder import load_pruned, read_record
 from whyprune.models import BUILT_INS, load_weights
-from whyprune.recipe import Recipe
-from whyprune.result import RESULT
-from whyprune.runs import ImageShape, network_and_example
+from whyprune.pipeline.result import RESULT
+from whyprune.workspace.folder import load_pruned, read_record
+from whyprune.workspace.recipe import Recipe
+from whyprune.workspace.setup import ImageShape, network_and_example
 
 
 def bundle_models(

@@ -15,12 +15,12 @@ import numpy as np
 from torch import nn
 
 from whyprune.allocation import Budget
-from whyprune.calibration import Calibration
-from whyprune.causal.effects import ResponseCurve
-from whyprune.causal.joint import Joint, joint_effect
-from whyprune.causal.outcomes import Outcome
-from whyprune.constraints import Constraints
-from whyprune.planners import ByCurves, Fit, Planner, Round
+from whyprune.allocation.constraints import Constraints
+from whyprune.data.calibration import Calibration
+from whyprune.effects.effects import ResponseCurve
+from whyprune.effects.joint import Joint, joint_effect
+from whyprune.effects.outcomes import Outcome
+from whyprune.pipeline.planners import ByCurves, Fit, Planner, Round
 from whyprune.repair import repair
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan

@@ -14,11 +14,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, fx
 
-from whyprune.causal.optimal import CLOSED_FORM_COST, EVALUATIONS, Constants, closed_form, searched
-from whyprune.causal.outcomes import LogitShift, Outcome
-from whyprune.causal.suffix import chosen_units
 from whyprune.data.batches import Batch
+from whyprune.effects.outcomes import LogitShift, Outcome
 from whyprune.errors import InputError
+from whyprune.interventions.optimal import CLOSED_FORM_COST, EVALUATIONS, Constants, closed_form, searched
+from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay

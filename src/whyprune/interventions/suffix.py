@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from whyprune.causal.outcomes import Outcome
 from whyprune.data.batches import Batch
+from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of

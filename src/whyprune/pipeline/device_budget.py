@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from whyprune.allocation.budget import Budget
-from whyprune.constraints import Constraints
+from whyprune.allocation.constraints import Constraints
 from whyprune.devices import Device, Measurement
 from whyprune.devices.inputs import batch_size, inputs_for
 from whyprune.devices.table import LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
 from whyprune.errors import BudgetError, InputError
-from whyprune.planners import Allocate
+from whyprune.pipeline.planners import Allocate
 from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
 from whyprune.structure.blocks import operations_of
 from whyprune.structure.cost import Price

@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from whyprune.causal.outcomes import Outcome, as_outcome
 from whyprune.data.batches import Batch, as_batches
+from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay

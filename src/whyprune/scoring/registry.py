@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import cast
 
-from whyprune.causal.contract import Estimator
 from whyprune.errors import InputError
+from whyprune.scoring.contract import Estimator
 
 ESTIMATORS = {
     "cxplain": "whyprune.causal.cxplain.estimator:cxplain",

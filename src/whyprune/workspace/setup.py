@@ -18,7 +18,7 @@ from whyprune.models import (
     load_weights,
     train_digits,
 )
-from whyprune.recipe import TEST_BATCH_SIZE, Recipe
+from whyprune.workspace.recipe import TEST_BATCH_SIZE, Recipe
 
 CALIBRATION_IMAGES = 1024
 BATCH_SIZE = 128

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import stats
 
-from whyprune.causal.intervals import moments, skew_corrected
+from whyprune.effects.intervals import moments, skew_corrected
 from whyprune.errors import InputError
 from whyprune.structure.units import Unit
 

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from whyprune.causal.interventions import Intervention, checked
-from whyprune.causal.outcomes import Outcome, as_outcome
-from whyprune.causal.suffix import chosen_units, edits, rows
 from whyprune.data.batches import Batch, as_batches, joined
+from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units, edits, rows
+from whyprune.interventions.values import Intervention, checked
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Edit, Replay
 from whyprune.structure.units import Unit

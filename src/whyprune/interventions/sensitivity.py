@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whyprune.causal.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, centred
-from whyprune.causal.suffix import Value
 from whyprune.data.batches import as_batches
+from whyprune.effects.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, centred
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import Value
 from whyprune.structure.replay import Replay, Values
 
 PROBES = 4

@@ -15,15 +15,15 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.devices import Accuracy, accuracy, export_onnx
 from whyprune.errors import FormatError
+from whyprune.pipeline.result import EFFECTS, ONNX, REPORT, RESULT
+from whyprune.pipeline.settings import Settings
 from whyprune.prune import prune
-from whyprune.recipe import Recipe, fresh_network, split_loader
 from whyprune.report import UnitRow, write_report
-from whyprune.result import EFFECTS, ONNX, REPORT, RESULT
 from whyprune.results import RunResult
-from whyprune.runs import Setup
-from whyprune.settings import Settings
 from whyprune.structure.file import load
-from whyprune.target import Target
+from whyprune.workspace.recipe import Recipe, fresh_network, split_loader
+from whyprune.workspace.setup import Setup
+from whyprune.workspace.target import Target
 
 
 def prune_to_folder(

@@ -1,0 +1,1 @@
+"""The steps of `prune`, and what they share."""

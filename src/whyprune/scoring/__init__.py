@@ -1,0 +1,1 @@
+"""Scorers by name: criteria, estimators and response curves behind one contract."""
