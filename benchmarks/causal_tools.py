@@ -49,7 +49,7 @@ def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows
                     [one.pool],
                     method=method,
                     outcome=one.outcome(truth.outcome),
-                    forwards=None if budget is None else float(budget * units),
+                    forward_passes=None if budget is None else float(budget * units),
                     seed=one.seed,
                 )
             except Exception as error:  # noqa: BLE001  one method that fails must not end the others
@@ -58,7 +58,7 @@ def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows
                 print(rows[-1] if isinstance(error, WhypruneError) else traceback.format_exc(), flush=True)
                 continue
             row = about | {"estimand": found.estimand, "approximate": found.approximate, "seconds": watch.seconds}
-            spent = found.forwards if np.isfinite(found.forwards) else None
+            spent = found.forward_passes if np.isfinite(found.forward_passes) else None
             row |= {"forwards": spent, "forwards_per_unit": None if spent is None else spent / units}
             row |= judged(found, truth)
             chosen = lowest(one, found.mean, BOTTOM)

@@ -14,7 +14,7 @@ import whyprune as wp
 from benchmarks.causal_tools_networks import Case
 from whyprune.effects.effects import Effects
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import estimator
 
 SHARES = (0.05, 0.1, 0.3)
@@ -45,13 +45,15 @@ class Truth:
             return self.single
         key = (found.estimand, found.intervention, found.rate if found.estimand == "context" else 0.0)
         if key not in self.known:
-            forwards = None if found.estimand == "single" else self.depth * len(self.case.network.units)
-            self.known[key] = self._measured(names[found.estimand], found.intervention, forwards, key[2] or None)
+            forward_passes = None if found.estimand == "single" else self.depth * len(self.case.network.units)
+            self.known[key] = self._measured(names[found.estimand], found.intervention, forward_passes, key[2] or None)
         return self.known[key]
 
-    def _measured(self, method: str, intervention: str, forwards: float | None, rate: float | None) -> Effects:
-        asked = Asked(self.case.outcome(self.outcome), intervention, forwards=forwards, rate=rate, seed=99)
-        return estimator(method)(self.case.network, [self.case.audit], asked)
+    def _measured(self, method: str, intervention: str, forward_passes: float | None, rate: float | None) -> Effects:
+        question = Question(
+            self.case.outcome(self.outcome), intervention, forward_passes=forward_passes, rate=rate, seed=99
+        )
+        return estimator(method)(self.case.network, [self.case.audit], question)
 
     @cached_property
     def worlds(self) -> Worlds:

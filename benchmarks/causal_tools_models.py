@@ -19,7 +19,7 @@ from whyprune.causal.fitted.graphical import graphical_model
 from whyprune.causal.fitted.scm import Equations, structural_influence
 from whyprune.errors import WhypruneError
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 
 OUTCOME = "margin"
 BUDGET = 16
@@ -31,19 +31,21 @@ REFUTERS = ("placebo", "random common cause", "data subset", "bootstrap")
 def observational_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The same model on runs as they are and on masked runs; and flat adjustment, which is DoWhy's to 1e-6."""
     truth = exact_effects(one.network, [one.audit], outcome=OUTCOME)
-    asked = Asked(outcome=OUTCOME, forwards=float((4 if options.quick else BUDGET) * len(one.network.units)))
+    question = Question(
+        outcome=OUTCOME, forward_passes=float((4 if options.quick else BUDGET) * len(one.network.units))
+    )
     jobs: dict[tuple[str, str], Callable[[], np.ndarray]] = {}
     for regime in ("observational", "masked"):
         for mechanism in ("linear", "trees"):
             if mechanism == "linear" or not options.quick:  # trees for every unit take minutes
                 jobs[f"scm {mechanism}", regime] = lambda m=mechanism, r=regime: (
-                    structural_influence(one.network, [one.pool], asked, Equations(m, r)).mean
+                    structural_influence(one.network, [one.pool], question, Equations(m, r)).mean
                 )
             jobs[f"gcm {mechanism}", regime] = lambda m=mechanism, r=regime: _graphical(
-                one, asked, m, r, most=40 if options.quick else 100
+                one, question, m, r, most=40 if options.quick else 100
             )
     for adjust in ("none", "same", "before"):
-        jobs[f"flat adjustment: {adjust}", "observational"] = lambda a=adjust: _adjusted(one, asked, a)
+        jobs[f"flat adjustment: {adjust}", "observational"] = lambda a=adjust: _adjusted(one, question, a)
     rows = []
     for (model, regime), job in jobs.items():
         with _row(rows, one, model=model, regime=regime, outcome=OUTCOME) as row:
@@ -56,14 +58,14 @@ def observational_rows(one: Case, options: argparse.Namespace) -> list[dict[str,
     return rows
 
 
-def _graphical(one: Case, asked: Asked, mechanism: Any, regime: Any, most: int) -> np.ndarray:
-    model = graphical_model(one.network, [one.pool], asked, mechanism=mechanism, regime=regime, most=most)
+def _graphical(one: Case, question: Question, mechanism: Any, regime: Any, most: int) -> np.ndarray:
+    model = graphical_model(one.network, [one.pool], question, mechanism=mechanism, regime=regime, most=most)
     return model.unit_effects(range(len(one.network.units)), None).mean(axis=1)
 
 
-def _adjusted(one: Case, asked: Asked, adjust: str) -> np.ndarray:
+def _adjusted(one: Case, question: Question, adjust: str) -> np.ndarray:
     """What DoWhy's linear regression says of do(summary := 0), for every unit."""
-    table = design(Worlds(one.network, [one.pool], outcome=OUTCOME), asked, "observational")
+    table = design(Worlds(one.network, [one.pool], outcome=OUTCOME), question, "observational")
     found = []
     for column, mean in enumerate(table.values.mean(axis=0)):
         tier = table.tier - table.tier[column]
@@ -83,7 +85,7 @@ def discovery_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any
                 with _row(rows, one, algorithm=method, regime=regime, tiers=tiers) as row:
                     how = Search(method, regime, tiers, rows=600 if options.quick else 2000, images=400, most=GROUPED)
                     with at_most(LIMIT_S):  # on dense graphs GES walks every path, and may never end
-                        found = network_graph(one.network, [one.pool], Asked(seed=one.seed), how)
+                        found = network_graph(one.network, [one.pool], Question(seed=one.seed), how)
                     row["variables"] = len(found.names)
                     for name in ("precision", "recall", "chance", "direction_accuracy"):
                         value = getattr(found, name)
@@ -93,12 +95,12 @@ def discovery_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any
 
 def refuter_rows(one: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
     """DoWhy's refuters on estimates of which is known whether they are wrong: more than two errors from the truth."""
-    asked = Asked(outcome=OUTCOME, seed=one.seed)
+    question = Question(outcome=OUTCOME, seed=one.seed)
     count = 3 if options.quick else 16
     exact = exact_effects(one.network, [one.audit], outcome=OUTCOME)
     units = np.random.default_rng(one.seed).choice(len(exact.units), count, replace=False)
-    seen = design(Worlds(one.network, [one.pool], outcome=OUTCOME), asked, "observational")
-    masks = design(Worlds(one.network, [one.pool], outcome=OUTCOME), asked, "masks", rows=2000)
+    seen = design(Worlds(one.network, [one.pool], outcome=OUTCOME), question, "observational")
+    masks = design(Worlds(one.network, [one.pool], outcome=OUTCOME), question, "masks", rows=2000)
     rows: list[dict[str, Any]] = []
     for regime, table in (("observational", seen), ("masks", masks)):
         for unit in units.tolist():

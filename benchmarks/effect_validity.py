@@ -32,7 +32,7 @@ from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import MissingDependencyError
 from whyprune.interventions.sensitivity import sensitivity
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import ESTIMATORS, estimator
 from whyprune.structure.replay import Replay
 from whyprune.testing.matrix import WRONG, planted_outcomes
@@ -76,7 +76,7 @@ def stored(path: Path, images: torch.Tensor, measure: Any) -> np.ndarray:
 def true_effects(network: wp.Network, images: torch.Tensor, workspace: Path) -> tuple[np.ndarray, float]:
     """Individual effects (units, images), unscaled, and the cost of exact effects per image."""
     outcome = Unscaled(scale=1.0)
-    cost = exact_effects(network, [images[:2]], outcome=outcome).forwards / 2
+    cost = exact_effects(network, [images[:2]], outcome=outcome).forward_passes / 2
 
     def measure(block: torch.Tensor) -> np.ndarray:
         found = exact_effects(network, [block], outcome=outcome, per_image=True).per_image
@@ -157,7 +157,7 @@ def adaptive_runs(
     rows = []
     for seed in range(1 if options.quick else options.seeds):
         budget = options.share * cost * effects.shape[1]
-        verdict = race(network, [images], Race(seed=seed), Asked(forwards=budget))
+        verdict = race(network, [images], Race(seed=seed), Question(forward_passes=budget))
         found = verdict.effects
         low, high = found.interval
         ranks = within(np.array(found.groups), found.mean, truth)
@@ -168,7 +168,7 @@ def adaptive_runs(
                 "seed": seed,
                 "spearman_within_layers": float(np.mean(ranks)),
                 "spearman_worst_layer": float(np.min(ranks)),
-                "cost_ratio": float(found.forwards) / (cost * effects.shape[1]),
+                "cost_ratio": float(found.forward_passes) / (cost * effects.shape[1]),
                 "coverage_percent_of_units": 100 * float(np.mean((low <= truth) & (truth <= high))),
                 "images_least": int(verdict.images.min()),
                 "images_mean": float(verdict.images.mean()),

@@ -13,7 +13,7 @@ from whyprune.causal.adaptive.estimator import Race, adaptive, race
 from whyprune.causal.exact import exact_effects
 from whyprune.effects.outcomes import CrossEntropy, LogitShift
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.trace import trace
 from whyprune.testing import check_estimator, planted
 
@@ -54,7 +54,7 @@ def test_intervals_cover_the_single_effect_as_often_as_they_say(least, prescreen
     hits = []
     for seed in range(20):
         options = Race(least=least, prescreen=prescreen, tolerance=0.02, seed=seed)
-        found = race(network(), [drawn(256, seed)], options, Asked(outcome=outcome())).effects
+        found = race(network(), [drawn(256, seed)], options, Question(outcome=outcome())).effects
         low, high = found.interval
         hits.append((low <= truth()) & (truth() <= high))
     assert 0.92 <= np.mean(hits) <= 0.98
@@ -67,7 +67,7 @@ def test_a_settled_decision_is_right():
     ranked = np.sort(truth())
     for seed in range(20):
         options = Race(remove=remove, tolerance=tolerance, least=64, seed=seed)
-        verdict = race(network(), [drawn(1000, seed)], options, Asked(outcome=outcome()))
+        verdict = race(network(), [drawn(1000, seed)], options, Question(outcome=outcome()))
         settled.append(verdict.settled)
         goes = np.isin(verdict.effects.units, verdict.goes)
         assert goes.sum() == remove
@@ -78,20 +78,22 @@ def test_a_settled_decision_is_right():
 
 
 def test_it_measures_most_where_the_decision_is_open():
-    verdict = race(network(), [drawn(1024, 0)], Race(remove=10, least=64, tolerance=0.05), Asked(outcome=outcome()))
+    verdict = race(network(), [drawn(1024, 0)], Race(remove=10, least=64, tolerance=0.05), Question(outcome=outcome()))
     boundary = np.sort(truth())[9:11].mean()
     far = np.abs(np.log(truth() / boundary))
     assert verdict.rounds > 1
     assert np.corrcoef(far, verdict.images)[0, 1] < -0.3
     assert verdict.images.min() == 64
     whole = exact_effects(network(), [drawn(1024, 0)])
-    assert verdict.effects.forwards < whole.forwards
+    assert verdict.effects.forward_passes < whole.forward_passes
 
 
 def test_guesses_are_left_out_where_they_cost_more_than_they_are_worth():
     """A network of 30 units is measured for less than it is guessed."""
     cost = {
-        prescreen: race(network(), [drawn(600, 1)], Race(remove=0, least=64, prescreen=prescreen)).effects.forwards
+        prescreen: race(
+            network(), [drawn(600, 1)], Race(remove=0, least=64, prescreen=prescreen)
+        ).effects.forward_passes
         for prescreen in (True, False, None)
     }
     assert cost[True] > cost[False] == cost[None]
@@ -111,30 +113,32 @@ def test_what_cannot_be_settled_is_said_to_be_open():
     """Of two copies one goes, and nothing says which."""
     case = planted.case(1, 600)
     units = tuple(case.unit(k) for k in (planted.COPY, planted.OTHER_COPY))
-    verdict = race(case.network, [case.images], Race(remove=1, tolerance=0.0), Asked(units=units))
+    verdict = race(case.network, [case.images], Race(remove=1, tolerance=0.0), Question(units=units))
     assert not verdict.settled
     assert verdict.images.tolist() == [600, 600]
-    assert race(case.network, [case.images], Race(remove=1, tolerance=0.1), Asked(units=units)).images.max() < 600
+    assert race(case.network, [case.images], Race(remove=1, tolerance=0.1), Question(units=units)).images.max() < 600
 
 
 @pytest.mark.parametrize("forwards", [300.0, 3000.0])
-def test_the_budget_is_kept(forwards):
+def test_the_budget_is_kept(forward_passes):
     case = planted.case(1, 600)
-    assert adaptive(case.network, [case.batch], Asked(forwards=forwards)).forwards <= forwards
+    assert (
+        adaptive(case.network, [case.batch], Question(forward_passes=forward_passes)).forward_passes <= forward_passes
+    )
 
 
-def guessing(network, batches, asked):
-    return race(network, batches, Race(prescreen=True, seed=asked.seed), asked).effects
+def guessing(network, batches, question):
+    return race(network, batches, Race(prescreen=True, seed=question.seed), question).effects
 
 
 @pytest.mark.parametrize("value", ["mean", "optimal", "closed-form", "resample", "carried"])
 def test_every_intervention_keeps_the_contract(value):
-    check_estimator(guessing, asked=Asked(intervention=value))
+    check_estimator(guessing, question=Question(intervention=value))
 
 
 @pytest.mark.parametrize("judge", [CrossEntropy(), "margin", "prediction-change"])
 def test_every_outcome_keeps_the_contract(judge):
-    check_estimator(guessing, asked=Asked(outcome=judge))
+    check_estimator(guessing, question=Question(outcome=judge))
 
 
 class Pairs(nn.Module):
@@ -151,7 +155,7 @@ class Pairs(nn.Module):
 def test_a_network_of_one_batch_size_is_measured_in_its_blocks():
     images = torch.randn(41, 5, generator=torch.Generator().manual_seed(0))
     network = trace(randomised(Pairs()), images[:2])
-    found = race(network, [images], Race(least=40), Asked(intervention="zero"))
+    found = race(network, [images], Race(least=40), Question(intervention="zero"))
     assert found.images.tolist() == [40] * 6
     expected = exact_effects(network, [images[:40]])
     assert np.corrcoef(found.effects.mean, expected.mean)[0, 1] > 0.99
@@ -165,6 +169,6 @@ def test_unusable_requests_are_refused():
     with pytest.raises(InputError, match="units are to go"):
         race(case.network, [case.batch], Race(remove=99))
     with pytest.raises(InputError, match="do not pay"):
-        adaptive(case.network, [case.batch], Asked(forwards=5.0))
+        adaptive(case.network, [case.batch], Question(forward_passes=5.0))
     with pytest.raises(InputError, match="at least 2"):
-        adaptive(case.network, [case.images[:1]], Asked())
+        adaptive(case.network, [case.images[:1]], Question())

@@ -20,7 +20,7 @@ from whyprune.causal.concepts.design import ConceptDesign
 from whyprune.causal.concepts.estimator import concepts, explain
 from whyprune.data.batches import as_batch, joined
 from whyprune.errors import InputError, VerificationError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.replay import Replay
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
@@ -264,7 +264,7 @@ def test_what_cannot_be_replaced_is_refused(network, learnt):
 
 def test_scores_say_how_much_the_codes_keep_and_ignore_dead_units():
     case = planted.case(1)
-    found = concepts(case.network, [case.batch], Asked())
+    found = concepts(case.network, [case.batch], Question())
     assert found.estimand == "score"
     kept = [v for k, v in found.diagnostics.items() if "codes" in k]
     assert len(kept) == 2
@@ -276,7 +276,7 @@ def test_scores_say_how_much_the_codes_keep_and_ignore_dead_units():
 def test_a_unit_that_is_only_correlated_gets_a_share_of_its_codes_effect():
     """Which is why scores claim no effect: the bystander's is nearly that of the unit it copies."""
     case = planted.case(1)
-    found = concepts(case.network, [case.batch], Asked())
+    found = concepts(case.network, [case.batch], Question())
     assert found[case.unit(planted.BYSTANDER)] > 0.5 * found[case.unit(planted.ORIGINAL)]
 
 
@@ -293,11 +293,11 @@ def test_measured_effects_are_those_of_the_real_network(network, data):
 
 def test_budgets_are_kept_and_too_small_ones_refused(network, data):
     for budget in (1500.0, 6000.0):
-        found = explain(network, data, forwards=budget)
-        assert found.forwards <= budget
-    assert found.forwards > 3000
+        found = explain(network, data, forward_passes=budget)
+        assert found.forward_passes <= budget
+    assert found.forward_passes > 3000
     with pytest.raises(InputError, match="do not pay for concepts"):
-        explain(network, data, forwards=100.0)
+        explain(network, data, forward_passes=100.0)
     with pytest.raises(InputError, match="at least 8"):
         explain(network, [data[0][slice(0, 4)]], QUICK)
     with pytest.raises(InputError, match="bins at least 2"):

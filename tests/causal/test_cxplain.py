@@ -13,7 +13,7 @@ from whyprune.causal.cxplain.explainer import train
 from whyprune.causal.exact import exact_effects
 from whyprune.data.batches import as_batch
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import estimator
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
@@ -75,7 +75,7 @@ def test_intervals_of_mean_effects_hold_the_mean_over_all_images():
     for seed in range(8):
         drawn = torch.from_numpy(rng.choice(np.arange(FIRST, LAST), 120, replace=False))
         data = [as_batch((images[drawn], labels[drawn]))]
-        found = predicted_effects(tiny(), data, Asked(seed=seed), QUICK)
+        found = predicted_effects(tiny(), data, Question(seed=seed), QUICK)
         low, high = found.interval
         hits.append((low <= everything) & (everything <= high))
     assert found.approximate
@@ -121,14 +121,14 @@ def test_the_order_of_units_does_not_matter():
     case = planted.case(1)
     names = [case.unit(k) for k in (8, 0, 4)]
     forth, back = (
-        predicted_effects(case.network, [case.batch], Asked(units=tuple(u)), QUICK) for u in (names, names[::-1])
+        predicted_effects(case.network, [case.batch], Question(units=tuple(u)), QUICK) for u in (names, names[::-1])
     )
     assert forth.by_unit() == back.by_unit()
 
 
 def test_images_on_which_nothing_has_an_effect_are_no_trouble():
     case = planted.case(1)
-    found = predicted_effects(case.network, [case.batch], Asked(outcome="prediction-change"), QUICK)
+    found = predicted_effects(case.network, [case.batch], Question(outcome="prediction-change"), QUICK)
     assert np.isfinite(found.mean).all()
     assert found[case.unit(planted.PLAIN)] > found[case.unit(planted.DEAD)]
 
@@ -136,8 +136,8 @@ def test_images_on_which_nothing_has_an_effect_are_no_trouble():
 def test_a_budget_is_spent_on_interventions_and_no_more():
     case = planted.case(1)
     for budget in (300.0, 500.0):
-        found = estimator("cxplain")(case.network, [case.batch], Asked(forwards=budget))
-        assert budget / 2 < found.forwards <= budget
+        found = estimator("cxplain")(case.network, [case.batch], Question(forward_passes=budget))
+        assert budget / 2 < found.forward_passes <= budget
         assert found.samples == 96  # images that were not intervened on have predictions as well
 
 

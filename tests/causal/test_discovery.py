@@ -13,7 +13,7 @@ from whyprune.causal.fitted.discovered import Search, adjusted, discovery, netwo
 from whyprune.causal.fitted.discovery import ALGORITHMS, DiscoveredGraph, discover
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 from whyprune.testing.planted import DEAD
@@ -75,7 +75,7 @@ def test_constant_columns_and_exact_copies_do_not_stop_it():
 def graph(method, regime, tiers):
     network = trace(trained(), digits()[0][:2])
     data = list(as_batches(batches(1000, 1400)))
-    return network_graph(network, data, Asked(), Search(method, regime, tiers, rows=1000, images=400, most=14))
+    return network_graph(network, data, Question(), Search(method, regime, tiers, rows=1000, images=400, most=14))
 
 
 def test_the_networks_own_wiring_is_what_is_compared_with():
@@ -96,7 +96,7 @@ def test_a_finding_runs_as_they_are_show_the_wiring_no_better_than_chance():
 
 def test_adjustment_on_the_graph_gives_linear_effects():
     case = planted.case(1)
-    found = discovery(case.network, [case.batch], Asked())
+    found = discovery(case.network, [case.batch], Question())
     assert found.mean[DEAD] == 0
     assert np.argmax(found.mean) == np.argmax([0] * 13 + [1])  # `left:4`, by far the largest effect
 

@@ -10,7 +10,7 @@ from whyprune.causal.exact import exact_effects
 from whyprune.causal.fitted.designs import design
 from whyprune.errors import InputError, MissingDependencyError
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import estimator
 from whyprune.testing import planted
 from whyprune.testing.planted import BYSTANDER, DEAD
@@ -23,7 +23,7 @@ from whyprune.causal.fitted.dowhy_study import WARNING, dowhy, dowhy_study
 @cache
 def table(regime="masks", outcome=None, rows=None):
     case = planted.case(1)
-    return design(Worlds(case.network, [case.batch], outcome=outcome), Asked(), regime, rows=rows, most=6)
+    return design(Worlds(case.network, [case.batch], outcome=outcome), Question(), regime, rows=rows, most=6)
 
 
 def least_squares(x, y):
@@ -36,7 +36,7 @@ def least_squares(x, y):
 
 def test_flat_dowhy_on_masks_is_least_squares():
     case = planted.case(1)
-    found = dowhy(case.network, [case.batch], Asked())
+    found = dowhy(case.network, [case.batch], Question())
     mean, error = least_squares(table().values, table().outcome)
     np.testing.assert_allclose(found.mean, mean, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.standard_error, error, rtol=0, atol=1e-6)
@@ -77,7 +77,7 @@ def logit(logits, dense, labels):
 def test_a_finding_a_wrong_estimate_passes_its_refuters():
     """The bystander has no effect; its summary goes with the logit all the same, surely so, and that is not refuted."""
     case = planted.case(1, 300)
-    seen = design(Worlds(case.network, [case.batch], outcome=logit), Asked(), "observational")
+    seen = design(Worlds(case.network, [case.batch], outcome=logit), Question(), "observational")
     name = case.unit(BYSTANDER)
     assert exact_effects(case.network, [case.batch], outcome=logit)[name] == pytest.approx(0, abs=1e-6)
     study = dowhy_study(seen, name, adjust="none", refuters=("placebo", "random common cause"))
@@ -104,7 +104,7 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dowhy", None)
     case = planted.case(1)
     with pytest.raises(MissingDependencyError, match=r"whyprune\[causal\]"):
-        estimator("dowhy")(case.network, [case.batch], Asked())
+        estimator("dowhy")(case.network, [case.batch], Question())
 
 
 def test_a_dead_unit_has_an_interval_around_nothing():

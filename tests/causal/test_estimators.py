@@ -3,7 +3,7 @@
 import pytest
 
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import ESTIMATORS, estimator
 from whyprune.testing import check_estimator
 
@@ -24,13 +24,13 @@ def test_estimators_keep_the_contract(name):
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_estimators_keep_to_their_budget(name):
-    found = check_estimator(available(name), asked=Asked(forwards=300.0))
-    assert found.forwards <= 600
+    found = check_estimator(available(name), question=Question(forward_passes=300.0))
+    assert found.forward_passes <= 600
 
 
 def test_a_contract_that_is_broken_is_told():
-    def restless(network, batches, asked):
-        found = estimator("exact")(network, batches, asked)
+    def restless(network, batches, question):
+        found = estimator("exact")(network, batches, question)
         found.mean[:] += restless.calls
         restless.calls += 1
         return found

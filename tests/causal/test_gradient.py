@@ -16,7 +16,7 @@ from whyprune.data.batches import Batch, as_batch
 from whyprune.effects.outcomes import ClassLogit, LogitShift, as_outcome
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import signs
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.precise import in_double
 from whyprune.structure.trace import trace
 
@@ -40,8 +40,8 @@ def linear():
 def test_in_a_linear_network_the_second_order_is_the_exact_effect_of_every_image(linear, intervention, curvature):
     network, data = linear
     exact = exact_effects(network, data, intervention=intervention, per_image=True)
-    asked = Asked(intervention=intervention, per_image=True)
-    found = gradient_effects(network, data, asked, Expansion(curvature=curvature, probes=ALL_SIGNS))
+    question = Question(intervention=intervention, per_image=True)
+    found = gradient_effects(network, data, question, Expansion(curvature=curvature, probes=ALL_SIGNS))
     np.testing.assert_allclose(found.per_image, exact.per_image, rtol=2e-3, atol=1e-5 * exact.per_image.max())
     np.testing.assert_allclose(found.standard_error, exact.standard_error, rtol=2e-3)
     assert exact.mean.max() > 0.01
@@ -53,13 +53,13 @@ def test_in_a_linear_network_the_second_order_is_the_exact_effect_of_every_image
 @pytest.mark.parametrize("intervention", ["zero", "mean"])
 def test_in_a_linear_network_the_first_order_of_a_logit_is_its_exact_effect(linear, intervention):
     network, data = linear
-    asked = Asked(outcome=ClassLogit(1), intervention=intervention, per_image=True)
+    question = Question(outcome=ClassLogit(1), intervention=intervention, per_image=True)
     exact = exact_effects(network, data, outcome=ClassLogit(1), intervention=intervention, per_image=True)
-    found = gradient_first(network, data, asked)
+    found = gradient_first(network, data, question)
     np.testing.assert_allclose(found.per_image, exact.per_image, atol=1e-4)
     assert (found.mean < 0).any()
     assert (found.mean > 0).any()
-    absolute = gradient_effects(network, data, asked, Expansion(order=1, absolute=True))
+    absolute = gradient_effects(network, data, question, Expansion(order=1, absolute=True))
     np.testing.assert_allclose(absolute.mean, np.abs(exact.per_image).mean(axis=1), rtol=1e-3)
     assert absolute.estimand == "score"
 
@@ -70,7 +70,7 @@ def test_one_probe_is_unbiased(linear):
     many = Batch((one.args[0].expand(3000, -1, -1, -1),), {})
     outcome = LogitShift(scale=1.0)
     expected = exact_effects(network, [data[0]], outcome=_Fixed(), per_image=True).per_image[:, 0]
-    found = gradient_effects(network, [many], Asked(outcome=_Fixed(), seed=1), Expansion(probes=1))
+    found = gradient_effects(network, [many], Question(outcome=_Fixed(), seed=1), Expansion(probes=1))
     assert outcome.name == found.outcome
     away = np.abs(found.mean - expected) / np.maximum(found.standard_error, 1e-9)
     assert away.max() < 4
@@ -129,8 +129,10 @@ def test_true_curvature_is_the_second_derivative_of_the_real_intervention(outcom
 
     step = 1e-3
     for order in (1, 2):
-        asked = Asked(outcome=harm, units=tuple(stem), per_image=True)
-        found = gradient_effects(network, [batch], asked, Expansion(order=order, curvature="hessian", absolute=False))
+        question = Question(outcome=harm, units=tuple(stem), per_image=True)
+        found = gradient_effects(
+            network, [batch], question, Expansion(order=order, curvature="hessian", absolute=False)
+        )
         expected = []
         for unit in range(4):
             up, down, here = (towards_zero(t, unit) for t in (step, -step, 0.0))
@@ -148,7 +150,7 @@ def test_directions_and_true_derivatives_agree_where_no_stream_runs_past_a_reade
     network = traced(name)
     data = [fresh_batch(network, count=12)]
     found = [
-        gradient_effects(network, data, Asked(per_image=True), Expansion(curvature=c, probes=4)).per_image
+        gradient_effects(network, data, Question(per_image=True), Expansion(curvature=c, probes=4)).per_image
         for c in ("fisher", "hessian")
     ]
     np.testing.assert_allclose(found[0], found[1], rtol=2e-3, atol=2e-4 * found[1].max())
@@ -159,43 +161,43 @@ def test_the_second_order_ranks_units_of_a_trained_network_on_images_it_has_not_
     network = trace(trained(), digits()[0][:2])
     data = [as_batch(b) for b in batches(1000, 1256)]
     exact = exact_effects(network, data)
-    found = gradient(network, data, Asked())
+    found = gradient(network, data, Question())
     order = np.corrcoef(np.argsort(np.argsort(found.mean)), np.argsort(np.argsort(exact.mean)))[0, 1]
     assert order > 0.9
-    assert found.forwards < exact.forwards
+    assert found.forward_passes < exact.forward_passes
 
 
 def test_a_budget_buys_images():
     network = trace(trained(), digits()[0][:2])
     data = [as_batch(b) for b in batches(1000, 1256)]
-    found = gradient(network, data, Asked(forwards=500.0))
-    assert found.forwards <= 500
+    found = gradient(network, data, Question(forward_passes=500.0))
+    assert found.forward_passes <= 500
     assert found.samples == 50
     with pytest.raises(InputError, match="do not pay"):
-        gradient(network, data, Asked(forwards=5.0))
+        gradient(network, data, Question(forward_passes=5.0))
     with pytest.raises(InputError, match="do not pay"):
-        gradient(network, data, Asked(forwards=100.0, intervention="optimal"))
+        gradient(network, data, Question(forward_passes=100.0, intervention="optimal"))
 
 
 def test_what_has_no_derivative_is_refused():
     network = trace(trained(), digits()[0][:2])
     data = [as_batch(b) for b in batches(1000, 1064)]
     with pytest.raises(InputError, match="prediction-change has no gradient"):
-        gradient(network, data, Asked(outcome="prediction-change"))
+        gradient(network, data, Question(outcome="prediction-change"))
     with pytest.raises(InputError, match="under 'carried'"):
-        gradient(network, data, Asked(intervention="carried"))
+        gradient(network, data, Question(intervention="carried"))
     with pytest.raises(InputError, match="no data"):
-        gradient(network, [], Asked())
+        gradient(network, [], Question())
 
 
 def test_interventional_risk_is_least_at_its_constants(linear):
     """In a linear network c* is the best constant, so no constant does less harm than the risk says."""
     network, data = linear
-    risk = interventional_risk(network, data, Asked(intervention="zero"))
+    risk = interventional_risk(network, data, Question(intervention="zero"))
     assert risk.intervention == "closed-form"
     expected = exact_effects(network, data, intervention="closed-form").mean
     full = gradient_effects(
-        network, data, Asked(intervention="closed-form"), Expansion(probes=ALL_SIGNS), method="interventional-risk"
+        network, data, Question(intervention="closed-form"), Expansion(probes=ALL_SIGNS), method="interventional-risk"
     )
     np.testing.assert_allclose(full.mean, expected, rtol=1e-3)
     for other in ("zero", "mean"):
@@ -205,7 +207,7 @@ def test_interventional_risk_is_least_at_its_constants(linear):
 
 def test_first_order_of_the_logit_shift_is_the_length_of_the_change(linear):
     network, data = linear
-    found = gradient_effects(network, data, Asked(), Expansion(order=1, probes=ALL_SIGNS), method="gradient-first")
+    found = gradient_effects(network, data, Question(), Expansion(order=1, probes=ALL_SIGNS), method="gradient-first")
     exact = exact_effects(network, data, per_image=True)
     assert found.estimand == "score"
     np.testing.assert_allclose(found.mean, np.sqrt(exact.per_image).mean(axis=1), rtol=1e-3)

@@ -15,7 +15,7 @@ from whyprune.causal.fitted.changes import what_changed
 from whyprune.causal.fitted.graphical import Y, gcm, graphical_model
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
@@ -25,7 +25,7 @@ from whyprune.testing.planted import BYSTANDER, DEAD, ORIGINAL
 @cache
 def fitted(regime="masked", outcome="margin"):
     case = planted.case(1)
-    return graphical_model(case.network, [case.batch], Asked(outcome=outcome), mechanism="linear", regime=regime)
+    return graphical_model(case.network, [case.batch], Question(outcome=outcome), mechanism="linear", regime=regime)
 
 
 def logit(logits, dense, labels):
@@ -36,7 +36,7 @@ def test_in_a_linear_network_counterfactuals_are_exact():
     network, images = linear()
     data = list(as_batches([images[:128]]))
     exact = exact_effects(network, data, outcome=logit, per_image=True)
-    model = graphical_model(network, data, Asked(outcome=logit), mechanism="linear", rows=2000)
+    model = graphical_model(network, data, Question(outcome=logit), mechanism="linear", rows=2000)
     found = model.unit_effects(range(len(network.units)), None)
     assert np.abs(found - exact.per_image).max() < 0.03 * np.abs(exact.per_image).max()
     name = model.variables.names[3]
@@ -68,7 +68,7 @@ def test_arrows_and_intrinsic_influence_speak_of_the_networks_own_graph():
 
 def test_blocks_are_taken_apart_by_their_units_shares():
     case = planted.case(1)
-    model = graphical_model(case.network, [case.batch], Asked(), mechanism="linear", most=6)
+    model = graphical_model(case.network, [case.batch], Question(), mechanism="linear", most=6)
     found = model.unit_effects(range(len(case.network.units)), None)
     assert len(model.variables.names) <= 6
     assert np.abs(found[DEAD]).max() < 1e-9
@@ -78,9 +78,9 @@ def test_blocks_are_taken_apart_by_their_units_shares():
 def test_what_it_cannot_answer_is_refused():
     case = planted.case(1)
     with pytest.raises(InputError, match="same on every image"):
-        graphical_model(case.network, [case.batch], Asked(), regime="observational")
+        graphical_model(case.network, [case.batch], Question(), regime="observational")
     with pytest.raises(InputError, match="cannot carry"):
-        gcm(case.network, [case.batch], Asked(intervention="carried"))
+        gcm(case.network, [case.batch], Question(intervention="carried"))
     with pytest.raises(InputError, match="no variable"):
         fitted().interventional("nobody")
 

@@ -15,7 +15,7 @@ from whyprune.interventions.optimal import Constants
 from whyprune.interventions.suffix import individual_effects, relative_cost, suffixes
 from whyprune.interventions.values import Intervention, fit_cost
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.trace import trace
@@ -89,9 +89,9 @@ def test_fitting_costs_what_it_says(value):
     measuring = relative_cost(network, suffixes(replay, network.units)) * len(network.units)
     outcome = as_outcome(None).fit(replay.logits(data[0]))
     fitted = Intervention(value).fit(replay, data, outcome)
-    assert fitted.forwards == pytest.approx(fit_cost(value, measuring) * 128)
-    assert Worlds(network, data, intervention=value).forwards == pytest.approx(fitted.forwards + 128)
-    spent = exact(network, data, Asked(intervention=value, forwards=6000.0)).forwards
+    assert fitted.forward_passes == pytest.approx(fit_cost(value, measuring) * 128)
+    assert Worlds(network, data, intervention=value).forward_passes == pytest.approx(fitted.forward_passes + 128)
+    spent = exact(network, data, Question(intervention=value, forward_passes=6000.0)).forward_passes
     assert spent <= 6000
 
 
@@ -100,6 +100,6 @@ def test_only_units_that_are_asked_for_are_searched():
     some = network.units[3:5]
     few = exact_effects(network, data, intervention="optimal", units=some)
     every = exact_effects(network, data, intervention="optimal")
-    assert few.forwards < every.forwards / 2
+    assert few.forward_passes < every.forward_passes / 2
     for unit in some:
         assert few[unit] == pytest.approx(every[unit], rel=1e-3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from causal.tables import planted_table, tiny_table
 from whyprune.causal.masks.random_masks import MaskDesign, fold_over, mask_effects, masked_runs, random_masks, regress
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.testing import planted
 
 DRAWS = 200
@@ -68,7 +68,7 @@ def test_what_is_estimated_is_not_the_single_effect():
 def test_the_network_itself_gives_what_the_enumeration_gives():
     case = planted.case(1, 48)
     names = [case.unit(k) for k in range(planted.UNITS)]
-    found = mask_effects(case.network, [case.batch], MaskDesign(0.02, 6000), Asked(units=tuple(names)))
+    found = mask_effects(case.network, [case.batch], MaskDesign(0.02, 6000), Question(units=tuple(names)))
     assert found.estimand == "context"
     assert found.rate == 0.02
     truth = planted_table().context(0.02)  # in which the second layer stays
@@ -99,9 +99,12 @@ def test_too_few_masks_for_least_squares_claim_nothing():
 
 
 @pytest.mark.parametrize("forwards", [100.0, 1000.0])
-def test_the_budget_is_kept(forwards):
+def test_the_budget_is_kept(forward_passes):
     case = planted.case(1)
-    assert random_masks(case.network, [case.batch], Asked(forwards=forwards)).forwards <= forwards
+    assert (
+        random_masks(case.network, [case.batch], Question(forward_passes=forward_passes)).forward_passes
+        <= forward_passes
+    )
 
 
 def test_unusable_designs_are_refused():
@@ -110,6 +113,6 @@ def test_unusable_designs_are_refused():
             MaskDesign(**wrong)
     case = planted.case(1)
     with pytest.raises(InputError, match="forward passes do not pay"):
-        random_masks(case.network, [case.batch], Asked(forwards=5.0))
+        random_masks(case.network, [case.batch], Question(forward_passes=5.0))
     with pytest.raises(InputError, match="at least 2 are needed"):
-        mask_effects(case.network, [case.images[:1]], MaskDesign(), Asked(outcome="prediction-change"))
+        mask_effects(case.network, [case.images[:1]], MaskDesign(), Question(outcome="prediction-change"))

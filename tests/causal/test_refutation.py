@@ -33,7 +33,7 @@ def truly(network, data, units):
 def by_name(network, data, units):
     """Judges a unit by a hash of its name: sure of itself, and blind."""
     scores = np.random.default_rng(0).random(len(network.units))
-    return from_scores(network.units, scores, method="blind", forwards=1).only(units)
+    return from_scores(network.units, scores, method="blind", forward_passes=1).only(units)
 
 
 def by_weights(network, data, units):
@@ -44,7 +44,7 @@ def by_activity(network, data, units):
     """Scores that depend on the images alone: the order changes from one set of images to the next."""
     seed = int(abs(float(sum(b.args[0].double().sum() for b in data))) * 1e3) % 2**32
     scores = np.random.default_rng(seed).random(len(network.units))
-    return from_scores(network.units, scores, method="restless", forwards=1).only(units)
+    return from_scores(network.units, scores, method="restless", forward_passes=1).only(units)
 
 
 def inverted(network, data, units):

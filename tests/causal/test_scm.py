@@ -13,7 +13,7 @@ from whyprune.causal.exact import exact_effects
 from whyprune.causal.fitted.scm import Equations, structural_influence
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 from whyprune.testing.planted import BYSTANDER, DEAD, ORIGINAL
@@ -22,7 +22,7 @@ from whyprune.testing.planted import BYSTANDER, DEAD, ORIGINAL
 @cache
 def influence(readers, mechanism, regime):
     case = planted.case(readers)
-    return structural_influence(case.network, [case.batch], Asked(), Equations(mechanism, regime)).mean
+    return structural_influence(case.network, [case.batch], Question(), Equations(mechanism, regime)).mean
 
 
 @cache
@@ -53,7 +53,7 @@ def test_in_a_linear_network_masked_runs_give_the_exact_effects():
     network, images = linear()
     exact = exact_effects(network, [images[:256]], per_image=True)
     found = structural_influence(
-        network, list(as_batches([images])), Asked(per_image=True), Equations("linear", rows=4000)
+        network, list(as_batches([images])), Question(per_image=True), Equations("linear", rows=4000)
     )
     np.testing.assert_allclose(found.mean, exact.mean, rtol=0.03)
     assert np.corrcoef(found.per_image.ravel(), exact.per_image.ravel())[0, 1] > 0.999
@@ -63,7 +63,7 @@ def test_runs_without_intervention_do_not_even_there():
     """Six units see three channels: which of them the next layer reads cannot be told from what goes together."""
     network, images = linear()
     exact = exact_effects(network, [images[:256]])
-    found = structural_influence(network, list(as_batches([images])), Asked(), Equations("linear", "observational"))
+    found = structural_influence(network, list(as_batches([images])), Question(), Equations("linear", "observational"))
     first = slice(0, 6)
     assert np.abs(found.mean / exact.mean - 1)[first].max() > 0.3
 
@@ -88,14 +88,14 @@ def test_residual_streams_and_other_values_of_an_intervention():
     network = trace(trained(), digits()[0][:2])
     data = list(as_batches(batches(1000, 1256)))
     exact = exact_effects(network, data, intervention="mean")
-    found = structural_influence(network, data, Asked(intervention="mean"), Equations("linear", rows=1500))
+    found = structural_influence(network, data, Question(intervention="mean"), Equations("linear", rows=1500))
     assert found.intervention == "mean"
     assert spearmanr(found.mean, exact.mean)[0] > 0.7
 
 
 def test_blocks_of_units_are_judged_by_their_share():
     case = planted.case(1)
-    found = structural_influence(case.network, [case.batch], Asked(), Equations("linear", most=6))
+    found = structural_influence(case.network, [case.batch], Question(), Equations("linear", most=6))
     assert found.units == tuple(u.name for u in case.network.units)
     assert found.mean[DEAD] == 0
     assert np.isfinite(found.mean).all()
@@ -104,10 +104,10 @@ def test_blocks_of_units_are_judged_by_their_share():
 def test_what_equations_cannot_answer_is_refused():
     case = planted.case(1)
     with pytest.raises(InputError, match="cannot carry"):
-        structural_influence(case.network, [case.batch], Asked(intervention="carried"), Equations())
+        structural_influence(case.network, [case.batch], Question(intervention="carried"), Equations())
     with pytest.raises(InputError, match="no mechanism 'forest'"):
         Equations("forest")
     with pytest.raises(InputError, match="at least 2"):
-        structural_influence(case.network, [case.batch], Asked(forwards=3.0), Equations())
+        structural_influence(case.network, [case.batch], Question(forward_passes=3.0), Equations())
     with pytest.raises(InputError, match="no unit named"):
-        structural_influence(case.network, [case.batch], Asked(units=("nobody:1",)), Equations())
+        structural_influence(case.network, [case.batch], Question(units=("nobody:1",)), Equations())

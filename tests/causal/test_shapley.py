@@ -7,7 +7,7 @@ from causal.tables import planted_table, tiny_table
 from whyprune.causal.masks.shapley import Orders, play, shapley, shapley_values
 from whyprune.effects.intervals import by_cluster, moments, skew_corrected
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.testing import planted
 
 DRAWS = 200
@@ -47,7 +47,7 @@ def test_intervals_cover_the_shapley_value_as_often_as_they_say(table, options):
         assert not played.truncated
         hits.append((low - 1e-9 <= truth) & (truth <= high + 1e-9))
         errors.append(mean - truth)
-        costs.append(drawn.forwards)
+        costs.append(drawn.forward_passes)
     moving = truth != 0
     assert 0.92 <= np.mean(hits, axis=0)[moving].mean() <= 0.98
     assert np.mean(hits, axis=0).min() >= 0.87
@@ -65,7 +65,7 @@ def test_the_papers_truncation_says_that_it_is_biased():
     spent = table.drawn(48, 0), table.drawn(48, 0)
     play(spent[0], Orders(survival=0.0, **options))
     play(spent[1], Orders(pairs=48, **PLAIN))
-    assert spent[0].forwards < spent[1].forwards
+    assert spent[0].forward_passes < spent[1].forward_passes
 
 
 def test_an_order_and_its_reverse_say_more_than_two_orders():
@@ -91,7 +91,7 @@ def test_the_race_finds_who_goes_and_stops_early():
         played = play(drawn, Orders(pairs=400, least=64, remove=3, seed=seed))
         lowest = set(np.argsort(moments(played.values)[0])[:3].tolist())
         right.append(lowest == set(np.argsort(table.shapley())[:3].tolist()))
-        cost.append(drawn.forwards)
+        cost.append(drawn.forward_passes)
     assert np.mean(right) > 0.9
     assert np.mean(cost) < 0.7 * 400 * (2 * planted.UNITS + 1)
 
@@ -109,9 +109,9 @@ def test_the_network_itself_gives_what_the_enumeration_gives():
 
 
 @pytest.mark.parametrize("forwards", [100.0, 1000.0])
-def test_the_budget_is_kept(forwards):
+def test_the_budget_is_kept(forward_passes):
     case = planted.case(1)
-    assert shapley(case.network, [case.batch], Asked(forwards=forwards)).forwards <= forwards
+    assert shapley(case.network, [case.batch], Question(forward_passes=forward_passes)).forward_passes <= forward_passes
 
 
 def test_unusable_requests_are_refused():
@@ -120,6 +120,6 @@ def test_unusable_requests_are_refused():
             Orders(**wrong)
     case = planted.case(1)
     with pytest.raises(InputError, match="forward passes do not pay"):
-        shapley(case.network, [case.batch], Asked(forwards=20.0))
+        shapley(case.network, [case.batch], Question(forward_passes=20.0))
     with pytest.raises(InputError, match="units are to go"):
         shapley_values(case.network, [case.batch], Orders(remove=99))

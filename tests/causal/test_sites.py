@@ -56,10 +56,10 @@ def test_summaries_are_the_means_that_hooks_see(readers):
 
 
 def test_watching_costs_one_pass_a_row(residual):
-    before = residual.forwards
+    before = residual.forward_passes
     masks = np.ones((7, len(residual.units)), dtype=bool)
     watch(residual, sites(residual.network, residual.units), masks, np.arange(7))
-    assert residual.forwards == before + 7
+    assert residual.forward_passes == before + 7
 
 
 def test_few_variables_are_units_and_many_are_blocks_of_a_group(residual):

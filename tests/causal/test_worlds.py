@@ -108,17 +108,17 @@ def test_effects_in_a_pruned_network_are_beyond_what_is_gone():
 def test_answers_cost_what_runs():
     network = trace(trained(), digits()[0][:2])
     worlds = Worlds(network, batches(1000, 1032))
-    spent = worlds.forwards
+    spent = worlds.forward_passes
     assert spent == 32
     everything = np.ones((10, len(worlds.units)), dtype=bool)
     worlds.effects(everything, np.arange(10))
-    first = worlds.forwards - spent
+    first = worlds.forward_passes - spent
     assert first == pytest.approx(10)  # ten images once; all that is behind the first layer once more is that same run
     last = np.zeros((64, len(worlds.units)), dtype=bool)
     last[:, -1] = True
-    spent = worlds.forwards
+    spent = worlds.forward_passes
     worlds.effects(last, np.zeros(64, dtype=np.int64))
-    assert worlds.forwards - spent < 3  # one image once, and the last layer for every row
+    assert worlds.forward_passes - spent < 3  # one image once, and the last layer for every row
 
 
 class Pairs(nn.Module):

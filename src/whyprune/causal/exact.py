@@ -17,7 +17,7 @@ from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units, edits, on_batch, rebatched, relative_cost, rows, suffixes
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
@@ -80,29 +80,29 @@ def exact_effects(
         estimand="conditional" if removed else "single",
         method="exact",
         given=tuple(u.name for u in removed),
-        forwards_per_unit=(share := relative_cost(network, plans)),
-        forwards=(1 + share * len(chosen)) * sum(map(len, batches)) + value.forwards,
+        forward_passes_per_unit=(share := relative_cost(network, plans)),
+        forward_passes=(1 + share * len(chosen)) * sum(map(len, batches)) + value.forward_passes,
     )
 
 
-def exact(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def exact(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `exact`: as many of the first images as the budget allows, all units on each."""
-    if asked.forwards is not None:
-        chosen = chosen_units(network, asked.units)
+    if question.forward_passes is not None:
+        chosen = chosen_units(network, question.units)
         each = relative_cost(network, suffixes(Replay(network), chosen)) * len(chosen)
-        per_image = 1 + each + fit_cost(checked(asked.intervention), each)
-        batches = cut_images(batches, int(asked.forwards // per_image))[0]
+        per_image = 1 + each + fit_cost(checked(question.intervention), each)
+        batches = cut_images(batches, int(question.forward_passes // per_image))[0]
         if sum(map(len, batches)) < 2:
             raise InputError(
-                f"{asked.forwards:g} forward passes do not pay for exact effects of {len(chosen)} units on 2 images: "
-                f"give at least {2 * per_image:.0f}"
+                f"{question.forward_passes:g} forward passes do not pay for exact effects of {len(chosen)} units on 2 "
+                f"images: give at least {2 * per_image:.0f}"
             )
     return exact_effects(
         network,
         batches,
-        outcome=asked.outcome,
-        intervention=asked.intervention,
-        units=asked.units,
-        per_image=asked.per_image,
-        progress=asked.progress,
+        outcome=question.outcome,
+        intervention=question.intervention,
+        units=question.units,
+        per_image=question.per_image,
+        progress=question.progress,
     )

@@ -17,10 +17,12 @@ from dataclasses import replace
 from whyprune.causal.gradient.estimator import gradient_effects
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 
-def interventional_risk(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def interventional_risk(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `interventional-risk`: second-order effect of replacing each unit by its closed-form constant."""
-    return gradient_effects(network, batches, replace(asked, intervention="closed-form"), method="interventional-risk")
+    return gradient_effects(
+        network, batches, replace(question, intervention="closed-form"), method="interventional-risk"
+    )

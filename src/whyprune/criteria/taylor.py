@@ -31,4 +31,6 @@ def taylor(network: Network, data: Iterable[Any], *, outcome: Outcome | str | No
     """
     found = sensitivity(Replay(network), data, as_outcome(outcome), seed)
     scores = found.products.double().abs().mean(dim=(0, 2)).numpy()
-    return from_scores(network.units, scores, method="taylor", samples=found.images, forwards=found.forwards)
+    return from_scores(
+        network.units, scores, method="taylor", samples=found.images, forward_passes=found.forward_passes
+    )

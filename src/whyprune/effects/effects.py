@@ -60,11 +60,12 @@ class Effects:
         estimand: which effect is estimated, one of `ESTIMANDS`.
         method: the estimator's or criterion's name.
         per_image: (units, images) individual effects, where they were asked for.
-        forwards_per_unit: cost in dense forward passes of one image, per unit and image; NaN if not counted.
+        forward_passes_per_unit: cost in dense forward passes of one image, per unit and image; NaN if not counted.
         curves: response curve per group, where they were measured.
         given: for `conditional`: the units that are gone already.
         rate: for `context`: with which probability every other unit is gone.
-        forwards: cost of all in dense forward passes of one image; a backward pass counts as two; NaN if not counted.
+        forward_passes: cost of all in dense forward passes of one image; a backward pass counts as two; NaN if not
+            counted.
         approximate: True where the estimate has an error that more images do not shrink: the interval does not
             count it.
         degrees_of_freedom: of the t-intervals; None for `samples` - 1.
@@ -82,11 +83,11 @@ class Effects:
     estimand: str
     method: str
     per_image: NDArray[np.float32] | None = None
-    forwards_per_unit: float = float("nan")
+    forward_passes_per_unit: float = float("nan")
     curves: Mapping[str, ResponseCurve] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     rate: float = float("nan")
-    forwards: float = float("nan")
+    forward_passes: float = float("nan")
     approximate: bool = False
     degrees_of_freedom: float | None = None
     bounds: tuple[Floats, Floats] | None = None

@@ -39,11 +39,11 @@ class Constants:
 
     Attributes:
         at: tensor -> (channels,), the channels being those that the network still has.
-        forwards: what finding them cost, in dense forward passes of one image.
+        forward_passes: what finding them cost, in dense forward passes of one image.
     """
 
     at: At
-    forwards: float = 0.0
+    forward_passes: float = 0.0
 
     def change(self, reader: Reader, value: Tensor, unit: Tensor, /) -> Tensor:
         """The change c - u of the channels `unit`."""
@@ -58,7 +58,7 @@ def closed_form(replay: Replay, batches: Iterable[Batch], outcome: Outcome) -> C
     found = sensitivity(replay, batches, outcome)
     best = dict(zip((u.label for u in replay.network.units), found.optimal_constants().tolist(), strict=True))
     at = {node: torch.tensor([best.get(label, 0.0) for label in labels]) for node, labels in _channels(replay).items()}
-    return Constants(at, found.forwards)
+    return Constants(at, found.forward_passes)
 
 
 def searched(
@@ -99,7 +99,7 @@ def searched(
     vertex = _within(lines.between(first, second, _vertex(best[0], harms[3], best[1])), low, high)
     harms.append(harm(vertex))
     winner = np.argmin(np.stack(harms), axis=0)
-    cost = closed.forwards + _search_cost(replay.network, replay, units) * sum(map(len, batches))
+    cost = closed.forward_passes + _search_cost(replay.network, replay, units) * sum(map(len, batches))
     return Constants(lines.choose([*ends, middle, vertex], winner, mean), cost)
 
 

@@ -42,14 +42,14 @@ class Sensitivity:
         shifts: first-order change of every probe's scalar under the intervention given, (probes, units, images);
             under `zero`, where none was given.
         differentiable: True where the one probe is the outcome itself, False where probes are directions of the logits.
-        forwards: cost in dense forward passes of one image; a backward pass counts as two.
+        forward_passes: cost in dense forward passes of one image; a backward pass counts as two.
     """
 
     products: Tensor
     gradients: Tensor
     shifts: Tensor
     differentiable: bool
-    forwards: float
+    forward_passes: float
 
     @property
     def images(self) -> int:

@@ -97,13 +97,13 @@ class Intervention:
         value: its name.
         moments: of every tensor that a reader sees, for `mean` and `carried`.
         constants: for `optimal` and `closed-form`.
-        forwards: what fitting cost, in dense forward passes of one image.
+        forward_passes: what fitting cost, in dense forward passes of one image.
     """
 
     value: InterventionValue
     moments: dict[fx.Node, Moments] = field(default_factory=dict)
     constants: Constants = field(default_factory=lambda: Constants({}))
-    forwards: float = 0.0
+    forward_passes: float = 0.0
 
     def fit(
         self,
@@ -132,7 +132,7 @@ class Intervention:
             values = replay.run(batch, keep=data)
             for node, dim in data.items():
                 self._gather(node, values[node], dim)
-            self.forwards += len(batch)
+            self.forward_passes += len(batch)
         return self
 
     def _optimise(
@@ -147,7 +147,7 @@ class Intervention:
             with Progress(progress) as bars:
                 bar = bars.add("Searching constants", EVALUATIONS * len(chosen))
                 self.constants = searched(replay, batches, measured, chosen, lambda done: bars.advance(bar, done))
-        self.forwards += self.constants.forwards
+        self.forward_passes += self.constants.forward_passes
         return self
 
     def _gather(self, node: fx.Node, value: Tensor, dim: int) -> None:

@@ -41,7 +41,7 @@ class Worlds:
         outcome: fitted to the dense logits.
         value: the intervention, fitted to the images.
         given: the units that are gone already.
-        forwards: what all answers cost so far, in dense forward passes of one image.
+        forward_passes: what all answers cost so far, in dense forward passes of one image.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Worlds:
         batches = [self._images(b) for b in blocks]
         self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome, self.units)
         self.base = self._harm(self.plain, np.arange(len(self.inputs)))
-        self.forwards = float(len(self.inputs)) + self.value.forwards
+        self.forward_passes = float(len(self.inputs)) + self.value.forward_passes
         self._macs = network.cost.by_operation()
         self._columns = {reader.node: self._column(reader) for reader in network.readers}
 
@@ -150,7 +150,7 @@ class Worlds:
         masks = masks[np.resize(np.arange(len(masks)), size)] if size else masks
         kept = {n: rows(n, values[n], places, max(count, size or 0)) for n in self._replay.frontier(steps)}
         share = sum(self._macs[n.name] for n in steps) / max(sum(self._macs.values()), 1)
-        self.forwards += count * (1 - share) + len(images) * share
+        self.forward_passes += count * (1 - share) + len(images) * share
         changes = self._edits(readers, masks, self._donors(readers, unique, places))
         if see is not None:
             changes = {(r.node, r.data): _watched(changes[r.node, r.data], r, len(masks), see) for r in readers}
@@ -163,7 +163,7 @@ class Worlds:
         if self.images < 2:
             raise InputError("intervention 'resample' takes another image's value: give at least 2 images")
         values = self._replay.run(self._images((unique - 1) % self.images), keep={r.data for r in readers})
-        self.forwards += len(unique)
+        self.forward_passes += len(unique)
         found = {r.data: rows(r.data, values[r.data], places, len(unique)) for r in readers}
         return {node: value for node, value in found.items() if isinstance(value, Tensor)}
 

@@ -94,7 +94,7 @@ def fitted_constants(
     value = Intervention(checked(intervention)).fit(replay, batches, measured, units, progress=progress)
     if value.value != "mean":
         return value.constants
-    return Constants({node: moments.mean.float() for node, moments in value.moments.items()}, value.forwards)
+    return Constants({node: moments.mean.float() for node, moments in value.moments.items()}, value.forward_passes)
 
 
 def fold_constants(

@@ -1,4 +1,4 @@
-"""What every estimator is asked, and what it answers."""
+"""What every estimator is question, and what it answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from whyprune.structure.network import Network
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     """What an estimator is asked for.
 
     Attributes:
@@ -19,8 +19,8 @@ class Asked:
         intervention: the value v of do(unit := v).
         units: names of the units to judge; None for all.
         per_image: keep individual effects, where the estimator has them.
-        forwards: most dense forward passes of one image to spend, all in all; None for the estimator's own default.
-            Estimators that run interventions keep to it, up to one round of their work.
+        forward_passes: most dense forward passes of one image to spend, all in all; None for the estimator's own
+            default. Estimators that run interventions keep to it, up to one round of their work.
         rate: probability with which other units are gone, for `context` effects; None for the default.
         seed: of everything drawn.
         progress: show a progress bar.
@@ -30,7 +30,7 @@ class Asked:
     intervention: str = "zero"
     units: tuple[str, ...] | None = None
     per_image: bool = False
-    forwards: float | None = None
+    forward_passes: float | None = None
     rate: float | None = None
     seed: int = 0
     progress: bool = False
@@ -39,7 +39,7 @@ class Asked:
 class Estimator(Protocol):
     """From a network, images and a question to effects: higher means more harm when the unit goes."""
 
-    def __call__(self, network: Network, batches: Sequence[Batch], asked: Asked, /) -> Effects:
+    def __call__(self, network: Network, batches: Sequence[Batch], question: Question, /) -> Effects:
         """Estimates effects of units.
 
         Raises:

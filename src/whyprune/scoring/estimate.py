@@ -10,7 +10,7 @@ from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import ESTIMATORS, estimator
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
@@ -36,7 +36,7 @@ def estimate(
     intervention: str = "zero",
     units: Sequence[Unit | str] | None = None,
     per_image: bool = False,
-    forwards: float | None = None,
+    forward_passes: float | None = None,
     rate: float | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -53,7 +53,7 @@ def estimate(
         intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`; criteria have none.
         units: which units (default all); criteria judge all.
         per_image: keep individual effects, where the estimator has them.
-        forwards: most dense forward passes of one image to spend, all in all; None for the estimator's default.
+        forward_passes: most dense forward passes of one image to spend, all in all; None for the estimator's default.
         rate: for `context` effects: with which probability every other unit is gone.
         seed: of everything drawn.
         progress: show progress bars.
@@ -68,8 +68,8 @@ def estimate(
         raise InputError(f"no method named {method!r}: choose from {', '.join(METHODS)}")
     batches = list(as_batches(data, network.positional))
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
-    asked = Asked(outcome, intervention, names, per_image, forwards, rate, seed, progress)
-    effects = estimator("exact" if method == CURVES else method)(network, batches, asked)
+    question = Question(outcome, intervention, names, per_image, forward_passes, rate, seed, progress)
+    effects = estimator("exact" if method == CURVES else method)(network, batches, question)
     if method != CURVES:
         return effects
     fit, measure = split_images(batches)

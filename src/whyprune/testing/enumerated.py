@@ -24,13 +24,13 @@ class Table:
         units: the units that sets are of.
         values: (2^units, images), effects of all sets; bit k of the row's number says whether unit k is in the set.
         numbers: which of the table's images there are, in this order; they may repeat.
-        forwards: how many rows were asked for.
+        forward_passes: how many rows were asked for.
     """
 
     units: Sequence[Unit]
     values: Floats
     numbers: Numbers
-    forwards: float = 0.0
+    forward_passes: float = 0.0
 
     @property
     def images(self) -> int:
@@ -39,7 +39,7 @@ class Table:
 
     def effects(self, masks: Flags, images: Numbers) -> Floats:
         """Y(do(units of the row := v)) - Y on the row's image, (rows,)."""
-        self.forwards += len(images)
+        self.forward_passes += len(images)
         found: Floats = self.values[masks @ (1 << np.arange(len(self.units))), self.numbers[images]]
         return found
 

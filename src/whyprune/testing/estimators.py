@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from whyprune.effects.effects import ESTIMANDS, Effects
-from whyprune.scoring.contract import Asked, Estimator
+from whyprune.scoring.contract import Estimator, Question
 from whyprune.testing import planted
 
 ROUNDING = 1e-4
 
 
-def check_estimator(estimate: Estimator, *, asked: Asked | None = None, images: int = 96) -> Effects:
+def check_estimator(estimate: Estimator, *, question: Question | None = None, images: int = 96) -> Effects:
     """Runs an estimator on a small network with planted truth and checks what every estimator must keep.
 
     The same seed gives the same numbers; the network, its weights and torch's generator are left alone; units are named
@@ -24,7 +24,7 @@ def check_estimator(estimate: Estimator, *, asked: Asked | None = None, images: 
 
     Args:
         estimate: the estimator.
-        asked: what to ask; default: everything by default, with individual effects.
+        question: what to ask; default: everything by default, with individual effects.
         images: how many images it gets.
 
     Returns:
@@ -35,11 +35,11 @@ def check_estimator(estimate: Estimator, *, asked: Asked | None = None, images: 
     """
     case = planted.case(1, images)
     batches = [case.batch]
-    asked = asked or Asked(per_image=True)
+    question = question or Question(per_image=True)
     before = copy.deepcopy(case.network.model.state_dict())
     generator = torch.get_rng_state()
-    found, again = estimate(case.network, batches, asked), estimate(case.network, batches, asked)
-    assert torch.equal(generator, torch.get_rng_state()), "torch's global generator was used: draw from asked.seed"
+    found, again = estimate(case.network, batches, question), estimate(case.network, batches, question)
+    assert torch.equal(generator, torch.get_rng_state()), "torch's global generator was used: draw from question.seed"
     for name, tensor in case.network.model.state_dict().items():
         assert torch.equal(tensor, before[name]), f"the network's {name} was changed"
     assert found.mean.tolist() == again.mean.tolist(), "the same seed gave other numbers"
@@ -47,7 +47,7 @@ def check_estimator(estimate: Estimator, *, asked: Asked | None = None, images: 
     _check_numbers(found)
     _check_dead(found, case.unit(planted.DEAD))
     some = (case.unit(planted.PLAIN), case.unit(planted.DEAD))
-    few = estimate(case.network, batches, replace(asked, units=some))
+    few = estimate(case.network, batches, replace(question, units=some))
     assert set(few.units) == set(some), f"asked for units {some}, got {few.units}"
     return found
 
@@ -60,7 +60,7 @@ def _check_shape(found: Effects, names: Sequence[str]) -> None:
     assert found.estimand == "score" or found.intervention, "an effect without the value of its intervention"
     assert found.estimand == "score" or found.outcome, "an effect without its outcome"
     assert found.estimand != "context" or 0 < found.rate < 1, "a context effect without its rate"
-    assert found.forwards > 0, "the cost in forward passes is not counted"
+    assert found.forward_passes > 0, "the cost in forward passes is not counted"
 
 
 def _check_numbers(found: Effects) -> None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from whyprune.effects.effects import Effects
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked, Estimator
+from whyprune.scoring.contract import Estimator, Question
 from whyprune.testing import planted
 from whyprune.testing.enumerated import Table, enumerated
 from whyprune.testing.planted import (
@@ -61,16 +61,16 @@ CASES: dict[str, tuple[int, ...]] = {
 """Case -> its units."""
 
 
-def planted_outcomes(estimate: Estimator, *, asked: Asked | None = None) -> dict[str, str]:
+def planted_outcomes(estimate: Estimator, *, question: Question | None = None) -> dict[str, str]:
     """Case -> `RIGHT`, `WRONG`, `NO_CLAIM` or `OFF`.
 
     Args:
         estimate: the estimator.
-        asked: what to ask; default: everything by default, with individual effects.
+        question: what to ask; default: everything by default, with individual effects.
     """
-    asked = asked or Asked(per_image=True)
+    question = question or Question(per_image=True)
     first, second = ordinary(), planted.preemption()
-    found = {case: estimate(c.network, [c.batch], asked) for case, c in (("", first), ("preemption", second))}
+    found = {case: estimate(c.network, [c.batch], question) for case, c in (("", first), ("preemption", second))}
     return {name: _judge(name, found.get(name, found[""])) for name in CASES}
 
 

@@ -30,7 +30,7 @@ from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]
@@ -93,28 +93,28 @@ class Verdict:
         return not self.undecided
 
 
-def adaptive(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def adaptive(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `adaptive`: single effects, measured most where half of the units part from the other half."""
-    return race(network, batches, Race(seed=asked.seed), asked).effects
+    return race(network, batches, Race(seed=question.seed), question).effects
 
 
-def race(network: Network, batches: Sequence[Batch], options: Race, asked: Asked | None = None) -> Verdict:
-    """Measures until it is settled who goes, or `asked.forwards` or the images are spent.
+def race(network: Network, batches: Sequence[Batch], options: Race, question: Question | None = None) -> Verdict:
+    """Measures until it is settled who goes, or `question.forward_passes` or the images are spent.
 
     Individual effects are not kept: units are measured on different images.
 
     Raises:
         InputError: no data, fewer than two images, an unknown name, or more units are to go than there are.
     """
-    asked = asked or Asked()
-    units = chosen_units(network, asked.units)
+    question = question or Question()
+    units = chosen_units(network, question.units)
     remove = len(units) // 2 if options.remove is None else options.remove
     if not 0 <= remove <= len(units):
         raise InputError(f"{remove} of {len(units)} units are to go: give a number between")
-    laboratory = Laboratory(network, batches, units, asked, guess=options.prescreen, seed=options.seed)
+    laboratory = Laboratory(network, batches, units, question, guess=options.prescreen, seed=options.seed)
     level = 1 - (1 - options.confidence) / (len(units) * _most_rounds(laboratory.images, options.least))
     open_, rounds, target = np.ones(len(units), dtype=bool), 0, min(options.least, laboratory.images)
-    with Progress(asked.progress) as bars:
+    with Progress(question.progress) as bars:
         bar = bars.add("Settling who goes", len(units))
         while open_.any() and laboratory.extend(open_, target, SHORTEST if rounds else 2):
             found = laboratory.estimates()
@@ -131,11 +131,11 @@ def race(network: Network, batches: Sequence[Batch], options: Race, asked: Asked
         standard_error=found.error,
         samples=int(found.samples.min()),
         outcome=laboratory.outcome.name,
-        intervention=asked.intervention,
+        intervention=question.intervention,
         estimand="single",
         method="adaptive",
-        forwards=float(laboratory.forwards),
-        forwards_per_unit=float(laboratory.forwards) / (len(units) * float(found.samples.mean())),
+        forward_passes=float(laboratory.forward_passes),
+        forward_passes_per_unit=float(laboratory.forward_passes) / (len(units) * float(found.samples.mean())),
         bounds=found.interval(),
     )
     goes = tuple(names[np.sort(order[:remove])].tolist())

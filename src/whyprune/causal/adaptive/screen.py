@@ -15,7 +15,7 @@ from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import is_differentiable, sensitivity
 from whyprune.interventions.suffix import individual_effects, relative_cost, suffixes
 from whyprune.interventions.values import Intervention, checked, fit_cost
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
@@ -44,7 +44,7 @@ class Laboratory:
         outcome: fitted to all of them.
         guesses: whether the prescreen runs; without it, estimates are plain means of exact effects.
         measured: (units,), images on which each unit has exact effects so far.
-        forwards: what everything cost, in dense forward passes of one image; a backward pass counts as two.
+        forward_passes: what everything cost, in dense forward passes of one image; a backward pass counts as two.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Laboratory:
         network: Network,
         batches: Sequence[Batch],
         units: Sequence[Unit],
-        asked: Asked,
+        question: Question,
         *,
         guess: bool | None,
         seed: int,
@@ -63,7 +63,7 @@ class Laboratory:
             network: the traced model.
             batches: all images there are.
             units: to measure.
-            asked: outcome, intervention, budget.
+            question: outcome, intervention, budget.
             guess: whether to run the prescreen; None where it is cheap beside exact effects.
             seed: of the order of images and the prescreen's directions.
 
@@ -71,16 +71,16 @@ class Laboratory:
             InputError: no data, fewer than two images, or a budget that does not pay for two.
         """
         self.network, self.units, self._seed = network, list(units), seed
-        self._replay, self._budget = Replay(network), asked.forwards
+        self._replay, self._budget = Replay(network), question.forward_passes
         self._size = network.graph.batch_size
         everything = joined(list(as_batches(batches, network.positional)))
         self.images = self._usable(len(everything))
         order = np.random.default_rng(seed).permutation(len(everything))[: self.images]
         self._inputs = everything[torch.from_numpy(order)]
         logits = torch.cat([self._replay.logits(b) for b in self._batches(0, self.images)])
-        self.outcome: Outcome = as_outcome(asked.outcome).fit(logits)
-        self.forwards = float(self.images)
-        self.value = self._fitted(asked.intervention)
+        self.outcome: Outcome = as_outcome(question.outcome).fit(logits)
+        self.forward_passes = float(self.images)
+        self.value = self._fitted(question.intervention)
         self._probes = min(PROBES, 2 ** int(np.ceil(np.log2(max(logits.shape[-1], 2)))))
         self._guess_cost = 3.0 if is_differentiable(self.outcome) else 1.0 + 2.0 * self._probes
         cheap = self._guess_cost <= WORTH * self._cost(np.ones(len(units), dtype=bool))
@@ -131,7 +131,7 @@ class Laboratory:
         if self._budget is not None and per_image > 1:
             count = min(count, max(2, int(self._budget / 4 / per_image)))
         value = Intervention(checked(name)).fit(self._replay, list(self._batches(0, count)), self.outcome, self.units)
-        self.forwards += count * per_image if value.forwards == 0 else value.forwards
+        self.forward_passes += count * per_image if value.forward_passes == 0 else value.forward_passes
         return value
 
     def _cost(self, wanted: Flags) -> float:
@@ -146,7 +146,7 @@ class Laboratory:
         cost = more * self._guess_cost if self.guesses else 0.0
         for have in np.unique(self.measured[wanted & (self.measured < target)]):
             cost += (target - have) * self._cost(wanted & (self.measured == have))
-        return self.forwards + cost <= self._budget
+        return self.forward_passes + cost <= self._budget
 
     def _lead(self, wanted: Flags, target: int) -> int:
         """How many images the prescreen should have beside `target` exact ones, by the best ratio of the costs."""
@@ -183,7 +183,7 @@ class Laboratory:
             )
             place = {u.name: k for k, u in enumerate(self.network.units)}
             parts.append(self._surrogate(found.shifts.double().numpy())[[place[u.name] for u in self.units]])
-            self.forwards += found.forwards
+            self.forward_passes += found.forward_passes
             first += len(batch)
         self._guesses = np.concatenate(parts, axis=1)
 
@@ -206,7 +206,7 @@ class Laboratory:
             self._direct[chosen, have:target] = individual_effects(
                 self._replay, self._replay, batches, units, self.outcome, self.value
             )
-            self.forwards += (target - have) * self._cost(np.isin(np.arange(len(self.units)), chosen))
+            self.forward_passes += (target - have) * self._cost(np.isin(np.arange(len(self.units)), chosen))
             self.measured[chosen] = target
 
     def _batches(self, first: int, last: int) -> Iterator[Batch]:

@@ -29,7 +29,7 @@ from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 
@@ -51,7 +51,7 @@ class Concepts:
         model_agreement: how often the Bayesian network predicts the network's class from the last codes.
         importance: of every unit of the network.
         images: how many images it was learnt from.
-        forwards: its cost in dense forward passes of one image.
+        forward_passes: its cost in dense forward passes of one image.
     """
 
     network: Network
@@ -62,7 +62,7 @@ class Concepts:
     model_agreement: float
     importance: Floats
     images: int
-    forwards: float
+    forward_passes: float
 
     def at(self, group: str) -> int:
         """The place of a group's layer among `layers`.
@@ -94,10 +94,12 @@ class Concepts:
         return f"Concepts(class kept by the codes read by {', '.join(rows)}; model: {self.model_agreement:.0%})"
 
 
-def concepts(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def concepts(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `concepts`: scores of units; the outcome is the class, the intervention on codes is zero."""
-    chosen = chosen_units(network, asked.units)
-    found = explain(network, batches, forwards=asked.forwards, seed=asked.seed, progress=asked.progress)
+    chosen = chosen_units(network, question.units)
+    found = explain(
+        network, batches, forward_passes=question.forward_passes, seed=question.seed, progress=question.progress
+    )
     places = [network.units.index(unit) for unit in chosen]
     return from_scores(
         chosen,
@@ -106,7 +108,7 @@ def concepts(network: Network, batches: Sequence[Batch], asked: Asked) -> Effect
         samples=found.images,
         outcome="class",
         intervention="zero",
-        forwards=found.forwards,
+        forward_passes=found.forward_passes,
         diagnostics=found.diagnostics,
     )
 
@@ -116,7 +118,7 @@ def explain(
     batches: Sequence[Batch],
     design: ConceptDesign | None = None,
     *,
-    forwards: float | None = None,
+    forward_passes: float | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Concepts:
@@ -126,7 +128,7 @@ def explain(
         network: a traced model.
         batches: images; labels are not needed.
         design: choices of the method.
-        forwards: most dense forward passes of one image to spend.
+        forward_passes: most dense forward passes of one image to spend.
         seed: of images, runs and sampling.
         progress: show a progress bar.
 
@@ -136,12 +138,12 @@ def explain(
     replay = Replay(network)
     every = layers(replay)
     chosen_units(network)
-    if forwards is not None:
-        batches = cut_images(batches, max(8, int(forwards / 4 / (2 + len(every)))))[0]
+    if forward_passes is not None:
+        batches = cut_images(batches, max(8, int(forward_passes / 4 / (2 + len(every)))))[0]
     inputs = joined(list(batches))
     if len(inputs) < 8:
         raise InputError(f"{len(inputs)} images of data: at least 8 are needed to learn concepts")
-    how = affordable(design or ConceptDesign(), [la.share for la in every], len(inputs), forwards)
+    how = affordable(design or ConceptDesign(), [la.share for la in every], len(inputs), forward_passes)
     blocks = _blocks(network, inputs)
     moments = _moments(replay, every, blocks)
     cost = float(len(inputs))
@@ -181,7 +183,7 @@ def explain(
         model_agreement=model.agreement(),
         importance=_importance(network, every, coders, effects, moments),
         images=len(inputs),
-        forwards=cost,
+        forward_passes=cost,
     )
 
 

@@ -29,7 +29,7 @@ from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 
@@ -81,7 +81,7 @@ class Explainer:
         floor: added to that half, (units,): members that agree are no proof.
         residuals: (units, images), effects less predictions on the images of the calibration.
         outcome: name of the outcome.
-        forwards: cost of targets and features, in dense forward passes of one image.
+        forward_passes: cost of targets and features, in dense forward passes of one image.
         learnt: on how many images it was trained.
     """
 
@@ -92,7 +92,7 @@ class Explainer:
     floor: Floats
     residuals: Floats
     outcome: str
-    forwards: float
+    forward_passes: float
     learnt: int
 
     def predict(self, data: Iterable[Any]) -> Predicted:
@@ -110,33 +110,33 @@ class Explainer:
         return Predicted(tuple(u.name for u in self.units), middle, middle - reach, middle + reach)
 
 
-def cxplain(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def cxplain(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator: mean predicted effects over all images, of which a part is intervened on."""
-    return predicted_effects(network, batches, asked, Cxplain())
+    return predicted_effects(network, batches, question, Cxplain())
 
 
-def predicted_effects(network: Network, batches: Sequence[Batch], asked: Asked, options: Cxplain) -> Effects:
+def predicted_effects(network: Network, batches: Sequence[Batch], question: Question, options: Cxplain) -> Effects:
     """Mean predicted effects over all images.
 
     Args:
         network: a traced model.
         batches: images, drawn at random into those that are intervened on and others.
-        asked: outcome, intervention, units, budget, seed.
+        question: outcome, intervention, units, budget, seed.
         options: how effects are predicted.
 
     Raises:
         InputError: too few images, or a budget that pays for too few.
     """
     images = joined(list(batches))
-    if asked.forwards is not None:  # each image is seen once, and half of the budget stays for interventions
-        images = images[slice(0, max(LEAST, int(asked.forwards / 2)))]
-    order = torch.from_numpy(np.random.default_rng(asked.seed).permutation(len(images)))
-    share = 1.0 if asked.forwards is not None else options.intervened
+    if question.forward_passes is not None:  # each image is seen once, and half of the budget stays for interventions
+        images = images[slice(0, max(LEAST, int(question.forward_passes / 2)))]
+    order = torch.from_numpy(np.random.default_rng(question.seed).permutation(len(images)))
+    share = 1.0 if question.forward_passes is not None else options.intervened
     chosen = images[order[: min(max(LEAST, round(share * len(images))), options.most)]]
-    budget = None if asked.forwards is None else asked.forwards - len(images)
-    exact = targets(network, [chosen], replace(asked, forwards=budget, per_image=True))
-    seen = features(network, [images], units=asked.units)
-    explainer = _learnt(network, exact, seen[order[: exact.samples].numpy()], options, asked.seed, asked.progress)
+    budget = None if question.forward_passes is None else question.forward_passes - len(images)
+    exact = targets(network, [chosen], replace(question, forward_passes=budget, per_image=True))
+    seen = features(network, [images], units=question.units)
+    explainer = _learnt(network, exact, seen[order[: exact.samples].numpy()], options, question.seed, question.progress)
     found = explainer.predicted(seen)
     error = explainer.residuals
     middle = found.effects.mean(axis=1)
@@ -150,11 +150,11 @@ def predicted_effects(network: Network, batches: Sequence[Batch], asked: Asked, 
         standard_error=np.sqrt(variance),
         samples=len(images),
         outcome=explainer.outcome,
-        intervention=asked.intervention,
+        intervention=question.intervention,
         estimand="single",
         method="cxplain",
-        per_image=found.effects.astype(np.float32) if asked.per_image else None,
-        forwards=exact.forwards + len(images),
+        per_image=found.effects.astype(np.float32) if question.per_image else None,
+        forward_passes=exact.forward_passes + len(images),
         approximate=True,
         bounds=(np.minimum(centre - half, middle), np.maximum(centre + half, middle)),
     )
@@ -188,8 +188,8 @@ def explain(
     """
     images = joined(list(as_batches(data, network.positional)))
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
-    asked = Asked(outcome, intervention, names, per_image=True, progress=progress)
-    exact = targets(network, [images], asked)
+    question = Question(outcome, intervention, names, per_image=True, progress=progress)
+    exact = targets(network, [images], question)
     seen = features(network, [images], units=names)
     return _learnt(network, exact, seen, options or Cxplain(), seed, progress)
 
@@ -220,7 +220,7 @@ def _learnt(network: Network, exact: Effects, seen: Floats, options: Cxplain, se
         floor=floor,
         residuals=residuals,
         outcome=exact.outcome,
-        forwards=exact.forwards + images,
+        forward_passes=exact.forward_passes + images,
         learnt=len(learn),
     )
 

@@ -15,7 +15,7 @@ from whyprune.causal.fitted.scm import plain_runs
 from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 
 Floats = NDArray[np.float64]
 Regime = Literal["masks", "groups", "observational"]
@@ -56,13 +56,13 @@ class Design:
 
 
 def design(
-    worlds: Worlds, asked: Asked, regime: Regime = "masks", *, rows: int | None = None, most: int = 48
+    worlds: Worlds, question: Question, regime: Regime = "masks", *, rows: int | None = None, most: int = 48
 ) -> Design:
     """Draws the masks, if any, and runs them.
 
     Args:
         worlds: the network on its images.
-        asked: for the rate (default 0.05), the seed and the budget.
+        question: for the rate (default 0.05), the seed and the budget.
         regime: which data.
         rows: masked runs; None for 32 for each column, at most 4096, or as many as the budget leaves.
         most: blocks, for `groups`.
@@ -75,11 +75,11 @@ def design(
     every = variables(worlds, most if regime == "groups" else 10**9)
     if regime == "observational":
         return _observed(worlds, every)
-    rng = np.random.default_rng(asked.seed)
-    rate = RATE if asked.rate is None else asked.rate
+    rng = np.random.default_rng(question.seed)
+    rate = RATE if question.rate is None else question.rate
     count = min(4096, 32 * len(every.titles)) if rows is None else rows
-    if asked.forwards is not None and rows is None:
-        count = int(asked.forwards - worlds.forwards)
+    if question.forward_passes is not None and rows is None:
+        count = int(question.forward_passes - worlds.forward_passes)
     count = max(count, 2 * len(every.titles))
     parts = rng.random((count, len(every.titles))) < rate
     effects = worlds.effects(parts[:, every.part], rng.integers(0, worlds.images, count))

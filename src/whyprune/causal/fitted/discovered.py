@@ -16,7 +16,7 @@ from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ class Search:
     most: int = MOST
 
 
-def discovery(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def discovery(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `discovery`: PC within the order of sites on masked runs, then linear adjustment on its graph.
 
     A unit has an effect only if the graph has a path of arrows from its part to the outcome; it is then the share of
@@ -58,11 +58,11 @@ def discovery(network: Network, batches: Sequence[Batch], asked: Asked) -> Effec
         MissingDependencyError: the extra `causal` is not installed.
         InputError: too few images or forward passes, or the intervention `carried`.
     """
-    chosen = {u.name for u in chosen_units(network, asked.units)}
-    worlds, every, plain, runs = observed_runs(network, batches, asked, Search())
+    chosen = {u.name for u in chosen_units(network, question.units)}
+    worlds, every, plain, runs = observed_runs(network, batches, question, Search())
     table = np.column_stack([every.table(runs.seen), worlds.harm(runs.logits, runs.images)])
     tier = [*every.tier.tolist(), len(every.where)]
-    graph = discover(table, [*every.names, Y], "pc", tier=tier, seed=asked.seed)
+    graph = discover(table, [*every.names, Y], "pc", tier=tier, seed=question.seed)
     slopes = adjusted(graph, table, every)
     values = held_values(worlds, every)
     places = [k for k, u in enumerate(worlds.units) if u.name in chosen]
@@ -73,20 +73,22 @@ def discovery(network: Network, batches: Sequence[Batch], asked: Asked) -> Effec
         samples=worlds.images,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
-        forwards=worlds.forwards,
+        forward_passes=worlds.forward_passes,
     )
 
 
-def network_graph(network: Network, batches: Sequence[Batch], asked: Asked, how: Search) -> DiscoveredGraph:
+def network_graph(network: Network, batches: Sequence[Batch], question: Question, how: Search) -> DiscoveredGraph:
     """What an algorithm finds among the network's variables, with the network's own wiring beside it.
 
     Raises:
         MissingDependencyError: the extra `causal` is not installed.
         InputError: an unknown algorithm, too few images, or numbers on which it fails.
     """
-    _, every, _, runs = observed_runs(network, batches, asked, how)
+    _, every, _, runs = observed_runs(network, batches, question, how)
     tier = every.tier.tolist()
-    found = discover(every.table(runs.seen), every.names, how.method, tier=tier if how.tiers else None, seed=asked.seed)
+    found = discover(
+        every.table(runs.seen), every.names, how.method, tier=tier if how.tiers else None, seed=question.seed
+    )
     wired = np.zeros((len(tier), len(tier)), dtype=bool)
     for child, parents in enumerate(every.parents):
         wired[list(parents), child] = True
@@ -94,16 +96,16 @@ def network_graph(network: Network, batches: Sequence[Batch], asked: Asked, how:
 
 
 def observed_runs(
-    network: Network, batches: Sequence[Batch], asked: Asked, how: Search
+    network: Network, batches: Sequence[Batch], question: Question, how: Search
 ) -> tuple[Worlds, Variables, Runs, Runs]:
     """(worlds, variables, the runs without intervention, the runs to learn from)."""
     required("causallearn")
-    worlds = affordable(network, batches, asked, how.images)
+    worlds = affordable(network, batches, question, how.images)
     every = variables(worlds, how.most)
     plain = plain_runs(worlds, every)
     if how.regime == "observational":
         return worlds, every, plain, plain
-    return worlds, every, plain, joined_runs(plain, masked_runs(worlds, every, asked, how.rows, blocks=True))
+    return worlds, every, plain, joined_runs(plain, masked_runs(worlds, every, question, how.rows, blocks=True))
 
 
 def adjusted(graph: DiscoveredGraph, table: Floats, every: Variables) -> Floats:

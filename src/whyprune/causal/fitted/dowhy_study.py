@@ -24,7 +24,7 @@ from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 Adjust = Literal["none", "all", "same", "before"]
@@ -78,7 +78,7 @@ class DoWhyStudy:
         estimate: effect of the treatment's going on the outcome.
         standard_error: of the estimate.
         interval: 95%.
-        refutations: one for each refuter that was asked.
+        refutations: one for each refuter that was question.
         warning: what passing them does not mean.
     """
 
@@ -96,7 +96,7 @@ class DoWhyStudy:
         return "\n".join([*self.steps, *([told, self.warning] if self.refutations else [])])
 
 
-def dowhy(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def dowhy(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `dowhy`: one regression for each unit on runs under random masks.
 
     With up to 64 units the masks of all others are covariates; beyond that there are none: the masks are independent,
@@ -107,12 +107,12 @@ def dowhy(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
         InputError: too few images or forward passes.
     """
     required("dowhy")
-    worlds = affordable(network, batches, asked, 10**9)
-    chosen = chosen_units(network, asked.units)
-    table = design(worlds, asked)
+    worlds = affordable(network, batches, question, 10**9)
+    chosen = chosen_units(network, question.units)
+    table = design(worlds, question)
     adjust: Adjust = "all" if len(worlds.units) <= ADJUSTED else "none"
     found = []
-    with Progress(asked.progress) as bars:
+    with Progress(question.progress) as bars:
         bar = bars.add("Estimating with DoWhy", len(chosen))
         for unit in chosen:
             found.append(_estimated(table, table.column(unit.name), adjust)[1:])
@@ -130,7 +130,7 @@ def dowhy(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
         estimand="context",
         method="dowhy",
         rate=table.rate,
-        forwards=worlds.forwards,
+        forward_passes=worlds.forward_passes,
         degrees_of_freedom=float(max(len(table.outcome) - parameters, 1)),
     )
 

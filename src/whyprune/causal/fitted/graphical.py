@@ -31,7 +31,7 @@ from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]
@@ -135,7 +135,7 @@ class GraphicalModel:
         return name
 
 
-def gcm(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def gcm(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `gcm`: boosted-tree mechanisms on masked runs, and a counterfactual for each unit and image.
 
     A score: the size of the mean counterfactual effect. The effects themselves, with their signs, are those of
@@ -145,8 +145,8 @@ def gcm(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
         MissingDependencyError: the extra `causal` is not installed.
         InputError: too few images or forward passes, or the intervention `carried`.
     """
-    chosen = [u.name for u in chosen_units(network, asked.units)]
-    fitted = graphical_model(network, batches, asked)
+    chosen = [u.name for u in chosen_units(network, question.units)]
+    fitted = graphical_model(network, batches, question)
     worlds = fitted.worlds
     places = [k for k, u in enumerate(worlds.units) if u.name in set(chosen)]
     values = held_values(worlds, fitted.variables)
@@ -157,14 +157,14 @@ def gcm(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
         samples=worlds.images,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
-        forwards=worlds.forwards,
+        forward_passes=worlds.forward_passes,
     )
 
 
 def graphical_model(
     network: Network,
     batches: Sequence[Batch],
-    asked: Asked,
+    question: Question,
     *,
     mechanism: Mechanism = "trees",
     regime: Literal["masked", "observational"] = "masked",
@@ -176,7 +176,7 @@ def graphical_model(
     Args:
         network: a traced model.
         batches: images; counterfactuals are about the first 128.
-        asked: outcome, intervention, seed, budget, and the rate at which parts are gone (default 0.1).
+        question: outcome, intervention, seed, budget, and the rate at which parts are gone (default 0.1).
         mechanism: `linear` or `trees`.
         regime: `masked` or `observational`.
         rows: masked runs; None for 32 for each part, at most 4096, or as many as the budget leaves.
@@ -188,7 +188,7 @@ def graphical_model(
             `observational`.
     """
     required("dowhy.gcm")
-    worlds = affordable(network, batches, asked, IMAGES)
+    worlds = affordable(network, batches, question, IMAGES)
     every = variables(worlds, most)
     plain = plain_runs(worlds, every)
     if regime == "observational":
@@ -199,19 +199,19 @@ def graphical_model(
             )
         runs = plain
     else:
-        runs = joined_runs(plain, masked_runs(worlds, every, asked, rows, blocks=True))
-    model = _fitted(worlds, every, runs, mechanism, asked)
-    return GraphicalModel(every, worlds, plain, model, _frame(worlds, every, plain), asked.seed)
+        runs = joined_runs(plain, masked_runs(worlds, every, question, rows, blocks=True))
+    model = _fitted(worlds, every, runs, mechanism, question)
+    return GraphicalModel(every, worlds, plain, model, _frame(worlds, every, plain), question.seed)
 
 
-def _fitted(worlds: Worlds, every: Variables, runs: Runs, mechanism: Mechanism, asked: Asked) -> Any:
+def _fitted(worlds: Worlds, every: Variables, runs: Runs, mechanism: Mechanism, question: Question) -> Any:
     gcm, networkx = required("dowhy.gcm"), required("networkx")
     fit = required("dowhy.gcm.fitting_sampling").fit_causal_model_of_target
     graph = networkx.DiGraph(edges(every))
     frame = _frame(worlds, every, runs)
     gone = every.table([runs.masks[:, s.units].astype(float) for s in every.where.sites]) > 0
     model = gcm.InvertibleStructuralCausalModel(graph)
-    with quiet(asked.seed), Progress(asked.progress) as bars:
+    with quiet(question.seed), Progress(question.progress) as bars:
         bar = bars.add("Fitting mechanisms", len(graph))
         for v, name in enumerate([*every.names, Y]):
             free = np.ones(len(frame), dtype=bool) if name == Y else ~gone[:, v]

@@ -25,7 +25,7 @@ from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_samples
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]
@@ -60,59 +60,63 @@ class Equations:
                 raise InputError(f"no {name} {value!r}: choose from {', '.join(known)}")
 
 
-def scm(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def scm(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `scm`: boosted trees on randomly masked runs."""
-    return structural_influence(network, batches, asked, Equations())
+    return structural_influence(network, batches, question, Equations())
 
 
-def structural_influence(network: Network, batches: Sequence[Batch], asked: Asked, how: Equations) -> Effects:
+def structural_influence(network: Network, batches: Sequence[Batch], question: Question, how: Equations) -> Effects:
     """Counterfactual influence of every unit asked for.
 
-    All units take part in the equations; `asked.units` only chooses of which the influence is asked. The budget
-    `asked.forwards` pays for images first, at most a quarter of it, then for masked runs.
+    All units take part in the equations; `question.units` only chooses of which the influence is question. The budget
+    `question.forward_passes` pays for images first, at most a quarter of it, then for masked runs.
 
     Raises:
         InputError: fewer than two images, or an intervention whose value depends on other units (`carried`).
     """
-    worlds = affordable(network, batches, asked, how.images)
+    worlds = affordable(network, batches, question, how.images)
     every = variables(worlds, how.most)
     plain = plain_runs(worlds, every)
-    runs = plain if how.regime == "observational" else joined_runs(plain, masked_runs(worlds, every, asked, how.rows))
-    model = fit_structural(every, runs, mechanism=how.mechanism, seed=asked.seed, progress=asked.progress)
+    runs = (
+        plain if how.regime == "observational" else joined_runs(plain, masked_runs(worlds, every, question, how.rows))
+    )
+    model = fit_structural(every, runs, mechanism=how.mechanism, seed=question.seed, progress=question.progress)
     values = held_values(worlds, every)
     names = [u.name for u in worlds.units]
-    chosen = range(len(names)) if asked.units is None else [k for k, n in enumerate(names) if n in set(asked.units)]
+    chosen = (
+        range(len(names)) if question.units is None else [k for k, n in enumerate(names) if n in set(question.units)]
+    )
     per_image = _influence(worlds, model, plain, values, list(chosen))
     found = from_samples(
         [worlds.units[k] for k in chosen],
         per_image,
-        keep_images=asked.per_image,
+        keep_images=question.per_image,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
         estimand="single",
         method="scm",
         approximate=True,
-        forwards=worlds.forwards,
+        forward_passes=worlds.forward_passes,
     )
     return replace(found, standard_error=np.full(len(found.units), np.nan), bounds=None)
 
 
-def affordable(network: Network, batches: Sequence[Batch], asked: Asked, images: int) -> Worlds:
+def affordable(network: Network, batches: Sequence[Batch], question: Question, images: int) -> Worlds:
     """The network's worlds on at most so many images, and on no more than a quarter of the budget pays for.
 
     Raises:
         InputError: an intervention that fitted equations cannot hold, an unknown unit, fewer than two images.
     """
-    if asked.intervention == "carried":
+    if question.intervention == "carried":
         raise InputError("a fitted model cannot carry a unit by others: choose zero, mean, optimal or resample")
-    if asked.forwards is not None:
-        images = min(images, int(asked.forwards / 4))
+    if question.forward_passes is not None:
+        images = min(images, int(question.forward_passes / 4))
     first = cut_images(batches, images)[0]
     if sum(map(len, first)) < 2:
         raise InputError(f"{sum(map(len, first))} image(s): at least 2 are needed; give more data or more forwards")
-    if asked.units is not None:
-        chosen_units(network, asked.units)
-    return Worlds(network, first, outcome=asked.outcome, intervention=asked.intervention)
+    if question.units is not None:
+        chosen_units(network, question.units)
+    return Worlds(network, first, outcome=question.outcome, intervention=question.intervention)
 
 
 def plain_runs(worlds: Worlds, every: Variables) -> Runs:
@@ -121,21 +125,21 @@ def plain_runs(worlds: Worlds, every: Variables) -> Runs:
     return watch(worlds, every.where, nothing, np.arange(worlds.images))
 
 
-def masked_runs(worlds: Worlds, every: Variables, asked: Asked, rows: int | None, blocks: bool = False) -> Runs:
-    """Random images under random masks: each unit (each part, if `blocks`) is gone with probability `asked.rate`.
+def masked_runs(worlds: Worlds, every: Variables, question: Question, rows: int | None, blocks: bool = False) -> Runs:
+    """Random images under random masks: each unit (each part, if `blocks`) is gone with probability `question.rate`.
 
     Args:
         worlds: the network on its images.
         every: the variables to watch.
-        asked: for the rate (default 0.1), the seed and the budget, of which all that is left is spent.
+        question: for the rate (default 0.1), the seed and the budget, of which all that is left is spent.
         rows: how many; None for 32 for each part, at most 4096, or as many as the budget leaves.
         blocks: mask whole parts.
     """
-    rng = np.random.default_rng(asked.seed)
-    rate = RATE if asked.rate is None else asked.rate
+    rng = np.random.default_rng(question.seed)
+    rate = RATE if question.rate is None else question.rate
     count = min(4096, 32 * len(every.titles)) if rows is None else rows
-    if asked.forwards is not None:
-        count = max(int(asked.forwards - worlds.forwards), 2)
+    if question.forward_passes is not None:
+        count = max(int(question.forward_passes - worlds.forward_passes), 2)
     columns = every.part if blocks else np.arange(len(worlds.units))
     masks = (rng.random((count, int(columns.max()) + 1)) < rate)[:, columns]
     return watch(worlds, every.where, masks, rng.integers(0, worlds.images, count))

@@ -33,7 +33,7 @@ from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensit
 from whyprune.interventions.suffix import chosen_units, relative_cost, suffixes
 from whyprune.interventions.values import CONSTANT, Intervention, checked, fit_cost
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
@@ -58,24 +58,24 @@ class Expansion:
     probes: int = PROBES
 
 
-def gradient(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def gradient(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `gradient`: second order, all units from a few backward passes."""
-    return gradient_effects(network, batches, asked, method="gradient")
+    return gradient_effects(network, batches, question, method="gradient")
 
 
-def gradient_first(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def gradient_first(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `gradient-first`: signed first order.
 
     `LogitShift` has no first order at the dense network: there the length of the logits' first-order change is
     given, as a score.
     """
-    return gradient_effects(network, batches, asked, Expansion(order=1), method="gradient-first")
+    return gradient_effects(network, batches, question, Expansion(order=1), method="gradient-first")
 
 
 def gradient_effects(
     network: Network,
     batches: Sequence[Batch],
-    asked: Asked,
+    question: Question,
     expansion: Expansion | None = None,
     *,
     method: str = "gradient",
@@ -85,7 +85,7 @@ def gradient_effects(
     Args:
         network: a traced model.
         batches: held-out or augmented images; labels only if the outcome needs them.
-        asked: the question; interventions are those with a constant: `zero`, `mean`, `optimal`, `closed-form`.
+        question: the question; interventions are those with a constant: `zero`, `mean`, `optimal`, `closed-form`.
         expansion: how far to go (default: second order with Fisher's curvature).
         method: the name in the result.
 
@@ -93,47 +93,49 @@ def gradient_effects(
         InputError: no data, no usable derivative, another intervention, or too small a budget.
     """
     how = Expansion() if expansion is None else expansion
-    _check(asked, how)
-    chosen = chosen_units(network, asked.units)
+    _check(question, how)
+    chosen = chosen_units(network, question.units)
     replay = Replay(network)
-    batches = _affordable(replay, batches, asked, how, chosen)
+    batches = _affordable(replay, batches, question, how, chosen)
     if not batches:
         raise InputError("there is no data: gradients are taken on images")
-    outcome = as_outcome(asked.outcome).fit(torch.cat([replay.logits(b) for b in batches]))
+    outcome = as_outcome(question.outcome).fit(torch.cat([replay.logits(b) for b in batches]))
     _check_outcome(outcome, how)
-    value = Intervention(checked(asked.intervention)).fit(replay, batches, outcome, chosen, progress=asked.progress)
+    value = Intervention(checked(question.intervention)).fit(
+        replay, batches, outcome, chosen, progress=question.progress
+    )
     images = sum(map(len, batches))
     about = {"outcome": outcome.name, "intervention": value.value, "method": method}
-    with Progress(asked.progress) as bars:
+    with Progress(question.progress) as bars:
         if how.curvature == "hessian":
             bar = bars.add("Differentiating twice", images * len(chosen))
             first, second = second_order(replay, batches, chosen, outcome, value, lambda n: bars.advance(bar, n))
-            forwards = images * (1.0 + hessian_cost(replay, chosen))
+            forward_passes = images * (1.0 + hessian_cost(replay, chosen))
         else:
             bar = bars.add("Running backward", images)
             found = sensitivity(
                 replay,
                 batches,
                 outcome,
-                asked.seed,
+                question.seed,
                 probes=how.probes,
                 value=value,
                 progress=lambda n: bars.advance(bar, n),
             )
             places = [network.units.index(unit) for unit in chosen]
             first, second = _fisher(found.shifts[:, places].double().numpy(), outcome)
-            forwards = found.forwards + images
-    forwards += value.forwards
+            forward_passes = found.forward_passes + images
+    forward_passes += value.forward_passes
     if how.order == 1 and (how.absolute or not is_differentiable(outcome)):
         change = np.abs(first) if is_differentiable(outcome) else np.sqrt(second)
-        return from_scores(chosen, change.mean(axis=1), samples=images, forwards=forwards, **about)
+        return from_scores(chosen, change.mean(axis=1), samples=images, forward_passes=forward_passes, **about)
     effects = first + second if how.order == 2 else first
     return from_samples(
         chosen,
         effects.astype(np.float32),
-        keep_images=asked.per_image,
+        keep_images=question.per_image,
         estimand="single",
-        forwards=forwards,
+        forward_passes=forward_passes,
         approximate=True,
         **about,
     )
@@ -149,27 +151,28 @@ def _fisher(shifts: Floats, outcome: Outcome) -> tuple[Floats, Floats]:
 
 
 def _affordable(
-    replay: Replay, batches: Sequence[Batch], asked: Asked, how: Expansion, chosen: Sequence[Unit]
+    replay: Replay, batches: Sequence[Batch], question: Question, how: Expansion, chosen: Sequence[Unit]
 ) -> Sequence[Batch]:
     """As many of the first images as the budget pays for."""
-    if asked.forwards is None:
+    if question.forward_passes is None:
         return batches
-    probes = 1 if is_differentiable(as_outcome(asked.outcome)) else how.probes
+    probes = 1 if is_differentiable(as_outcome(question.outcome)) else how.probes
     each = 2.0 + 2.0 * probes if how.curvature == "fisher" else 1.0 + hessian_cost(replay, chosen)
     measuring = relative_cost(replay.network, suffixes(replay, chosen)) * len(chosen)
-    each += fit_cost(checked(asked.intervention), measuring)
-    first = cut_images(batches, int(asked.forwards // each))[0]
+    each += fit_cost(checked(question.intervention), measuring)
+    first = cut_images(batches, int(question.forward_passes // each))[0]
     if sum(map(len, first)) < 2:
         raise InputError(
-            f"{asked.forwards:g} forward passes do not pay for gradients on 2 images: give at least {2 * each:.0f}"
+            f"{question.forward_passes:g} forward passes do not pay for gradients on 2 images: "
+            f"give at least {2 * each:.0f}"
         )
     return first
 
 
-def _check(asked: Asked, how: Expansion) -> None:
-    if checked(asked.intervention) not in CONSTANT:
+def _check(question: Question, how: Expansion) -> None:
+    if checked(question.intervention) not in CONSTANT:
         raise InputError(
-            f"gradients do not estimate effects under {asked.intervention!r}: choose from {', '.join(CONSTANT)}"
+            f"gradients do not estimate effects under {question.intervention!r}: choose from {', '.join(CONSTANT)}"
         )
     if how.order not in (1, 2) or how.curvature not in ("fisher", "hessian") or how.probes < 1:
         raise InputError(f"no such expansion: {how}: order is 1 or 2, curvature fisher or hessian, probes at least 1")

@@ -40,7 +40,7 @@ from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit
 
@@ -137,26 +137,28 @@ class Fit:
         return half
 
 
-def random_masks(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
-    """The estimator `random-masks`: context effects at `asked.rate`, all units masked, those asked for told."""
-    design = MaskDesign(rate=RATE if asked.rate is None else asked.rate, seed=asked.seed)
-    if asked.forwards is not None:
-        rows, images = _affordable(asked.forwards, sum(map(len, batches)))
-        design = MaskDesign(rate=design.rate, rows=min(rows, design.count(len(network.units))), seed=asked.seed)
+def random_masks(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
+    """The estimator `random-masks`: context effects at `question.rate`, all units masked, those asked for told."""
+    design = MaskDesign(rate=RATE if question.rate is None else question.rate, seed=question.seed)
+    if question.forward_passes is not None:
+        rows, images = _affordable(question.forward_passes, sum(map(len, batches)))
+        design = MaskDesign(rate=design.rate, rows=min(rows, design.count(len(network.units))), seed=question.seed)
         batches = cut_images(batches, images)[0]
-    return mask_effects(network, batches, design, asked)
+    return mask_effects(network, batches, design, question)
 
 
-def mask_effects(network: Network, batches: Sequence[Batch], design: MaskDesign, asked: Asked | None = None) -> Effects:
-    """Context effects by a design of one's own; `asked` gives outcome, intervention, units and progress.
+def mask_effects(
+    network: Network, batches: Sequence[Batch], design: MaskDesign, question: Question | None = None
+) -> Effects:
+    """Context effects by a design of one's own; `question` gives outcome, intervention, units and progress.
 
     Raises:
         InputError: no data, fewer than two images, an unknown name.
     """
-    asked = asked or Asked()
-    chosen = chosen_units(network, asked.units)
-    worlds = Worlds(network, batches, outcome=asked.outcome, intervention=asked.intervention)
-    fit = regress(masked_runs(worlds, design, progress=asked.progress), design.regression)
+    question = question or Question()
+    chosen = chosen_units(network, question.units)
+    worlds = Worlds(network, batches, outcome=question.outcome, intervention=question.intervention)
+    fit = regress(masked_runs(worlds, design, progress=question.progress), design.regression)
     place = {u.name: k for k, u in enumerate(worlds.units)}
     picked = np.array([place[u.name] for u in chosen])
     mean, half = fit.mean[picked], fit.half_width[picked]
@@ -167,11 +169,11 @@ def mask_effects(network: Network, batches: Sequence[Batch], design: MaskDesign,
         standard_error=fit.standard_error[picked],
         samples=min(worlds.images, design.count(len(worlds.units)) // 2),
         outcome=worlds.outcome.name,
-        intervention=asked.intervention,
+        intervention=question.intervention,
         estimand="context",
         method="random-masks",
         rate=design.rate,
-        forwards=worlds.forwards,
+        forward_passes=worlds.forward_passes,
         approximate=fit.approximate,
         bounds=(mean - half, mean + half),
     )
@@ -243,14 +245,16 @@ def _images_with(runs: MaskedRuns, *, gone: bool) -> Floats:
     return count
 
 
-def _affordable(forwards: float, images: int) -> tuple[int, int]:
+def _affordable(forward_passes: float, images: int) -> tuple[int, int]:
     """(masks, images) for that many forward passes: each image runs once untouched, and has a pair of masks at least.
 
     Raises:
         InputError: that is not enough for two pairs.
     """
-    used = min(images, int(forwards // 3))
-    rows = 2 * int((forwards - used) // 2)
+    used = min(images, int(forward_passes // 3))
+    rows = 2 * int((forward_passes - used) // 2)
     if used < 2:
-        raise InputError(f"{forwards:g} forward passes do not pay for random masks: give at least 6, better thousands")
+        raise InputError(
+            f"{forward_passes:g} forward passes do not pay for random masks: give at least 6, better thousands"
+        )
     return rows, used

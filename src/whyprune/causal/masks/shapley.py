@@ -32,7 +32,7 @@ from whyprune.effects.intervals import by_cluster, moments, skew_corrected
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 Floats = NDArray[np.float64]
@@ -90,32 +90,35 @@ class Play:
     truncated: bool
 
 
-def shapley(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def shapley(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """The estimator `shapley`: as many pairs of orders as the budget allows, 256 or one per image without one."""
     pairs = min(Orders.pairs, sum(map(len, batches)))
     units = len(network.units)
-    if asked.forwards is not None:
-        of_pair = 2 + 2 * min(units, 2 * len(chosen_units(network, asked.units)))
-        pairs = min(pairs, int(asked.forwards // of_pair))
+    if question.forward_passes is not None:
+        of_pair = 2 + 2 * min(units, 2 * len(chosen_units(network, question.units)))
+        pairs = min(pairs, int(question.forward_passes // of_pair))
         if pairs < 2:
             raise InputError(
-                f"{asked.forwards:g} forward passes do not pay for two pairs of orders: give at least {2 * of_pair}"
+                f"{question.forward_passes:g} forward passes do not pay for two pairs of orders: "
+                f"give at least {2 * of_pair}"
             )
         batches = cut_images(batches, pairs)[0]
-    return shapley_values(network, batches, Orders(pairs=max(pairs, 2), seed=asked.seed), asked)
+    return shapley_values(network, batches, Orders(pairs=max(pairs, 2), seed=question.seed), question)
 
 
-def shapley_values(network: Network, batches: Sequence[Batch], orders: Orders, asked: Asked | None = None) -> Effects:
-    """Shapley values with options of one's own; `asked` gives outcome, intervention, units and progress.
+def shapley_values(
+    network: Network, batches: Sequence[Batch], orders: Orders, question: Question | None = None
+) -> Effects:
+    """Shapley values with options of one's own; `question` gives outcome, intervention, units and progress.
 
     Raises:
         InputError: no data, fewer than two images, an unknown name.
     """
-    asked = asked or Asked()
-    chosen = chosen_units(network, asked.units)
-    worlds = Worlds(network, batches, outcome=asked.outcome, intervention=asked.intervention)
+    question = question or Question()
+    chosen = chosen_units(network, question.units)
+    worlds = Worlds(network, batches, outcome=question.outcome, intervention=question.intervention)
     wanted = np.isin([u.name for u in worlds.units], [u.name for u in chosen])
-    played = play(worlds, orders, wanted, progress=asked.progress)
+    played = play(worlds, orders, wanted, progress=question.progress)
     mean, error, skewness, samples = moments(by_cluster(played.values[:, wanted], played.images))
     return Effects(
         units=tuple(u.name for u in chosen),
@@ -124,10 +127,10 @@ def shapley_values(network: Network, batches: Sequence[Batch], orders: Orders, a
         standard_error=error,
         samples=int(samples.min()),
         outcome=worlds.outcome.name,
-        intervention=asked.intervention,
+        intervention=question.intervention,
         estimand="shapley",
         method="shapley",
-        forwards=worlds.forwards,
+        forward_passes=worlds.forward_passes,
         approximate=played.truncated,
         bounds=skew_corrected(mean, error, skewness, samples),
     )

@@ -22,36 +22,47 @@ from whyprune.causal.responsibility.result import share_interval
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Asked
+from whyprune.scoring.contract import Question
 from whyprune.structure.network import Network
 
 IMAGES = 128
 
 
-def responsibility(network: Network, batches: Sequence[Batch], asked: Asked) -> Effects:
+def responsibility(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
     """Blame of units for the predicted class, whatever outcome is asked for; in the shape of effects."""
-    return blame(network, batches, asked, Event(), Contingency())
+    return blame(network, batches, question, Event(), Contingency())
 
 
-def blame(network: Network, batches: Sequence[Batch], asked: Asked, event: Event, contingency: Contingency) -> Effects:
+def blame(
+    network: Network, batches: Sequence[Batch], question: Question, event: Event, contingency: Contingency
+) -> Effects:
     """Blame of units for an event, on at most `IMAGES` images where no budget is given.
 
     Args:
         network: a traced model.
         batches: images; labels only if the event is about an outcome that needs them.
-        asked: intervention, units, budget; the outcome where `event` is about its harm.
+        question: intervention, units, budget; the outcome where `event` is about its harm.
         event: what units are causes of.
         contingency: how contingency sets are searched.
 
     Raises:
         InputError: fewer than two images, or a budget that pays for fewer.
     """
-    most = IMAGES if asked.forwards is None else max(2, int(asked.forwards / 2))  # half of it for seeing images at all
+    most = (
+        IMAGES if question.forward_passes is None else max(2, int(question.forward_passes / 2))
+    )  # half of it for seeing images at all
     batches = cut_images(batches, most)[0]
     checked_images(sum(map(len, batches)))
-    outcome = asked.outcome if event.harm is not None else "prediction-change"
-    worlds = Worlds(network, batches, outcome=outcome, intervention=asked.intervention)
-    found = measured(worlds, event, contingency, units=asked.units, forwards=asked.forwards, progress=asked.progress)
+    outcome = question.outcome if event.harm is not None else "prediction-change"
+    worlds = Worlds(network, batches, outcome=outcome, intervention=question.intervention)
+    found = measured(
+        worlds,
+        event,
+        contingency,
+        units=question.units,
+        forward_passes=question.forward_passes,
+        progress=question.progress,
+    )
     values = found.values
     images = checked_images(values.shape[1])
     return Effects(
@@ -64,7 +75,7 @@ def blame(network: Network, batches: Sequence[Batch], asked: Asked, event: Event
         intervention=found.intervention,
         estimand="score",
         method="responsibility",
-        per_image=values.astype(np.float32) if asked.per_image else None,
-        forwards=found.forwards,
+        per_image=values.astype(np.float32) if question.per_image else None,
+        forward_passes=found.forward_passes,
         bounds=share_interval(found.blame, images),
     )

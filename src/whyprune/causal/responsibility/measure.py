@@ -63,26 +63,26 @@ def measured(
     *,
     units: Sequence[Unit | str] | None = None,
     images: int | None = None,
-    forwards: float | None = None,
+    forward_passes: float | None = None,
     sufficiency: bool = False,
     progress: bool = False,
 ) -> Responsibilities:
-    """The same for the first `images` images of `worlds`, or as many as `forwards` forward passes allow."""
+    """The same for the first `images` images of `worlds`, or as many as `forward_passes` forward passes allow."""
     found: list[Sets] = []
     count = len(worlds.units)
     total = worlds.images if images is None else images
     wanted = _numbers(worlds, units)
     plain = event.slack(worlds, worlds.plain, np.arange(worlds.images))
-    step, before = 2 if forwards else max(1, TOGETHER // (4 * count)), worlds.forwards
+    step, before = 2 if forward_passes else max(1, TOGETHER // (4 * count)), worlds.forward_passes
     with Progress(progress) as bars:
         bar = bars.add("Searching causes", total)
         while len(found) < total:
             block = np.arange(len(found), min(len(found) + step, total))
             found += _searched(worlds, event, {i: search(count, plain[i], options, wanted) for i in block.tolist()})
             bars.advance(bar, len(block))
-            if forwards is not None:
-                each = max((worlds.forwards - before) / len(found), 1e-9)
-                step = min(int((forwards - worlds.forwards) / each), max(1, TOGETHER // (4 * count)))
+            if forward_passes is not None:
+                each = max((worlds.forward_passes - before) / len(found), 1e-9)
+                step = min(int((forward_passes - worlds.forward_passes) / each), max(1, TOGETHER // (4 * count)))
                 if step < 1:
                     break
     alone, nothing = _sufficient(worlds, event, wanted, len(found)) if sufficiency else (None, {})
@@ -99,7 +99,7 @@ def measured(
         searched=options.searched(count),
         event=event.name,
         intervention=worlds.value.value,
-        forwards=worlds.forwards,
+        forward_passes=worlds.forward_passes,
         sufficient=alone,
         without_group=nothing,
     )

@@ -60,7 +60,7 @@ class Explanation:
         intervention: the value v of do(unit := v).
         causes: every unit for which a contingency set was found.
         judged: how many units were judged.
-        forwards: cost in dense forward passes of one image.
+        forward_passes: cost in dense forward passes of one image.
     """
 
     predicted: int
@@ -69,7 +69,7 @@ class Explanation:
     intervention: str
     causes: tuple[Cause, ...]
     judged: int
-    forwards: float
+    forward_passes: float
 
     def sentence(self, cause: Cause) -> str:
         """One cause in a sentence."""
@@ -156,7 +156,7 @@ def explain_prediction(
         intervention=found.intervention,
         causes=tuple(sorted(causes, key=lambda c: len(c.contingency))),
         judged=len(found.units),
-        forwards=found.forwards,
+        forward_passes=found.forward_passes,
     )
 
 

@@ -26,7 +26,7 @@ class Responsibilities:
         searched: up to which size all contingency sets were tried; a set of at most one unit more is a smallest one.
         event: name of the event.
         intervention: the value v of do(unit := v).
-        forwards: cost in dense forward passes of one image.
+        forward_passes: cost in dense forward passes of one image.
         sufficient: (units, images), True where the event holds with only this unit left of its group.
         without_group: group -> (images,), True where it holds with nothing left of the group.
     """
@@ -38,7 +38,7 @@ class Responsibilities:
     searched: int
     event: str
     intervention: str
-    forwards: float
+    forward_passes: float
     sufficient: Flags | None = None
     without_group: Mapping[str, Flags] = field(default_factory=dict)
 
