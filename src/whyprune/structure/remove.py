@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
 from whyprune.structure.parametrized import touched
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit, removed_indices
 
 Indices = NDArray[np.int64]
@@ -25,18 +26,41 @@ AttributeValue = tuple[str, str, int, int]
 Change = Callable[[Tensor, Mapping[int, Indices]], Tensor]
 
 
-def remove(network: Network, units: Iterable[Unit | str]) -> nn.Module:
-    """A new, smaller module without `units`; the user's model is not changed.
+@overload
+def remove(start: State, units: Iterable[Unit | str]) -> State: ...
+@overload
+def remove(start: Network, units: Iterable[Unit | str]) -> nn.Module: ...
+def remove(start: Network | State, units: Iterable[Unit | str]) -> nn.Module | State:
+    """A new, smaller module without `units`; the model that is there is not changed.
 
     Args:
-        network: a traced model.
-        units: units of `network`, or their names.
+        start: a traced model, or a state that lacks some units already.
+        units: units of the network, or their names; those that a state lacks already may be among them.
+
+    Returns:
+        Of a network the module; of a state the state that lacks `units` as well.
 
     Raises:
         InputError: a unit is unknown, or an axis would be left without channels.
     """
-    removal = removal_of(network, network.select(units))
-    return cut(network.model, removal.removed, removal.attributes, removal.blocks)
+    if isinstance(start, State):
+        return _removed_further(start, start.network.select([*start.removed, *units]))
+    removal = removal_of(start, start.select(units))
+    return cut(start.model, removal.removed, removal.attributes, removal.blocks)
+
+
+def _removed_further(state: State, units: Sequence[Unit]) -> State:
+    """The state without `units`, which hold all that it lacks already."""
+    before, removal = removed_indices(state.removed), removal_of(state.network, units)
+    further = {}
+    for key, indices in removal.removed.items():
+        size = state.network.cost.shapes[key[0]][key[1]]
+        kept = np.setdiff1d(np.arange(size), before.get(key, np.array([], dtype=np.int64)))
+        fresh = np.flatnonzero(np.isin(kept, indices))
+        if len(fresh):
+            further[key] = fresh
+    model = cut(state.model, further, removal.attributes, removal.blocks)
+    return State(state.network, model, tuple(units))
 
 
 @dataclass(frozen=True)

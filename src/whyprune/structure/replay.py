@@ -23,6 +23,7 @@ from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, functional
 from whyprune.structure.reuse import in_place, is_spent
 from whyprune.structure.schedule import Scaled, adjusted, last_use, state_only
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Values = dict[fx.Node, Any]
@@ -78,6 +79,11 @@ class Replay:
         self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
         self._fixed = state_only(operations, self._bound)
         self.order = [n for n in operations if n not in self._fixed]
+
+    @classmethod
+    def of(cls, state: State) -> "Replay":
+        """The operations of a network that has been pruned so far."""
+        return cls(state.network, state.model, state.removed)
 
     def run(self, batch: Batch, keep: Collection[fx.Node] | None = None) -> Values:
         """Runs all operations on a batch; keeps the values of `keep` (default: all) and of the output."""
