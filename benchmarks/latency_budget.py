@@ -5,11 +5,11 @@ latency on ONNX Runtime and OpenVINO, batch 1 and 16, on one and two threads: pl
 measured, corrected, planned again (`whyprune.pipeline.device_budget`); residual blocks may go as a whole. The ratio
 that counts is measured again at the end, beside the dense network alone, as a ratio of medians with its interval. For
 ResNet-56 the plan comes from response curves of 1,024 unlabelled training images and is repaired in closed form,
-without a gradient step; beside it stand plans for a MACs budget from the same curves with the same repair, of widths alone and with
-blocks, at the multiples of the latency plan's widths, or at any; and Torch-Pruning's network, as it is and with the
-same repair; each at the same measured latency. Differences in accuracy are paired over the test images, which are read
-once, at the end. Networks with random weights have made-up effects (`made_up`). Cells can be run one at a time and are
-merged.
+without a gradient step; beside it stand plans for a MACs budget from the same curves with the same repair, of widths
+alone and with blocks, at the multiples of the latency plan's widths, or at any; and Torch-Pruning's network, as it is
+and with the same repair; each at the same measured latency. Differences in accuracy are paired over the test images,
+which are read once, at the end. Networks with random weights have made-up effects (`made_up`). Cells can be run one
+at a time and are merged.
 """
 
 import argparse

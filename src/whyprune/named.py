@@ -1,4 +1,4 @@
-"""Things by name: built in, each imported when it is asked for, or registered by other packages through entry points."""
+"""Things by name: built in, each imported when it is asked for, or registered by other packages as entry points."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
