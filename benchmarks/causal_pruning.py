@@ -106,7 +106,9 @@ class Seed:
             if part < ROUNDS:
                 chosen = self.network.select(gone)
                 view = cut_images(self.images.view(10 + part), FIT_IMAGES)[0]
-                model = wp.repair(self.network, wp.remove(self.network, chosen), chosen, view, seed=self.seed)
+                model = wp.repair(
+                    wp.State(self.network, wp.remove(self.network, chosen), chosen), view, seed=self.seed
+                ).model
         return gone
 
     def _carried(self, model: nn.Module | None, gone: Sequence[Unit]) -> Mapping[str, float]:
@@ -132,7 +134,7 @@ def row(seed: Seed, units: Sequence[Unit], rivals: Sequence[Unit], test: Loader,
     network = seed.network
     chosen = network.select(units)
     pruned = wp.remove(network, chosen)
-    repaired = wp.repair(network, pruned, chosen, seed.images.views(range(views)), seed=seed.seed)
+    repaired = wp.repair(wp.State(network, pruned, chosen), seed.images.views(range(views)), seed=seed.seed).model
     cost = network.cost(chosen)
     return {
         "macs_ratio": cost.macs / network.cost().macs,

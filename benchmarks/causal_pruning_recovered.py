@@ -69,7 +69,9 @@ def row(
     watch, network = Stopwatch(), seed.network
     test = test_images(source, normalization, 1000 if options.quick else None)
     chosen = network.select(units)
-    repaired = wp.repair(network, wp.remove(network, chosen), chosen, seed.images.views(range(1)), seed=seed.seed)
+    repaired = wp.repair(
+        wp.State(network, wp.remove(network, chosen), chosen), seed.images.views(range(1)), seed=seed.seed
+    ).model
     tuned = recovered(repaired, seed, chosen, source, normalization, options)
     return {
         "repaired_top1_percent": accuracy(repaired, test, progress=False).top1_percent,

@@ -129,7 +129,7 @@ def pruned_accuracy(case: Case, names: list[str], *, recovered: bool) -> dict[st
         "batch_norm": wp.reestimate_batch_norm(plain, [case.pool]),
     }
     if recovered:
-        found["refit"] = wp.repair(case.network, plain, case.network.select(names), [case.pool])
+        found["refit"] = wp.repair(wp.State(case.network, plain, case.network.select(names)), [case.pool]).model
         found["fine_tuned"] = _fine_tuned(case, plain)
     return {name: _accuracy(case, model) for name, model in found.items()}
 

@@ -72,7 +72,7 @@ class Subject:
         """The network without these units, repaired."""
         assert self.images is not None
         views = self.images.views(range(1 if self.quick else VIEWS))
-        return wp.repair(self.network, wp.remove(self.network, units), units, views, seed=self.seed)
+        return wp.repair(wp.State(self.network, wp.remove(self.network, units), units), views, seed=self.seed).model
 
 
 def made_up(network: wp.Network) -> tuple[dict[str, ResponseCurve], dict[str, float]]:

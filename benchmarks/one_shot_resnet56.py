@@ -48,7 +48,7 @@ def criterion_rows(
             plan = wp.allocate(network, effects, budget, allocation=allocation)
             plain = wp.remove(network, plan.units)
             tuned = wp.reestimate_batch_norm(plain, images.fit)
-            repaired = wp.repair(network, plain, plan.units, views, seed=seed)
+            repaired = wp.repair(wp.State(network, plain, plan.units), views, seed=seed).model
             rows.append(
                 {
                     "method": criterion,

@@ -30,10 +30,12 @@ def row(
     """Removes, repairs, reconstructs and measures."""
     network, chosen, views = seed.network, seed.network.select(units), 1 if options.quick else options.views
     test, watch = test_images(source, normalization, 1000 if options.quick else None), Stopwatch()
-    repaired = wp.repair(network, wp.remove(network, chosen), chosen, seed.images.views(range(views)), seed=seed.seed)
+    repaired = wp.repair(
+        wp.State(network, wp.remove(network, chosen), chosen), seed.images.views(range(views)), seed=seed.seed
+    ).model
     repairing = watch.seconds
     others = seed.images.views(range(views, 2 * views))
-    reconstructed = wp.reconstruct(network, repaired, chosen, others, seed=seed.seed)
+    reconstructed = wp.reconstruct(wp.State(network, repaired, chosen), others, seed=seed.seed).model
     return {
         "repair_seconds": repairing,
         "reconstruction_seconds": watch.seconds - repairing,

@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from allocation.made_up import COSTS, some_effects
+from allocation.made_up import COSTS, plan_along, some_effects
 from structure.networks import traced
-from whyprune.allocation import Budget, allocate, allocate_curves, check_reachable
-from whyprune.allocation.curves import lower_hull
-from whyprune.allocation.room import Room
+from whyprune.allocation import Budget, Space, allocate, check_reachable
+from whyprune.allocation.greedy import lower_hull
 from whyprune.criteria import random_scores
 from whyprune.effects.effects import ResponseCurve
 from whyprune.errors import BudgetError, InputError
@@ -25,10 +24,11 @@ NAMES = ["residual", "projection", "concat", "separable", "flatten", "squeeze ex
 
 
 def smallest(network):
-    room = Room(network)
+    space = Space(network)
+    counts = dict(space.start)
     for group in network.groups:
-        room.counts[group.name] += room.left(group)
-    return room.cost()
+        counts[group.name] += space.bounds.left(counts, group.name)
+    return space.cost(counts)
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global", "curves"])
@@ -58,7 +58,7 @@ def test_an_impossible_budget_names_the_smallest_ratio_and_that_one_works(name, 
     network = traced(name)
     effects = some_effects(network)
     with pytest.raises(BudgetError) as caught:
-        check_reachable(network, Budget(**{kind: 1e-6}))
+        check_reachable(Space(network), Budget(**{kind: 1e-6}))
     ratio = float(str(caught.value).rpartition(" ")[2])
     for allocation in ("uniform", "global", "curves"):
         with pytest.raises(BudgetError):
@@ -168,7 +168,7 @@ def test_curves_spend_no_more_than_brute_force_up_to_the_last_step(seed, share):
     curves = {g.name: convex_curve(g, rng) for g in network.groups}
     dense, least = network.cost().params, smallest(network).params
     budget = Budget(params=least + share * (dense - least))
-    plan = allocate_curves(network, curves, budget)
+    plan = plan_along(network, curves, budget)
     best = min(
         sum(curve.effect[n] for curve, n in zip(curves.values(), counts, strict=True))
         for counts in itertools.product(*(range(len(c.removed)) for c in curves.values()))
@@ -195,7 +195,7 @@ def test_curves_go_on_from_what_is_gone():
     rest = [u.name for u in network.group("stem.0").units[2:-1]]
     steps = np.arange(len(rest) + 1)
     curves["stem.0"] = ResponseCurve("stem.0", tuple(rest), steps, 0.1 * steps, 0 * steps)
-    plan = allocate_curves(network, curves, Budget(macs=0.4), removed=gone, base=0.5)
+    plan = plan_along(network, curves, Budget(macs=0.4), removed=gone, base=0.5)
     assert {u.name for u in gone} <= set(plan.units)
     assert plan.macs <= 0.4 * network.cost().macs
     assert plan.predicted >= 0.5
@@ -221,7 +221,7 @@ def test_flat_stretches_of_a_crooked_curve_are_taken_whole(seed):
     curves[group.name] = ResponseCurve(
         group.name, tuple(u.name for u in group.units[:-1]), np.arange(5), bump, 0 * bump
     )
-    plan = allocate_curves(network, curves, Budget(macs=0.55))
+    plan = plan_along(network, curves, Budget(macs=0.55))
     assert plan.predicted < 9
 
 
@@ -232,6 +232,6 @@ def test_the_prediction_is_read_off_the_curves_even_where_they_are_crooked(seed,
     rng = np.random.default_rng(seed)
     curves = {g.name: convex_curve(g, rng) for g in network.groups}
     curves = {n: dataclasses.replace(c, effect=np.r_[0, rng.permutation(c.effect[1:])]) for n, c in curves.items()}
-    plan = allocate_curves(network, curves, Budget(macs=ratio))
+    plan = plan_along(network, curves, Budget(macs=ratio))
     measured = sum(curves[name].effect[count] for name, count in plan.removed_per_group().items())
     assert plan.predicted == pytest.approx(measured)

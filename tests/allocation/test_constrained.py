@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allocation.made_up import COSTS, some_effects
+from allocation.made_up import COSTS, plan_along, some_effects
 from structure.networks import traced
-from whyprune.allocation import Budget, allocate, allocate_curves, check_reachable
+from whyprune.allocation import Budget, Space, allocate, check_reachable
 from whyprune.allocation.constraints import Constraints
 from whyprune.effects.effects import ResponseCurve
 from whyprune.errors import BudgetError, InputError
@@ -111,8 +111,8 @@ def test_the_smallest_reachable_cost_is_the_least_of_all_widths(name, data, kind
     least = min(getattr(cost, kind) for counts, cost in every_width(name) if allowed(network, counts, constraints))
     for limit in (1e-9, least - 1):
         with pytest.raises(BudgetError, match=f"still has {least:,} of {getattr(network.cost(), kind):,} {kind}"):
-            check_reachable(network, Budget(**{kind: limit}), constraints)
-    check_reachable(network, Budget(**{kind: least}), constraints)
+            check_reachable(Space(network, constraints), Budget(**{kind: limit}))
+    check_reachable(Space(network, constraints), Budget(**{kind: least}))
 
 
 @pytest.mark.parametrize("allocation", ALLOCATIONS)
@@ -182,7 +182,7 @@ def test_constraints_hold_for_the_dense_network_however_many_steps_are_taken(dat
     for ratio in sorted(steps, reverse=True):
         curves = {name: without(curve, removed) for name, curve in some_effects(network, seed).curves.items()}
         try:
-            plan = allocate_curves(network, curves, Budget(macs=ratio), removed=removed, constraints=constraints)
+            plan = plan_along(network, curves, Budget(macs=ratio), removed=removed, constraints=constraints)
         except BudgetError:
             return
         assert {u.name for u in removed} <= set(plan.units)
@@ -203,7 +203,7 @@ def test_units_that_break_a_multiple_already_are_named():
     network = NETWORKS["residual"]()
     curves = {name: without(curve, ()) for name, curve in some_effects(network).curves.items()}
     with pytest.raises(InputError, match=r"stem\.0\.weight.* 5 channels left.* multiple of 3"):
-        allocate_curves(
+        plan_along(
             network,
             {"stem.0": without(curves["stem.0"], network.group("stem.0").units[:1])},
             Budget(macs=0.999),

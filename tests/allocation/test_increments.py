@@ -11,12 +11,12 @@ from torch import nn
 
 from allocation.made_up import some_effects
 from allocation.test_constrained import shared_axis
-from allocation.test_stairs import Staircase
+from allocation.test_knapsack import Staircase
 from structure.networks import traced
-from whyprune.allocation import Room
+from whyprune.allocation import Space, along_curves
 from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.increments import Increments
-from whyprune.allocation.stairs import Stairs
+from whyprune.allocation.knapsack import Search
 from whyprune.devices.table.price import LatencyPrice, axes_of, stops_of
 from whyprune.devices.table.rows import layers_of
 from whyprune.structure.memory import peak_memory
@@ -68,51 +68,54 @@ def priced(name, plain=False):
 
 @st.composite
 def walks(draw):
-    """A room, bounds of some kinds, and counts within its limits, one after another."""
+    """A space, bounds of some kinds, and points within its limits, one after another."""
     network = priced(draw(st.sampled_from(NAMES)), draw(st.booleans()))
     multiple = draw(st.sampled_from([1, 2, 3]))
-    room = Room(network, constraints=Constraints(round_to=multiple) if multiple > 1 else None)
+    constraints = Constraints(round_to=multiple) if multiple > 1 else None
+    space = Space(network, constraints, kinds=("width", "block"))
     dense = network.cost()
     kinds = draw(st.sets(st.sampled_from(KINDS), min_size=1))
     limits = {kind: draw(st.floats(0.2, 1)) * getattr(dense, kind) for kind in sorted(kinds)}
     walk = []
     for _ in range(draw(st.integers(1, 6))):
-        wanted = {name: draw(st.integers(0, len(group.units))) for name, group in room.groups.items()}
-        emptied = draw(st.sets(st.sampled_from(sorted(room.blocks)))) if room.blocks else ()
-        walk.append({**room.fill(wanted), **room.emptied(emptied)})
-    return room, limits, walk
+        wanted = {name: draw(st.integers(0, len(group.units))) for name, group in space.bounds.groups.items()}
+        blocks = draw(st.sets(st.sampled_from(sorted(space.inside)))) if space.inside else ()
+        widths = space.bounds.rounded(space.bounds.filled(wanted))
+        walk.append({**widths, **{name: int(name in blocks) for name in space.inside}})
+    return space, limits, walk
 
 
 @settings(max_examples=100, deadline=None)
 @given(walks())
 def test_costs_are_those_of_the_whole_network(case):
-    room, limits, walk = case
-    costs = Increments(room, limits)
-    for counts in walk:
-        settled = room.settled(counts)
-        whole = room.cost(settled)
-        assert costs.amounts(counts) == {kind: getattr(whole, kind) for kind in limits}
-        pressures = {kind: room.pressure(kind, settled, limit) / limit for kind, limit in limits.items()}
-        assert costs.pressures(counts) == pressures
+    space, limits, walk = case
+    costs = Increments(space, limits)
+    for point in walk:
+        rounded = space.rounded(point)
+        whole = space.cost(rounded)
+        assert costs.amounts(point) == {kind: getattr(whole, kind) for kind in limits}
+        pressures = {kind: space.pressure(kind, rounded, limit) / limit for kind, limit in limits.items()}
+        assert costs.pressures(point) == pressures
 
 
 @settings(max_examples=60, deadline=None)
 @given(walks(), st.data())
 def test_moves_change_the_same_wherever_what_is_near_is_the_same(case, data):
-    room, limits, walk = case
+    space, limits, walk = case
     limits = {kind: limit for kind, limit in limits.items() if kind != "memory"} or {"macs": 1.0}
-    curves = some_effects(room.network).curves
-    stairs = Stairs(room, curves, limits, dict.fromkeys(room.blocks, 1.0))
+    curves = some_effects(space.network).curves
+    search = Search(space, along_curves(space, curves, blocks=dict.fromkeys(space.inside, 1.0)), limits)
+    groups = space.bounds.groups
     first, second = (
-        {name: min(counts[name], len(room.groups[name].units) - 1) for name in counts}
-        | {block: data.draw(st.integers(0, 1)) for block in room.blocks}
-        for counts in (walk[0], walk[-1])
+        {name: min(point[name], len(group.units) - 1) for name, group in groups.items()}
+        | {block: data.draw(st.integers(0, 1)) for block in space.inside}
+        for point in (walk[0], walk[-1])
     )
-    name = data.draw(st.sampled_from(sorted(stairs.stops)))
+    name = data.draw(st.sampled_from(sorted(search.stops)))
     changes = []
-    for gone in (first, {n: first[n] if n in stairs.near[name] else count for n, count in second.items()}):
-        stairs.gone = gone
-        moves = [*stairs.moves_of(name, ahead=True), *stairs.moves_of(name, ahead=False)]
+    for point in (first, {n: first[n] if n in search.near[name] else stop for n, stop in second.items()}):
+        search.point = point
+        moves = [*search.moves_of(name, ahead=True), *search.moves_of(name, ahead=False)]
         changes.append({m.stop: [m.effect, *m.costs.values()] for m in moves})
     assert changes[0].keys() == changes[1].keys()
     for stop, change in changes[0].items():

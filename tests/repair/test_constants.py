@@ -16,6 +16,7 @@ from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
 from whyprune.repair.constants import fitted_constants, fold_constants, repair_constants, unfolded
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 
@@ -53,7 +54,7 @@ def test_without_padding_it_is_the_network_under_the_intervention(bare, interven
         expected = worlds.logits(np.tile(mask, (30, 1)), np.arange(30))
         pruned = remove(bare, units)
         before = snapshot(pruned)
-        assert_close(output(fold_constants(bare, pruned, units, constants), batch), expected)
+        assert_close(output(fold_constants(State(bare, pruned, units), constants).model, batch), expected)
         assert_same_snapshot(before, snapshot(pruned))
         assert unfolded(bare, units) == ()
     assert_same_snapshot(original, snapshot(bare.model))
@@ -63,16 +64,18 @@ def test_constants_by_name_are_the_same_for_all_readers(bare):
     batch = fresh_batch(bare)
     units = list(bare.units[::3])
     named = {u.name: 0.1 * k for k, u in enumerate(units)}
-    zero = fold_constants(bare, remove(bare, units), units, {})
+    zero = fold_constants(State(bare, remove(bare, units), units), {}).model
     assert_close(output(zero, batch), output(remove(bare, units), batch), 0)
     constants = fitted_constants(bare, [batch])
     by_label = {u.label: named[u.name] for u in units}
     for reader in bare.readers:
         constants.at[reader.data] = torch.tensor([by_label.get(label, 9.0) for label in reader.labels.tolist()])
-    expected = fold_constants(bare, remove(bare, units), units, constants)
-    assert_close(output(fold_constants(bare, remove(bare, units), units, named), batch), output(expected, batch))
+    expected = fold_constants(State(bare, remove(bare, units), units), constants).model
+    assert_close(
+        output(fold_constants(State(bare, remove(bare, units), units), named).model, batch), output(expected, batch)
+    )
     with pytest.raises(InputError, match="no unit named 'nobody'"):
-        fold_constants(bare, remove(bare, units), units, {"nobody": 1.0})
+        fold_constants(State(bare, remove(bare, units), units), {"nobody": 1.0})
 
 
 class Padded(nn.Module):
@@ -100,7 +103,7 @@ def test_with_padding_only_the_border_is_off():
         units = network.select([u.name for u in network.units if u.group == "units"][:3])
         worlds = Worlds(network, [batch], intervention="mean")
         mask = np.isin([u.name for u in worlds.units], [u.name for u in units])
-        folded = fold_constants(network, remove(network, units), units, fitted_constants(network, [batch]))
+        folded = fold_constants(State(network, remove(network, units), units), fitted_constants(network, [batch])).model
         expected = worlds.logits(np.tile(mask, (20, 1)), np.arange(20))
         away[crop] = float((output(folded, batch) - expected).abs().max())
     assert away[1] < 1e-5
@@ -111,7 +114,7 @@ def test_nothing_but_biases_and_running_means_changes():
     network = traced("residual")
     units = network.units[::2]
     pruned = remove(network, units)
-    folded = fold_constants(network, pruned, units, fitted_constants(network, [fresh_batch(network)]))
+    folded = fold_constants(State(network, pruned, units), fitted_constants(network, [fresh_batch(network)])).model
     changed = {k for k, v in folded.state_dict().items() if not torch.equal(v, pruned.state_dict()[k])}
     assert changed
     assert all(name.endswith(("bias", "running_mean")) for name in changed)
@@ -130,7 +133,9 @@ def test_a_layer_without_a_place_for_a_constant_is_named_and_left_alone():
     assert unfolded(network, second) == ()
     pruned = remove(network, first)
     constants = fitted_constants(network, [batch])
-    assert_close(output(fold_constants(network, pruned, first, constants), batch), output(pruned, batch), 0)
+    assert_close(
+        output(fold_constants(State(network, pruned, first), constants).model, batch), output(pruned, batch), 0
+    )
 
 
 @pytest.mark.parametrize("intervention", ["mean", "optimal"])
@@ -139,7 +144,7 @@ def test_it_repairs_a_trained_network_on_images_it_has_not_seen(intervention):
     units = network.select([u.name for g in network.groups for u in g.units[::4]])
     pruned = remove(network, units)
     fit, audit = batches(1000, 1256), batches(1256, 1512)
-    repaired = repair_constants(network, pruned, units, fit, intervention=intervention)
+    repaired = repair_constants(State(network, pruned, units), fit, intervention=intervention).model
     before, after = (joint_effect(network, audit, m, units).mean for m in (pruned, repaired))
     assert after < 0.6 * before
 
@@ -153,9 +158,9 @@ def test_weights_stay_where_the_outcome_would_become_worse():
     def closeness(logits, dense, labels):
         return -(logits - dense).square().sum(dim=1)
 
-    kept = repair_constants(network, pruned, units, [batch], outcome=closeness)
+    kept = repair_constants(State(network, pruned, units), [batch], outcome=closeness).model
     assert_same_snapshot(snapshot(pruned), snapshot(kept))
     with pytest.raises(InputError, match="has no constants"):
-        repair_constants(network, copy.deepcopy(pruned), units, [batch], intervention="carried")
+        repair_constants(State(network, copy.deepcopy(pruned), units), [batch], intervention="carried")
     with pytest.raises(InputError, match="no data"):
-        repair_constants(network, pruned, units, [])
+        repair_constants(State(network, pruned, units), [])

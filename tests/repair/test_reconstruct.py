@@ -17,6 +17,7 @@ from whyprune.repair.segments import MOST_LAYERS, segments
 from whyprune.repair.targets import targets
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 
@@ -24,7 +25,7 @@ from whyprune.structure.trace import trace
 def test_a_network_that_lacks_nothing_stays_what_it_is(name):
     network = traced(name)
     batch = fresh_batch(network, count=32)
-    assert harm(network, reconstruct(network, copy.deepcopy(network.model), (), [batch]), batch) < 1e-6
+    assert harm(network, reconstruct(State(network, copy.deepcopy(network.model), ()), [batch]).model, batch) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -33,9 +34,9 @@ def test_it_never_makes_the_outcome_worse_helps_and_changes_no_one_elses_module(
     batch = fresh_batch(network, count=48)
     original, better = snapshot(network.model), 0
     for units in removals(network, singles=2):
-        repaired = repair(network, remove(network, units), units, [batch])
+        repaired = repair(State(network, remove(network, units), units), [batch]).model
         before = snapshot(repaired)
-        found = reconstruct(network, repaired, units, [batch], rounds=2)
+        found = reconstruct(State(network, repaired, units), [batch], rounds=2).model
         first, second = harm(network, repaired, batch), harm(network, found, batch)
         assert second <= first + 1e-6
         better += second < 0.95 * first
@@ -85,8 +86,8 @@ def test_an_idle_unit_takes_over_the_work_of_a_removed_one():
         batch = Batch((torch.randn(512, 6),), {})
         network = trace(Branch().eval(), batch.args[0][:4])
         unit = network.by_name["wide:1"]
-        repaired = repair(network, remove(network, [unit]), [unit], [batch])
-        found = reconstruct(network, repaired, [unit], [batch], rounds=10, iterations=20)
+        repaired = repair(State(network, remove(network, [unit]), [unit]), [batch]).model
+        found = reconstruct(State(network, repaired, [unit]), [batch], rounds=10, iterations=20).model
         left.append(harm(network, found, batch) / harm(network, repaired, batch))
     assert max(left) < 0.7  # where a ReLU is silent there is nothing to follow: not every start leads all the way
     assert min(left) < 0.05
@@ -97,7 +98,7 @@ def test_the_same_seed_gives_the_same_weights():
     batch = fresh_batch(network, count=32)
     units = network.units[:3]
     pruned = remove(network, units)
-    one, two = (reconstruct(network, pruned, units, [batch], seed=3) for _ in range(2))
+    one, two = (reconstruct(State(network, pruned, units), [batch], seed=3).model for _ in range(2))
     assert_same_snapshot(snapshot(one), snapshot(two))
 
 
@@ -106,7 +107,7 @@ def test_training_mode_computes_what_evaluation_does():
     network = traced("residual")
     batch = fresh_batch(network, count=256)
     units = network.units[:3]
-    found = reconstruct(network, remove(network, units), units, [batch], rounds=2)
+    found = reconstruct(State(network, remove(network, units), units), [batch], rounds=2).model
     evaluated = output(found.eval(), batch)
     trained = output(copy.deepcopy(found).train(), batch)
     torch.testing.assert_close(trained, evaluated, atol=0.05, rtol=0.05)
@@ -130,8 +131,8 @@ def test_branches_that_cannot_be_differentiated_stay_as_they_are():
     batch = Batch((torch.randn(64, 3, 8, 8),), {})
     network = trace(Written().eval(), batch.args[0][:4])
     units = network.units[-2:]
-    repaired = repair(network, remove(network, units), units, [batch])
-    found = reconstruct(network, repaired, units, [batch])
+    repaired = repair(State(network, remove(network, units), units), [batch]).model
+    found = reconstruct(State(network, repaired, units), [batch]).model
     assert torch.equal(found.one.weight, repaired.one.weight)
     assert torch.equal(found.two.weight, repaired.two.weight)
     assert harm(network, found, batch) <= harm(network, repaired, batch) + 1e-6
@@ -141,10 +142,10 @@ def test_branches_that_cannot_be_differentiated_stay_as_they_are():
 def test_numbers_that_make_no_sense_are_refused(bad):
     network = traced("mlp")
     with pytest.raises(InputError, match="above 0"):
-        reconstruct(network, network.model, (), [fresh_batch(network, count=8)], **bad)
+        reconstruct(State(network, network.model, ()), [fresh_batch(network, count=8)], **bad)
 
 
 def test_without_data_it_says_what_to_give():
     network = traced("mlp")
     with pytest.raises(InputError, match="unlabelled images"):
-        reconstruct(network, network.model, (), [])
+        reconstruct(State(network, network.model, ()), [])

@@ -15,6 +15,7 @@ from whyprune.effects.joint import joint_effect
 from whyprune.errors import InputError
 from whyprune.repair import reestimate_batch_norm, repair
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 
@@ -23,7 +24,7 @@ from whyprune.testing import planted
 def test_a_network_that_lacks_nothing_stays_what_it_is(name):
     network = traced(name)
     batch = fresh_batch(network, count=64)
-    repaired = repair(network, copy.deepcopy(network.model), (), [batch])
+    repaired = repair(State(network, copy.deepcopy(network.model), ()), [batch]).model
     assert harm(network, repaired, batch) < 1e-6
 
 
@@ -36,7 +37,7 @@ def test_repair_never_makes_the_calibration_outcome_worse_and_changes_no_one_els
     for units in removals(network, singles=2):
         pruned = remove(network, units)
         before = snapshot(pruned)
-        repaired = repair(network, pruned, units, [batch])
+        repaired = repair(State(network, pruned, units), [batch]).model
         first, second = harm(network, pruned, batch), harm(network, repaired, batch)
         assert second <= first + 1e-6
         better += second < 0.9 * first
@@ -56,7 +57,7 @@ def test_weights_stay_where_the_outcome_would_become_worse():
     def closeness(logits, dense, labels):
         return -(logits - dense).square().sum(dim=1)
 
-    repaired = repair(network, pruned, units, [batch], outcome=closeness)
+    repaired = repair(State(network, pruned, units), [batch], outcome=closeness).model
     assert_same_snapshot(snapshot(pruned), snapshot(repaired))
 
 
@@ -69,7 +70,7 @@ def test_what_a_copy_can_carry_is_repaired_and_what_nobody_can_carry_is_not(read
         units = network.select([case.unit(k) for k in indices])
         model = remove(network, units)
         if repairing:
-            model = repair(network, model, units, [case.images[:64]])
+            model = repair(State(network, model, units), [case.images[:64]]).model
         return joint_effect(network, [case.images[64:]], model, units).mean
 
     one, both = [planted.COPY], [planted.COPY, planted.OTHER_COPY]
@@ -91,7 +92,7 @@ def test_a_linear_combination_of_others_is_repaired_exactly():
     network = trace(model, images[:2])
     units = network.select(["0:3"])
     pruned = remove(network, units)
-    repaired = repair(network, pruned, units, [images[:64]])
+    repaired = repair(State(network, pruned, units), [images[:64]]).model
     assert joint_effect(network, [images[64:]], pruned, units).mean > 0.1
     assert joint_effect(network, [images[64:]], repaired, units).mean < 1e-4
 
@@ -100,14 +101,14 @@ def test_the_same_seed_repairs_the_same():
     network = traced("residual")
     batch = fresh_batch(network, count=200)
     units = network.units[::3]
-    one, two = (repair(network, remove(network, units), units, [batch], seed=4) for _ in range(2))
+    one, two = (repair(State(network, remove(network, units), units), [batch], seed=4).model for _ in range(2))
     assert_same_snapshot(snapshot(one), snapshot(two))
 
 
 def test_repair_needs_images():
     network = traced("residual")
     with pytest.raises(InputError, match="no data"):
-        repair(network, network.model, (), [])
+        repair(State(network, network.model, ()), [])
 
 
 def normalised():

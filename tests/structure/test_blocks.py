@@ -22,6 +22,7 @@ from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan, check_plan, make_plan, replay_plan
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 IMAGE = (3, 8, 8)
@@ -172,7 +173,7 @@ def test_repair_mends_what_a_missing_block_does():
     net = trace(model, torch.randn(2, 3, 32, 32))
     units = units_of(net, [net.blocks[1], net.blocks[4]])
     pruned = remove(net, units)
-    repaired = repair(net, pruned, units, [fresh_batch(net, count=64, seed=1)])
+    repaired = repair(State(net, pruned, units), [fresh_batch(net, count=64, seed=1)]).model
     batch = fresh_batch(net, count=32, seed=2)
     dense, before, after = (output(m, batch) for m in (model, pruned, repaired))
     assert float((after - dense).square().mean()) < 0.7 * float((before - dense).square().mean())

@@ -7,7 +7,8 @@ them.
 from collections.abc import Mapping
 from math import fsum
 
-from whyprune.allocation.room import Counts, Room
+from whyprune.allocation.bounds import Counts
+from whyprune.allocation.space import Point, Space
 from whyprune.structure.cost import Axis, Largest
 from whyprune.structure.parts import Summed, formula, summed
 
@@ -24,76 +25,76 @@ class _Total:
 
 
 class Increments:
-    """What counts at stops of their groups cost when they are settled, kind by kind.
+    """What points cost when their widths are rounded, kind by kind.
 
     Attributes:
         near: per group those that decide, with it, what its moves change and how far it may go.
     """
 
-    def __init__(self, room: Room, limits: Mapping[str, float]) -> None:
-        self.room, self.limits = room, limits
-        self._counts = room.settled(room.before)
-        self._sharing = [name for names in room.allied if len(names) > 1 for name in names]
-        self._settled: dict[tuple[int, ...], dict[str, int]] = {}
+    def __init__(self, space: Space, limits: Mapping[str, float]) -> None:
+        self.space, self.limits, self.bounds = space, limits, space.bounds
+        self._counts = self.bounds.rounded(self.bounds.before)
+        self._sharing = [name for names in self.bounds.allied if len(names) > 1 for name in names]
+        self._rounded: dict[tuple[int, ...], dict[str, int]] = {}
         self._gone: dict[Axis, int] = {}
-        for group in room.groups.values():
+        for group in self.bounds.groups.values():
             for parameter, axis, per_unit in group.axes:
                 lost = self._counts[group.name] * per_unit
                 self._gone[parameter, axis] = self._gone.get((parameter, axis), 0) + lost
-        costs = {kind: summed(room.network.cost, kind) for kind in limits}
+        costs = {kind: summed(space.network.cost, kind) for kind in limits}
         self._totals = {kind: _Total(cost, self._gone) for kind, cost in costs.items() if cost is not None}
         self._users: dict[Axis, list[str]] = {}
-        for name, group in room.groups.items():
+        for name, group in self.bounds.groups.items():
             for parameter, axis, _ in group.axes:
                 self._users.setdefault((parameter, axis), []).append(name)
         self._touched = self._touches()
         self.near = self._near()
 
-    def amounts(self, counts: Counts) -> dict[str, float]:
+    def amounts(self, point: Point) -> dict[str, float]:
         """Every kind that is bounded."""
-        settled = self._go(counts)
+        lost = self._go(self.space.counts(point))
+        cost = self.space.network.cost
         return {
-            kind: self._totals[kind].now() if kind in self._totals else self.room.amount(kind, settled)
-            for kind in self.limits
+            kind: self._totals[kind].now() if kind in self._totals else cost.amount(kind, lost) for kind in self.limits
         }
 
-    def pressures(self, counts: Counts) -> dict[str, float]:
-        """Every kind as a share of its bound; of the largest of many all that is above it counts (`Room.pressure`)."""
-        settled = self._go(counts)
+    def pressures(self, point: Point) -> dict[str, float]:
+        """Every kind as a share of its bound; of the largest of many all that is above it counts."""
+        lost = self._go(self.space.counts(point))
+        cost = self.space.network.cost
         return {
-            kind: (self._totals[kind].now() if kind in self._totals else self.room.pressure(kind, settled, limit))
-            / limit
+            kind: (self._totals[kind].now() if kind in self._totals else cost.pressure(kind, lost, limit)) / limit
             for kind, limit in self.limits.items()
         }
 
-    def _go(self, counts: Counts) -> Counts:
-        """Computes again what is not as it was; the counts, settled."""
-        settled = self._settle(counts) if self._sharing else counts
+    def _go(self, counts: Counts) -> Mapping[Axis, int]:
+        """Computes again what is not as it was; how many indices every axis loses at these counts, rounded."""
+        rounded = self._round(counts) if self._sharing else counts
         known, gone = self._counts, self._gone
-        changed = [name for name, count in settled.items() if count != known[name]]
+        changed = [name for name, count in rounded.items() if count != known[name]]
         for name in changed:
-            more, known[name] = settled[name] - known[name], settled[name]
-            for parameter, axis, per_unit in self.room.groups[name].axes:
+            more, known[name] = rounded[name] - known[name], rounded[name]
+            for parameter, axis, per_unit in self.bounds.groups[name].axes:
                 gone[parameter, axis] += more * per_unit
         for total, touched in zip(self._totals.values(), self._touched, strict=True):
             for number in {n for name in changed for n in touched[name]}:
                 total.values[number] = total.parts[number](gone)
-        return settled
+        return gone
 
-    def _settle(self, counts: Counts) -> Counts:
-        """Counts at which groups that share an axis are settled: those of others, at their stops, decide nothing."""
+    def _round(self, counts: Counts) -> Counts:
+        """Counts at which groups that share an axis are rounded: those of others, at their stops, decide nothing."""
         key = tuple([counts[name] for name in self._sharing])
-        found = self._settled.get(key)
+        found = self._rounded.get(key)
         if found is None:
-            settled = self.room.settled(counts, self.room.loose)
-            found = self._settled[key] = {name: settled[name] for name in self._sharing}
+            rounded = self.bounds.rounded(counts, self.bounds.loose)
+            found = self._rounded[key] = {name: rounded[name] for name in self._sharing}
         return {**counts, **found}
 
     def _touches(self) -> list[dict[str, list[int]]]:
         """Per kind: group -> the numbers of the parts that its counts decide."""
         found = []
         for total in self._totals.values():
-            touched: dict[str, list[int]] = {name: [] for name in self.room.groups}
+            touched: dict[str, list[int]] = {name: [] for name in self.bounds.groups}
             for number, part in enumerate(total.parts):
                 for name in {name for axis in part.axes for name in self._users.get(axis, ())}:
                     touched[name].append(number)
@@ -105,7 +106,7 @@ class Increments:
 
         A price that names no parts is taken to add up over operations and parameters too, but for the largest of many.
         """
-        cost, groups = self.room.network.cost, self.room.groups
+        cost, groups = self.space.network.cost, self.bounds.groups
         whole = {price.kind: price for price in cost.prices if price.kind in self.limits.keys() - self._totals}
         if any(isinstance(price, Largest) for price in whole.values()):  # there all groups decide
             return dict.fromkeys(groups, tuple(groups))
@@ -116,7 +117,7 @@ class Increments:
             names = {name for axis in axes for name in self._users.get(axis, ())}
             for name in names:
                 near[name] |= names
-        allied = {name: names for names in self.room.allied for name in names}
+        allied = {name: names for names in self.bounds.allied for name in names}
         return {
             name: tuple(sorted({n for one in allied[name] for other in near[one] for n in allied[other]}))
             for name in near

@@ -21,6 +21,7 @@ ESTIMANDS = {
     "context": "one unit more, averaged over random sets of others that are gone, each with probability `rate`",
     "shapley": "one unit more, averaged over all orders in which units can go",
     "joint": "a whole set at once: E[Y | do(S)] - E[Y]",
+    "curve": "how far its group's response curve has risen where the unit goes",
     "score": "no effect: a number that ranks units",
 }
 """The estimands; they are different numbers, and a result carries which one it is."""
@@ -62,6 +63,7 @@ class Effects:
         per_image: (units, images) individual effects, where they were asked for.
         forward_passes_per_unit: cost in dense forward passes of one image, per unit and image; NaN if not counted.
         curves: response curve per group, where they were measured.
+        blocks: residual block -> the effect of bypassing it, where that was measured.
         given: for `conditional`: the units that are gone already.
         rate: for `context`: with which probability every other unit is gone.
         forward_passes: cost of all in dense forward passes of one image; a backward pass counts as two; NaN if not
@@ -85,6 +87,7 @@ class Effects:
     per_image: NDArray[np.float32] | None = None
     forward_passes_per_unit: float = float("nan")
     curves: Mapping[str, ResponseCurve] = field(default_factory=dict)
+    blocks: Mapping[str, float] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     rate: float = float("nan")
     forward_passes: float = float("nan")

@@ -6,7 +6,7 @@ gives what was measured, and the next plan is nearer. The plan that is used is o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,6 @@ from whyprune.devices import Device, Measurement
 from whyprune.devices.inputs import batch_size, inputs_for
 from whyprune.devices.table import LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
 from whyprune.errors import BudgetError, InputError
-from whyprune.pipeline.planners import Allocate
 from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
 from whyprune.structure.blocks import operations_of
 from whyprune.structure.cost import Price
@@ -28,7 +27,7 @@ from whyprune.structure.remove import remove
 from whyprune.structure.units import removed_indices
 
 TOLERANCE = 0.05
-TURNS = 8
+ITERATIONS = 8
 RESAMPLES = 1000
 DAMPED = 0.5
 """Part of a correction that is made after the first one: plans are wrong in their own ways, and noise has its share."""
@@ -43,12 +42,14 @@ class Ratio:
 
 
 Ratios = Mapping[DeviceCost, Ratio]
-Asked = Mapping[DeviceCost, float]
+AskedRatios = Mapping[DeviceCost, float]
+Allocate = Callable[[Network, Budget, Constraints | None], Plan]
+"""Plans for a network at its prices."""
 
 
 @dataclass
-class Aim:
-    """What it takes to plan for a device; `network` and `constraints` are those to plan with.
+class DeviceBudget:
+    """Plans for a device until a plan was measured to meet the budget; `network` and `constraints` are to plan with.
 
     Attributes:
         network: priced.
@@ -60,8 +61,8 @@ class Aim:
         layers: the operations that have rows.
         table: of the device.
         tolerance: a measured ratio this much below the one asked for is near enough.
-        turns: plans that are measured at most.
-        tried: what was measured, turn by turn.
+        iterations: plans that are measured at most.
+        tried: what was measured, plan by plan.
     """
 
     network: Network
@@ -73,7 +74,7 @@ class Aim:
     layers: tuple[Layer, ...]
     table: Table
     tolerance: float = TOLERANCE
-    turns: int = TURNS
+    iterations: int = ITERATIONS
     progress: bool = False
     tried: list[BudgetTurn] = field(default_factory=list)
     last: Measurement | None = None
@@ -92,7 +93,7 @@ class Aim:
         lower = 1 - self.tolerance / 2  # the middle of what is near enough
         measured: dict[tuple[str, ...], Ratios] = {}
         best: tuple[float, Plan] | None = None
-        for _ in range(self.turns):
+        for _ in range(self.iterations):
             bounds = {str(kind): ratio * lower for kind, ratio in asked.items()}
             try:
                 plan = allocate(self._priced(), replace(target, **bounds), self.constraints)
@@ -146,7 +147,7 @@ class Aim:
     def _priced(self) -> Network:
         return self.network.priced(list(self.prices.values()))
 
-    def _measured(self, plan: Plan, asked: Asked) -> dict[DeviceCost, Ratio]:
+    def _measured(self, plan: Plan, asked: AskedRatios) -> dict[DeviceCost, Ratio]:
         """Builds the plan, measures it beside the dense network, and corrects the prices by it."""
         network, units = self.network, self.network.select(plan.units)
         gone = {key: len(indices) for key, indices in removed_indices(units).items()}
@@ -173,7 +174,7 @@ class Aim:
             )
         return found
 
-    def _missed(self, asked: Asked, measured: Sequence[Ratios]) -> str:
+    def _missed(self, asked: AskedRatios, measured: Sequence[Ratios]) -> str:
         parts = [
             f"{kind}={ratio:.4g} (the smallest that was measured: {min(f[kind].value for f in measured):.4f})"
             for kind, ratio in asked.items()
@@ -184,13 +185,13 @@ class Aim:
         )
 
 
-def _near(found: Ratios, asked: Asked) -> tuple[bool, float]:
+def _near(found: Ratios, asked: AskedRatios) -> tuple[bool, float]:
     """Whether all bounds were measured to hold, and how far the farthest of them is away."""
     met = all(found[kind].value <= ratio for kind, ratio in asked.items())
     return met, max(abs(1 - found[kind].value / ratio) for kind, ratio in asked.items())
 
 
-def check_aim(budget: Budget, device: Device | None) -> None:
+def check_device(budget: Budget, device: Device | None) -> None:
     """Refuses, before any work, a budget on a device without one.
 
     Raises:
@@ -201,14 +202,14 @@ def check_aim(budget: Budget, device: Device | None) -> None:
         raise InputError(f"the budget {kind}={value:g} needs a device to measure it on: name one, such as local-ort-1t")
 
 
-def aimed(
+def on_device(
     network: Network,
     budget: Budget,
     device: Device | None,
     constraints: Constraints,
     *,
     progress: bool = False,
-) -> Aim | None:
+) -> DeviceBudget | None:
     """Prepares for a budget on a device: measures the dense network and what is missing in the device's table.
 
     Returns:
@@ -217,7 +218,7 @@ def aimed(
     Raises:
         InputError: no device is named for such a budget, or the device does not measure what is asked for.
     """
-    check_aim(budget, device)
+    check_device(budget, device)
     if device is None or not budget.on_device:
         return None
     device = briefly(device)
@@ -237,7 +238,7 @@ def aimed(
     }
     network = network.priced(list(prices.values()))
     multiples = next(iter(prices.values())).multiples
-    return Aim(
+    return DeviceBudget(
         network,
         replace(constraints, stops={g.name: multiples.get(g.home, 1) for g in network.groups}),
         budget,

@@ -1,6 +1,6 @@
 """Puts together what a run measured: cost, accuracy, latency, machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from torch import nn
@@ -8,6 +8,7 @@ from torch import nn
 from whyprune.devices import Accuracy, Device, TorchDevice, latency_ratio, library_versions, machine_state, shown
 from whyprune.devices.inputs import inputs_for
 from whyprune.effects.certificate import certified_drop
+from whyprune.pipeline.run import Run
 from whyprune.pipeline.stage import Stage
 from whyprune.recovery import RecoveryResult
 from whyprune.results import (
@@ -27,28 +28,26 @@ LATENCY_SECONDS = 6.0
 LATENCY_REPEATS = 200
 
 
-def measured_run(
-    network: Network,
-    stage: Stage,
-    final: nn.Module,
-    recovered: RecoveryResult | None,
-    after: Accuracy | None,
-    *,
-    timings: Mapping[str, float],
-    seed: int,
-    latency: bool,
-    device: Device | None = None,
-) -> RunResult:
-    """The record of a whole run; latencies are those of `device`, by default of PyTorch here on one thread."""
+def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tuple[RunResult, nn.Module]:
+    """The record of a finished run, and the network that it ends with.
+
+    Args:
+        run: what was asked for.
+        stage: the network after removal and repair.
+        recovered: after fine-tuning; None where there was none.
+    """
+    network, seed, latency = run.network, run.seed, run.settings.latency
+    final = stage.model if recovered is None else recovered.model
+    after = run.accuracy(final, "after recovery") if recovered is not None else None
     record, plan = stage.record, stage.plan
     dense_cost = network.cost()
-    device = device or TorchDevice(repeats=LATENCY_REPEATS, seconds=LATENCY_SECONDS, threads=1)
+    device = run.device or TorchDevice(repeats=LATENCY_REPEATS, seconds=LATENCY_SECONDS, threads=1)
     times, ratio = _latency(network, final, device, seed) if latency else ({}, None)
     accuracy_after = record.accuracy_after.model_copy(
         update={"recovery": None if after is None else after.top1_percent}
     )
     top1 = [v for v in (accuracy_after.recovery, accuracy_after.repair, accuracy_after.removal) if v is not None]
-    return RunResult(
+    measured = RunResult(
         asked=record.asked,
         dense=NetworkMeasurement(
             top1_percent=record.dense_top1_percent,
@@ -84,9 +83,10 @@ def measured_run(
         seeds={"seed": seed},
         versions=library_versions(),
         machine=machine_state(),
-        timings_s=dict(timings),
+        timings_s=dict(run.timings),
         notes=record.notes,
     )
+    return measured, final
 
 
 def certificate(dense_wrong: Sequence[int] | None, pruned: Accuracy | None) -> Certificate | None:

@@ -1,47 +1,61 @@
-"""The causal method: rounds of measuring, planning, removing and repairing, each conditional on what is already gone.
+"""Rounds of scoring, allocating, removing and repairing, as a method's schedule has them; one-shot is one round.
 
-Effects of groups do not add up, and single effects are blind to units that stand in for each other. So a plan is made
-in rounds: effects are measured on the network as repaired so far, a part of the way to the budget is planned from
-them, removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it
-disagrees with the prediction in the last round, that round is planned again, once, in two smaller steps.
+In rounds, effects are measured on the network as repaired so far, a part of the way to the budget is planned from them,
+removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it disagrees with
+the prediction in the last round, that round is planned again, once, in two smaller steps.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from torch import nn
 
-from whyprune.allocation import Budget
-from whyprune.allocation.constraints import Constraints
+from whyprune.allocation import Budget, Constraints, Evaluator, allocate
+from whyprune.allocation.allocate import chosen_allocator, facts_of
+from whyprune.allocation.evaluator import MeasuredEffects
+from whyprune.data.batches import Batch, cut_images
 from whyprune.data.calibration import Calibration
-from whyprune.effects.effects import ResponseCurve
+from whyprune.effects.effects import Effects
 from whyprune.effects.joint import Joint, joint_effect
 from whyprune.effects.outcomes import Outcome
-from whyprune.pipeline.planners import ByCurves, Fit, Planner, Round
+from whyprune.methods import Method
+from whyprune.pipeline.device_budget import Allocate
 from whyprune.repair import repair
+from whyprune.repair.registry import repair_named
+from whyprune.scoring.contract import Question
+from whyprune.structure.cost import Cost
 from whyprune.structure.network import Network
-from whyprune.structure.plan import Plan
-from whyprune.structure.remove import cut, removal_of
-from whyprune.structure.units import Unit, removed_indices
+from whyprune.structure.plan import Plan, make_plan
+from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 
 Clock = Callable[[str], AbstractContextManager[None]]
+OnDevice = Callable[[Allocate, Budget], Plan]
+"""Plans until a device confirms the plan."""
+Recover = Callable[[State], State]
+
 DISAGREEMENT = 2.0
+"""A measured joint effect whose interval lies above twice the predicted one is no chance, and worth another round."""
+LEAST_CERTAIN = 0.5
+EVALUATED_ON, REFITTED_ON = 64, 128
+"""Images of one measured plan: each costs a pass, and a search measures dozens of plans."""
 
 
 @dataclass(frozen=True)
 class RoundsResult:
-    """The plan, the network as repaired on the way, and the response curves of the first round.
+    """Where the rounds ended.
 
     Attributes:
+        plan: what is removed in all.
+        state: the network as removed, and repaired on the way.
+        effects: what the scorer said in the first round, of the dense network.
         notes: sentences about rounds in which prediction and measurement disagreed.
     """
 
     plan: Plan
-    model: nn.Module
-    curves: dict[str, ResponseCurve]
+    state: State
+    effects: Effects
     notes: list[str] = field(default_factory=list)
 
 
@@ -50,156 +64,220 @@ def prune_in_rounds(
     calibration: Calibration,
     budget: Budget,
     *,
+    method: Method,
     outcome: Outcome | str | None = None,
     constraints: Constraints | None = None,
-    planner: Planner | None = None,
+    images: int = 0,
     views: int = 4,
-    repairing: bool = True,
     seed: int = 0,
     progress: bool = False,
     clock: Clock = lambda _: nullcontext(),
-    fit: Fit | None = None,
-    blocks: bool = False,
+    on_device: OnDevice | None = None,
+    recover: Recover | None = None,
 ) -> RoundsResult:
-    """Plans the removal in rounds.
+    """Removes what a method chooses, round by round.
 
     Args:
         network: a traced model.
         calibration: the images.
         budget: what the result may cost.
+        method: who judges, how much goes where, in which rounds, and what is repaired in between.
         outcome: what harm is (default `LogitShift`).
         constraints: what must stay, relative to the dense network; they hold after every round.
-        planner: how a round is planned; default: by response curves.
+        images: that a scorer without a wish of its own is given at most; 0 for all.
         views: augmented views of every image in the last repair; the others see one.
-        repairing: refit after every round.
         seed: of everything drawn.
         progress: show progress bars.
         clock: times the steps.
-        fit: how the last round plans where a device has to confirm the plan.
-        blocks: residual blocks may go as a whole, where the planner can tell what that does.
+        on_device: how the last round plans where a device has to confirm the plan.
+        recover: fine-tunes between rounds, where the schedule asks for it.
+
+    Raises:
+        InputError: a scorer or an allocation that cannot be used on this network or these images.
+        BudgetError: no plan meets the budget.
     """
-    planner = ByCurves() if planner is None else planner
-    state = _State(network, calibration, outcome, constraints, repairing, seed, progress, fit, blocks)
-    shares = _shares(network, budget, planner.step)
-    while shares:
-        target = budget.between(network.cost(), network.cost(state.removed), shares[0])
-        with clock("estimate and allocate in rounds"):
-            planned = planner.plan(state.now(last=len(shares) == 1), target)
-        with clock("repair"):
-            state.apply(planned, views if len(shares) == 1 else 1)
-        joint = state.joint()
-        if _disagree(planned.predicted, joint) and shares[0] > 0.5 and len(state.removed) > 1 and not state.replanned:
-            state.undo(planned, joint)
-            shares = [0.5, *shares]
+    rounds = _Rounds(network, calibration, method, outcome, constraints, images, views, seed, progress)
+    schedule, dense = method.schedule, network.cost()
+    count = schedule.count(budget, dense)
+    steps = [(number, False) for number in range(count)]
+    while steps:
+        number, half = steps[0]
+        target = _target(budget, method, dense, network.cost(rounds.state.removed), number, count, half)
+        final = len(steps) == 1
+        with clock("estimate and allocate in rounds" if schedule.in_rounds else "estimate and allocate"):
+            plan = rounds.planned(target, final, on_device if final else None)
+        with clock("repair" if schedule.in_rounds else "remove"):
+            rounds.apply(plan, views if final else 1)
+        if final and not half and schedule.replan and rounds.disagrees(plan):
+            rounds.undo(plan)
+            steps = [(number, True), *steps]
+            schedule = replace(schedule, replan=False)
             continue
-        state.commit()
-        shares = shares[1:]
-    plan = state.last.model_copy(update={"budget": budget.as_dict()})
-    return RoundsResult(plan, state.model, dict(planner.curves), [*planner.notes, *state.notes])
+        if not final and recover is not None and schedule.recovery_epochs:
+            with clock("recover between rounds"):
+                rounds.recovered(recover)
+        rounds.number, steps = rounds.number + 1, steps[1:]
+    plan = rounds.plan.model_copy(update={"budget": budget.as_dict()})
+    return RoundsResult(plan, rounds.state, rounds.effects, rounds.notes)
 
 
-def _shares(network: Network, budget: Budget, step: float) -> list[float]:
-    """Of the way still to go, how much each round takes: steps of about `step` times fewer."""
-    dense = network.cost()
-    farthest = max(getattr(dense, kind) / limit for kind, limit in budget.limits(dense).items())
-    rounds = max(1, round(math.log(max(farthest, 1.0)) / math.log(step)))
-    return [1 / (rounds - k) for k in range(rounds)]
+def _target(budget: Budget, method: Method, dense: Cost, now: Cost, number: int, count: int, half: bool) -> Budget:
+    """What a round aims at; the budget itself, as it was asked for, where there is one round."""
+    if not method.schedule.in_rounds:
+        return budget
+    target = method.schedule.target(budget, dense, now, number, count)
+    return target.between(dense, now, 0.5) if half else target
 
 
-def _disagree(predicted: float | None, joint: Joint) -> bool:
-    """The measured effect is well above the prediction, and not by chance."""
-    return predicted is not None and joint.interval[0] > DISAGREEMENT * max(predicted, 0.0)
+class _Rounds:
+    """The network as pruned and repaired so far.
 
+    Attributes:
+        state: the network now.
+        number: of the round.
+        plan: the last one.
+        effects: what the scorer said in the first round.
+    """
 
-class _State:
-    """The network as pruned and repaired so far."""
+    plan: Plan
+    effects: Effects
 
     def __init__(
         self,
         network: Network,
         calibration: Calibration,
+        method: Method,
         outcome: Outcome | str | None,
         constraints: Constraints | None,
-        repairing: bool,
+        images: int,
+        views: int,
         seed: int,
         progress: bool,
-        fit: Fit | None,
-        blocks: bool,
     ) -> None:
-        self.fit, self.blocks = fit, blocks
-        self.network, self.calibration = network, calibration
-        self.outcome, self.constraints, self.repairing = outcome, constraints, repairing
+        self.network, self.calibration, self.method = network, calibration, method
+        self.outcome, self.constraints, self.images, self.views = outcome, constraints, images, views
         self.seed, self.progress = seed, progress
-        self.model: nn.Module = network.model
-        self.removed: tuple[Unit, ...] = ()
+        self.state = State.of(network)
+        self.number = 0
         self.notes: list[str] = []
-        self.replanned = False
-        self.round = 0
-        self.last: Plan
-        self._before: tuple[nn.Module, tuple[Unit, ...]] = (self.model, ())
+        self._joint: Joint | None = None
+        self._before: tuple[State, Joint | None] = (self.state, None)
+        self._repairing = method.schedule.in_rounds and repair_named(method.repair).between_rounds
 
-    def now(self, last: bool) -> Round:
-        """What a planner may know."""
-        return Round(
-            network=self.network,
-            model=self.model,
-            removed=self.removed,
-            base=self.joint().mean if self.removed else 0.0,
-            images=self.calibration.view(1 + self.round),
-            outcome=self.outcome,
-            constraints=self.constraints,
-            last=last,
-            seed=self.seed + self.round,
-            progress=self.progress,
-            fit=self.fit if last else None,
-            blocks=self.blocks,
-        )
+    def planned(self, target: Budget, final: bool, on_device: OnDevice | None) -> Plan:
+        """A plan that meets the target, or comes nearer to it where the round is not the last."""
+        effects = self._scored()
+        if self.number == 0 and not hasattr(self, "effects"):
+            self.effects = effects
+        evaluator = self._evaluator()
 
-    def apply(self, plan: Plan, views: int) -> None:
-        """Removes what is new in the plan and repairs on `views` views of the images."""
-        self._before = (self.model, self.removed)
-        units = self.network.select(plan.units)
-        self.model = remove_further(self.network, self.model, self.removed, units)
-        self.removed = units
-        if self.repairing:
-            self.model = repair(
-                self.network,
-                self.model,
-                units,
-                self.calibration.views(range(1_000 * (1 + self.round), 1_000 * (1 + self.round) + views)),
-                outcome=self.outcome,
-                seed=self.seed + self.round,
+        def at(network: Network, budget: Budget, constraints: Constraints | None) -> Plan:
+            return allocate(
+                replace(self.state, network=network),
+                replace(effects, method=self.method.name),
+                budget,
+                allocation=self.method.allocation,
+                constraints=constraints,
+                base=0.0 if self._joint is None else self._joint.mean,
+                evaluator=evaluator,
+                seed=self.seed + self.number,
                 progress=self.progress,
             )
-        self.last = plan
 
-    def joint(self) -> Joint:
-        """The joint effect of what is gone, on the images kept apart."""
-        return joint_effect(self.network, self.calibration.audit, self.model, self.removed, outcome=self.outcome)
+        plan = at(self.network, target, self.constraints) if on_device is None else on_device(at, target)
+        return plan if final or not self.method.schedule.certain else self._certain(effects, plan)
 
-    def undo(self, plan: Plan, joint: Joint) -> None:
+    def apply(self, plan: Plan, views: int) -> None:
+        """Removes what is new in the plan; in rounds it repairs on `views` views of the images, and looks."""
+        self._before = (self.state, self._joint)
+        self.state, self.plan = remove(self.state, plan.units), plan
+        if self._repairing:
+            first = 1_000 * (1 + self.number)
+            self.state = repair(
+                self.state,
+                self.calibration.views(range(first, first + views)),
+                outcome=self.outcome,
+                seed=self.seed + self.number,
+                progress=self.progress,
+            )
+        if self.method.schedule.in_rounds:
+            self._look()
+
+    def disagrees(self, plan: Plan) -> bool:
+        """The measured effect is well above the prediction, and not by chance."""
+        if self._joint is None or plan.predicted is None or len(self.state.removed) < 2:
+            return False
+        return self._joint.interval[0] > DISAGREEMENT * max(plan.predicted, 0.0)
+
+    def undo(self, plan: Plan) -> None:
         """Goes back before the last `apply`."""
-        self.model, self.removed = self._before
-        self.replanned = True
+        measured = float("nan") if self._joint is None else self._joint.mean
+        self.state, self._joint = self._before
         self.notes.append(
-            f"Round {self.round + 1} predicted a joint effect of {plan.predicted:.3g}, {joint.mean:.3g} was measured: "
+            f"Round {self.number + 1} predicted a joint effect of {plan.predicted:.3g}, {measured:.3g} was measured: "
             "it was planned again in two smaller steps."
         )
 
-    def commit(self) -> None:
-        """Goes on to the next round."""
-        self.round += 1
+    def recovered(self, recover: Recover) -> None:
+        """Fine-tunes, and looks again."""
+        self.state = recover(self.state)
+        self._look()
 
+    def _look(self) -> None:
+        """The joint effect of what is gone, on the images kept apart."""
+        self._joint = joint_effect(self.state, self.calibration.audit, outcome=self.outcome)
 
-def remove_further(network: Network, model: nn.Module, gone: Sequence[Unit], units: Sequence[Unit]) -> nn.Module:
-    """Cuts a network that already lacks `gone` down to one that lacks `units`, a superset."""
-    before, removal = removed_indices(gone), removal_of(network, units)
-    moved = {}
-    for key, indices in removal.removed.items():
-        kept = np.setdiff1d(
-            np.arange(network.cost.shapes[key[0]][key[1]]), before.get(key, np.array([], dtype=np.int64))
+    def _scored(self) -> Effects:
+        question = Question(
+            outcome=self.outcome,
+            intervention=self.method.intervention,
+            kinds=self.method.kinds,
+            seed=self.seed + self.number,
+            progress=self.progress,
         )
-        fresh = np.flatnonzero(np.isin(kept, indices))
-        if len(fresh):
-            moved[key] = fresh
-    return cut(model, moved, removal.attributes, removal.blocks)
+        return self.method.judge(self.state, self._batches(), question)
+
+    def _batches(self) -> list[Batch]:
+        """What the scorer is given; in rounds, a view of the images that no earlier round has seen."""
+        in_rounds = self.method.schedule.in_rounds
+        batches = self.calibration.view(1 + self.number) if in_rounds else list(self.calibration.planning)
+        facts = self.method.scorer_facts
+        most = next(n for n in (self.method.images, facts.most_images, self.images) if n is not None)
+        return cut_images(batches, most)[0] if most else batches
+
+    def _evaluator(self) -> Evaluator | None:
+        """Measures plans, where the allocation looks at the network itself."""
+        if self.method.allocation is None or facts_of(chosen_allocator(self.method.allocation)).needs != "evaluator":
+            return None
+        looked_at, rest = cut_images(self.calibration.view(1 + self.number), EVALUATED_ON)
+        fit = cut_images(rest, REFITTED_ON)[0] if repair_named(self.method.repair).between_rounds else []
+        return MeasuredEffects(self.state, looked_at, self.outcome, fit, seed=self.seed)
+
+    def _certain(self, effects: Effects, plan: Plan) -> Plan:
+        """The plan without units whose removal is still open, where constraints leave that choice."""
+        gone = {u.name for u in self.state.removed}
+        fresh = [name for name in plan.units if name not in gone]
+        certain = certain_removals(effects, fresh)
+        constraints = self.constraints or Constraints()
+        bounded = bool(constraints.as_dict() or constraints.stops)  # fewer units of a group may break a multiple
+        if bounded or len(certain) == len(fresh):
+            return plan
+        still = len(fresh) - len(certain)
+        self.notes.append(f"{still} of the {len(fresh)} removals of a round were not settled, and measured again.")
+        return make_plan(
+            self.network,
+            [*self.state.removed, *certain],
+            method=plan.method,
+            budget=plan.budget,
+            predicted=(0.0 if self._joint is None else self._joint.mean) + float(sum(effects[n] for n in certain)),
+        )
+
+
+def certain_removals(effects: Effects, chosen: Sequence[str]) -> list[str]:
+    """Those of `chosen` whose interval lies below those of all others; at least half, the lowest effects first."""
+    low, high = (dict(zip(effects.units, bound.tolist(), strict=True)) for bound in effects.interval)
+    rest = set(effects.units) - set(chosen)
+    wall = min((low[name] for name in rest), default=np.inf)
+    order = sorted(chosen, key=lambda name: effects[name])
+    certain = [name for name in order if high[name] < wall]
+    return max(certain, order[: int(np.ceil(LEAST_CERTAIN * len(order)))], key=len)

@@ -1,42 +1,50 @@
 """`Settings`: how `prune` goes about it, checked before any work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from whyprune.allocation import ALLOCATORS, Budget
+from whyprune.allocation.space import BLOCK, WIDTH
 from whyprune.errors import InputError
-from whyprune.pipeline.planners import ByCurves, ByEffects, Planner
-from whyprune.scoring.estimate import METHODS
+from whyprune.methods import METHODS, Method, Schedule, method_named
+from whyprune.repair.registry import repair_named
+from whyprune.scoring.registry import SCORERS
 
-REPAIRS = ("refit", "reconstruct", "constants", "batch-norm", "none")
-REFITTING = ("refit", "reconstruct")
-"""Repairs that refit after every round of a method that plans in rounds."""
-CAUSAL, CONDITIONAL = "causal", "conditional"
-PLANNERS: dict[str, type[Planner]] = {CAUSAL: ByCurves, CONDITIONAL: ByEffects}
-"""Methods that plan in rounds."""
+EFFECT_PASSES = 4096.0
+"""About what planning a ResNet-56 takes: four passes over 1,024 images, so that the report never costs more than the plan."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How `prune` goes about it; the defaults are good.
+    """How `prune` goes about it; the defaults are good. What is None is as the method has it.
 
     Attributes:
-        allocation: `uniform`, `global`, `curves` or `savings`; None picks by method. `causal` has its own.
+        scorer: who judges units in every round.
+        allocation: how much goes where: `uniform`, `global`, `curves`, `savings`, `greedy`, ...
+        schedule: rounds: `one-shot`, `geometric`, `geometric:1.5`, `cubic:6`.
         repair: `refit` (closed form), `reconstruct` (a refit, then the layers of every residual branch together),
             `constants` (means of the removed units in biases), `batch-norm` (statistics only) or `none`.
         views: augmented views of every calibration image in the final repair.
-        effect_images: images on which single effects of all units are measured.
+        effect_images: images on which single effects of units are measured at most.
+        effect_passes: dense forward passes of one image that single effects may cost where the plan needs none: the
+            report shows them. What they do not pay for is said to be not measured.
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
         latency: measure latency on this machine.
         refute: try to refute the effects behind the plan, on images that it was not made from.
-        blocks: whether residual blocks may go as a whole (method `causal`); None: where a budget is on a device.
+        blocks: whether residual blocks may go as a whole; None: where a budget is on a device and the method can tell.
         heads: whether attention goes by "whole" heads or by the "width" that all its heads share (see `trace`).
+
+    Raises:
+        InputError: an unknown name, or a number out of range.
     """
 
+    scorer: str | None = None
     allocation: str | None = None
-    repair: str = "refit"
+    schedule: str | None = None
+    repair: str | None = None
     views: int = 4
     effect_images: int = 128
+    effect_passes: float = EFFECT_PASSES
     ignore: tuple[str, ...] = ()
     latency: bool = True
     refute: bool = True
@@ -44,28 +52,35 @@ class Settings:
     heads: Literal["whole", "width"] = "whole"
 
     def __post_init__(self) -> None:
-        if self.repair not in REPAIRS:
-            raise InputError(f"no repair named {self.repair!r}: choose from {', '.join(REPAIRS)}")
-        if self.views < 1 or self.effect_images < 2:
-            raise InputError(f"views={self.views}, effect_images={self.effect_images}: give at least 1 and 2")
-        if self.allocation is not None and self.allocation not in ALLOCATORS:
-            raise InputError(f"no allocation named {self.allocation!r}: choose from {', '.join(ALLOCATORS)}")
+        if self.repair is not None:
+            repair_named(self.repair)
+        if self.views < 1 or self.effect_images < 2 or not 0 <= self.effect_passes < float("inf"):
+            raise InputError(
+                f"views={self.views}, effect_images={self.effect_images}, effect_passes={self.effect_passes}: give at "
+                "least 1, 2 and 0"
+            )
+        for kind, name, known in (
+            ("allocation", self.allocation, ALLOCATORS),
+            ("scorer", self.scorer, SCORERS),
+        ):
+            if name is not None and name not in known:
+                raise InputError(f"no {kind} named {name!r}: choose from {', '.join(known)}")
+        if self.schedule is not None:
+            Schedule.parse(self.schedule)
 
-    def check_fits(self, method: str) -> None:
-        """Refuses, before any work, what a method cannot do.
+    def applied(self, method: str | Method, budget: Budget) -> Method:
+        """The method with the parts that these settings replace, and the kinds of variables that this budget calls for.
 
         Raises:
-            InputError: an unknown method, or an allocation that does not go with it.
+            InputError: an unknown method, or parts that do not fit each other.
         """
-        if method not in (*PLANNERS, *METHODS):
-            raise InputError(f"no method named {method!r}: choose from {', '.join((*PLANNERS, *METHODS))}")
-        if method in PLANNERS and self.allocation is not None:
-            raise InputError(f"method {method!r} plans widths itself: leave out allocation={self.allocation!r}")
-        if self.allocation == "curves" and method != "curves":
-            raise InputError(f"allocation 'curves' needs response curves, which method {method!r} does not measure")
-        if self.blocks and method != CAUSAL:
-            raise InputError(f"only method {CAUSAL!r} measures what whole blocks do: leave out blocks with {method!r}")
-
-    def takes_blocks(self, method: str, budget: Budget) -> bool:
-        """Whether residual blocks may go as a whole: calls and additions take time that no width saves."""
-        return method == CAUSAL and (bool(budget.on_device) if self.blocks is None else self.blocks)
+        chosen = method_named(method)
+        if self.blocks and BLOCK not in chosen.kinds:
+            able = ", ".join(repr(name) for name in METHODS if BLOCK in METHODS(name).kinds)
+            raise InputError(f"only method {able} measures what whole blocks do: leave out blocks with {chosen.name!r}")
+        schedule = None if self.schedule is None else Schedule.parse(self.schedule, chosen.schedule)
+        found = chosen.with_parts(scorer=self.scorer, allocation=self.allocation, schedule=schedule, repair=self.repair)
+        deciding = bool(budget.on_device) if self.blocks is None else self.blocks
+        if not (deciding and BLOCK in found.kinds and BLOCK in found.scorer_facts.kinds):
+            found = replace(found, kinds=tuple(kind for kind in found.kinds if kind != BLOCK) or (WIDTH,))
+        return found.checked()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from whyprune.data.batches import as_batches
 from whyprune.effects.outcomes import Outcome, as_outcome
@@ -30,47 +30,43 @@ from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of, where
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
 
 def repair_constants(
-    network: Network,
-    pruned: nn.Module,
-    units: Iterable[Unit | str],
+    state: State,
     data: Iterable[Any],
     *,
     outcome: Outcome | str | None = None,
     intervention: str = "mean",
     progress: bool = False,
-) -> nn.Module:
+) -> State:
     """Replaces every removed unit by its best constant, inside the biases of the layers that read it.
 
     Args:
-        network: the traced original.
-        pruned: the network without `units`, its other weights as in the original; it is not changed.
-        units: what was removed.
+        state: the network as cut, its other weights as in the original; its module is not changed.
         data: batches; labels only if the outcome needs them.
         outcome: what must not get worse, and what `optimal` and `closed-form` constants are best for.
         intervention: which constants: `mean`, `optimal` or `closed-form`; each unit's is found with all others there.
         progress: show a progress bar.
 
     Returns:
-        A repaired copy, or an unchanged copy if the outcome on `data` would have become worse.
+        The state with a repaired copy, or an unchanged copy if the outcome on `data` would have become worse.
 
     Raises:
         InputError: there is no data, or the intervention has no constants.
     """
-    chosen = network.select(units)
+    network = state.network
     batches = list(as_batches(data, network.positional))
     if not batches:
         raise InputError("there is no data to find constants with: give a few hundred unlabelled images")
     constants = fitted_constants(
-        network, batches, intervention=intervention, outcome=outcome, units=chosen, progress=progress
+        network, batches, intervention=intervention, outcome=outcome, units=state.removed, progress=progress
     )
-    repaired = fold_constants(network, pruned, chosen, constants)
-    return repaired if no_worse(network, pruned, repaired, chosen, batches, outcome) else duplicate(pruned)
+    return no_worse(state, fold_constants(state, constants), batches, outcome)
 
 
 def fitted_constants(
@@ -97,29 +93,25 @@ def fitted_constants(
     return Constants({node: moments.mean.float() for node, moments in value.moments.items()}, value.forward_passes)
 
 
-def fold_constants(
-    network: Network, pruned: nn.Module, units: Iterable[Unit | str], constants: Constants | Mapping[str, float]
-) -> nn.Module:
-    """A copy of `pruned` in which every layer adds what it would read of the removed units, were they constant.
+def fold_constants(state: State, constants: Constants | Mapping[str, float]) -> State:
+    """The state with a copy of its module in which every layer adds what it would read of the removed units, were they constant.
 
     Away from padded borders it gives what the original gives under do(units := constants), if its other weights are the
     original's; this module's docstring says what happens at borders and in layers without a bias.
 
     Args:
-        network: the traced original.
-        pruned: the network without `units`; it is not changed.
-        units: what was removed.
+        state: the network as cut; its module is not changed.
         constants: per tensor that is read, as found on the original; or unit name -> one constant for all its readers,
             units that are not named being zero.
 
     Raises:
         InputError: a unit is unknown.
     """
-    chosen = network.select(units)
+    network, chosen = state.network, state.removed
     gone = {unit.label for unit in chosen}
     replay = Replay(network)
-    folded = duplicate(pruned)
-    state = {**dict(folded.named_parameters()), **dict(folded.named_buffers())}
+    folded = duplicate(state.model)
+    tensors = {**dict(folded.named_parameters()), **dict(folded.named_buffers())}
     names = network.graph.state_names
     with torch.no_grad():
         for reader in replay.readers(chosen):
@@ -129,9 +121,9 @@ def fold_constants(
             target, sign = place
             shift = _shift(replay, reader, _read(network, reader, gone, constants))
             keep = torch.from_numpy(~np.isin(network.written[reader.node], list(gone)))
-            tensor = state[names[target.name]]
+            tensor = tensors[names[target.name]]
             tensor.add_(sign * shift[keep].to(tensor))
-    return folded
+    return state.with_model(folded)
 
 
 def unfolded(network: Network, units: Iterable[Unit | str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whyprune.data.batches import as_batches, chunked
 from whyprune.effects.outcomes import Outcome
@@ -23,9 +23,8 @@ from whyprune.repair.refit import BATCH, refit_layer, rewritten
 from whyprune.repair.segments import Segment, Weights, segments
 from whyprune.repair.targets import targets
 from whyprune.repair.writeback import Refitted
-from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay, Values, leaves
-from whyprune.structure.units import Unit
+from whyprune.structure.state import State
 
 ROUNDS = 8
 ITERATIONS = 8
@@ -41,9 +40,7 @@ MAX_BYTES = 2**28
 
 
 def reconstruct(
-    network: Network,
-    pruned: nn.Module,
-    units: Iterable[Unit | str],
+    state: State,
     data: Iterable[Any],
     *,
     outcome: Outcome | str | None = None,
@@ -52,13 +49,11 @@ def reconstruct(
     damping: float = DAMPING,
     seed: int = 0,
     progress: bool = False,
-) -> nn.Module:
-    """Refits the layers of every residual branch of `pruned` together; start from what `repair` gives.
+) -> State:
+    """Refits the layers of every residual branch together; start from what `repair` gives.
 
     Args:
-        network: the traced original.
-        pruned: the network without `units`; it is not changed.
-        units: what was removed.
+        state: the network as it is now; its module is not changed.
         data: unlabelled batches; some thousand images, augmented copies among them.
         outcome: what must not get worse (default `LogitShift`).
         rounds: Gauss-Newton steps for each branch, each on its own part of the data.
@@ -68,19 +63,19 @@ def reconstruct(
         progress: show a progress bar.
 
     Returns:
-        A reconstructed copy, or an unchanged copy if the outcome on `data` would have become worse. Branches with an
-        operation that PyTorch cannot differentiate stay as they are.
+        The state with a reconstructed copy, or an unchanged copy if the outcome on `data` would have become worse.
+        Branches with an operation that PyTorch cannot differentiate stay as they are.
 
     Raises:
         InputError: there is no data, or a number is not positive.
     """
     if rounds < 1 or iterations < 1 or not damping > 0:
         raise InputError(f"rounds={rounds}, iterations={iterations}, damping={damping}: all must be above 0")
-    chosen = network.select(units)
+    network = state.network
     batches = chunked(as_batches(data, network.positional), BATCH)
     if not batches:
         raise InputError("there is no data to reconstruct with: give a few hundred unlabelled images")
-    replay = Replay(network, pruned, chosen)
+    replay = Replay.of(state)
     order = schedule(replay)
     parts = segments(targets(replay, order), order)
     whole = Replay(network)  # what lies in a bypassed block runs here all the same
@@ -97,7 +92,7 @@ def reconstruct(
                 found += solver.solve(replay, part, dense, ours)
             ours.advance(part.aim)
             bars.advance(bar)
-    return rewritten(network, pruned, chosen, replay, found, batches, outcome)
+    return rewritten(state, replay, found, batches, outcome)
 
 
 class _Solver:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from whyprune.data.batches import Batch, as_batches, chunked
 from whyprune.effects.outcomes import Outcome, as_outcome
@@ -24,7 +23,7 @@ from whyprune.repair.writeback import Refitted, write
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
-from whyprune.structure.units import Unit
+from whyprune.structure.state import State
 
 RELU_PASSES = 5
 BATCH = 128
@@ -32,9 +31,7 @@ GUARD_BATCHES = 3
 
 
 def repair(
-    network: Network,
-    pruned: nn.Module,
-    units: Iterable[Unit | str],
+    state: State,
     data: Iterable[Any],
     *,
     outcome: Outcome | str | None = None,
@@ -42,13 +39,11 @@ def repair(
     relu_passes: int = RELU_PASSES,
     seed: int = 0,
     progress: bool = False,
-) -> nn.Module:
-    """Refits every convolution and linear layer of `pruned` towards the dense network's values.
+) -> State:
+    """Refits every convolution and linear layer of a pruned network towards the dense network's values.
 
     Args:
-        network: the traced original.
-        pruned: the network without `units`; it is not changed.
-        units: what was removed.
+        state: the network as it is now; its module is not changed.
         data: unlabelled batches; a few hundred images suffice, augmented copies help.
         outcome: what must not get worse (default `LogitShift`).
         ridge: pull towards the weights that are there, relative to the features' mean energy.
@@ -57,20 +52,20 @@ def repair(
         progress: show a progress bar.
 
     Returns:
-        A repaired copy, or an unchanged copy if the outcome on `data` would have become worse.
+        The state with a repaired copy, or an unchanged copy if the outcome on `data` would have become worse.
 
     Raises:
         InputError: there is no data.
     """
-    chosen = network.select(units)
+    network = state.network
     batches = chunked(as_batches(data, network.positional), BATCH)
     if not batches:
         raise InputError("there is no data to repair with: give a few hundred unlabelled images")
-    replay = Replay(network, pruned, chosen)
+    replay = Replay.of(state)
     order = schedule(replay)
     jobs = targets(replay, order)
     refitted = _run(network, replay, order, jobs, batches, ridge, relu_passes, seed, progress)
-    return rewritten(network, pruned, chosen, replay, refitted, batches, outcome)
+    return rewritten(state, replay, refitted, batches, outcome)
 
 
 def _run(
@@ -122,38 +117,29 @@ def refit_layer(
 
 
 def rewritten(
-    network: Network,
-    pruned: nn.Module,
-    units: Sequence[Unit],
+    state: State,
     replay: Replay,
     refitted: Sequence[Refitted],
     batches: Sequence[Batch],
     outcome: Outcome | str | None,
-) -> nn.Module:
-    """A copy of `pruned` with refitted weights; with the old ones if the outcome would have become worse."""
-    result = duplicate(pruned)
+) -> State:
+    """A copy with refitted weights; with the old ones if the outcome would have become worse."""
+    result = duplicate(state.model)
     for layer in refitted:
         write(replay, result, layer)
-    return result if no_worse(network, pruned, result, units, batches, outcome) else duplicate(pruned)
+    return no_worse(state, state.with_model(result), batches, outcome)
 
 
-def no_worse(
-    network: Network,
-    before: nn.Module,
-    after: nn.Module,
-    units: Sequence[Unit],
-    batches: Sequence[Batch],
-    outcome: Outcome | str | None,
-) -> bool:
-    """Whether repair kept its promise on the calibration outcome."""
+def no_worse(before: State, after: State, batches: Sequence[Batch], outcome: Outcome | str | None) -> State:
+    """`after`, or a copy of `before` where the outcome on the last few batches has become worse."""
     few = batches[-GUARD_BATCHES:]
-    dense = Replay(network)
+    dense = Replay(before.network)
     reference = [dense.logits(b) for b in few]
     measured = as_outcome(outcome).fit(torch.cat(reference))
 
-    def harm(model: nn.Module) -> float:
-        replay = Replay(network, model, units)
+    def harm(state: State) -> float:
+        replay = Replay.of(state)
         pairs = zip(few, reference, strict=True)
         return float(torch.cat([measured(replay.logits(b), z, b.labels) for b, z in pairs]).mean())
 
-    return harm(after) <= harm(before)
+    return after if harm(after) <= harm(before) else before.with_model(duplicate(before.model))

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,58 @@ from whyprune.structure.operations import name_of, where
 from whyprune.structure.precise import doubled, in_double
 from whyprune.structure.remove import Excluding, masked, remove
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 TOLERANCE = 1e-4
 MAX_IMAGES = 64
 
 
+@overload
 def verify(
+    start: State,
+    data: Iterable[Any] | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    stress: bool = True,
+    seed: int = 0,
+) -> Verification: ...
+@overload
+def verify(
+    start: Network,
+    pruned: nn.Module,
+    units: Iterable[Unit | str],
+    data: Iterable[Any] | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    stress: bool = True,
+    seed: int = 0,
+) -> Verification: ...
+def verify(start: Network | State, *parts: Any, **options: Any) -> Verification:
+    """Compares the pruned network's outputs with the masked original's.
+
+    Called with a state and data, or with a network, a module that is said to be that network without `units`, these
+    units, and data. Where the outputs differ, both are compared again in double precision: a network that amplifies
+    rounding to more than the tolerance says nothing in its own precision.
+
+    Args:
+        start: the pruned network, before repair; or the traced original.
+        parts: of a state the data; of a network `pruned`, `units` and the data. At most 64 images are used; default:
+            the inputs of `trace`.
+        options: `tolerance`: largest absolute difference of an output, relative to its largest value where that is
+            above 1; `stress`: compare a second, random removal of half of every group as well; `seed`: of that random
+            removal; and any of the parts by name.
+
+    Raises:
+        InputError: there is no data, or a unit is unknown.
+        VerificationError: they differ; the message names the first operation at which they part.
+    """
+    if isinstance(start, State):
+        return _verified(start.network, start.model, start.removed, *parts, **options)
+    return _verified(start, *parts, **options)
+
+
+def _verified(
     network: Network,
     pruned: nn.Module,
     units: Iterable[Unit | str],
@@ -36,24 +81,6 @@ def verify(
     stress: bool = True,
     seed: int = 0,
 ) -> Verification:
-    """Compares the pruned network's outputs with the masked original's.
-
-    Where they differ, both are compared again in double precision: a network that amplifies rounding to more than the
-    tolerance says nothing in its own precision.
-
-    Args:
-        network: the traced original.
-        pruned: the network without `units`, before repair.
-        units: what was removed.
-        data: batches to compare on (at most 64 images are used; default: the inputs of `trace`).
-        tolerance: largest absolute difference of an output, relative to its largest value where that is above 1.
-        stress: compare a second, random removal of half of every group as well.
-        seed: of that random removal.
-
-    Raises:
-        InputError: there is no data, or a unit is unknown.
-        VerificationError: they differ; the message names the first operation at which they part.
-    """
     chosen = network.select(units)
     batches = list(_first_images(network, data))
     if not batches:

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from allocation.made_up import a_curve
-from allocation.test_stairs import GAP, Staircase
-from whyprune.allocation import Budget, allocate_curves, check_reachable
+from allocation.made_up import a_curve, plan_along
+from allocation.test_knapsack import GAP, Staircase
+from whyprune.allocation import Budget, Space, check_reachable
 from whyprune.allocation.constraints import Constraints
-from whyprune.allocation.room import Room
 from whyprune.errors import BudgetError
 from whyprune.structure.network import Network
+from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 
@@ -82,7 +83,7 @@ def best(net, curves, bypass, limit, kind="latency"):
 
 
 def planned(net, curves, bypass, **about):
-    return allocate_curves(net, curves, Budget(**about), bypass=bypass)
+    return plan_along(net, curves, Budget(**about), blocks=bypass)
 
 
 @settings(max_examples=8)
@@ -137,7 +138,7 @@ def test_blocks_of_which_something_must_stay_are_kept(constraints):
     net, curves, _ = case(1)
     free = dict.fromkeys((b.name for b in net.blocks), -1.0)
     kept = {"blocks.1"} if "blocks.1" in str(constraints) else {b.name for b in net.blocks}
-    plan = allocate_curves(net, curves, Budget(macs=0.8), bypass=free, constraints=constraints)
+    plan = plan_along(net, curves, Budget(macs=0.8), blocks=free, constraints=constraints)
     assert not kept & set(plan.blocks)
 
 
@@ -150,8 +151,8 @@ def test_a_budget_that_only_fewer_blocks_meet_is_reachable_with_them():
     ).macs
     assert without < lean
     with pytest.raises(BudgetError, match="smallest reachable"):
-        check_reachable(net, Budget(macs=without))
-    check_reachable(net, Budget(macs=without), blocks=True)
+        check_reachable(Space(net), Budget(macs=without))
+    check_reachable(Space(net, kinds=("width", "block")), Budget(macs=without))
     plan = planned(net, curves, bypass, macs=without)
     assert set(plan.blocks) == {b.name for b in net.blocks}
 
@@ -160,11 +161,11 @@ def test_a_block_that_is_gone_already_stays_gone_and_is_not_offered_again():
     net, curves, bypass = case(3)
     block = net.blocks[0]
     removed = [u for name in block.groups for u in net.group(name).units]
-    room = Room(net, {name: len(net.group(name).units) for name in block.groups})
-    assert block.name not in room.blocks
+    state = State(net, remove(net, removed), tuple(removed))
+    assert block.name not in Space(state, kinds=("width", "block")).inside
     left = {name: c for name, c in curves.items() if name not in block.groups}
     others = {name: effect for name, effect in bypass.items() if name != block.name}
-    plan = allocate_curves(net, left, Budget(macs=0.5), removed=removed, base=2.0, bypass=others)
+    plan = plan_along(net, left, Budget(macs=0.5), removed=removed, base=2.0, blocks=others)
     assert block.name in plan.blocks
     assert {u.name for u in removed} <= set(plan.units)
     assert plan.predicted >= 2.0

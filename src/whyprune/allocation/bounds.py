@@ -1,72 +1,50 @@
-"""How many units every group may still lose."""
+"""How many units every group may lose: what the axes that groups share, and constraints, leave free."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 
 import networkx as nx
 
 from whyprune.allocation.constraints import Constraints
 from whyprune.errors import InputError
-from whyprune.structure.cost import Cost
+from whyprune.structure.cost import Axis
 from whyprune.structure.network import Network
-from whyprune.structure.units import Group
 
-Axis = tuple[str, int]
 Counts = Mapping[str, int]
+"""Group -> units gone, those included that were gone before."""
 
 
-class Room:
-    """Counts of removed units per group, within the constraints; no axis may lose its last channel.
+class WidthBounds:
+    """Bounds on counts of removed units, relative to the dense network; no axis loses its last channel.
 
-    Bounds hold at every count. Multiples hold for `settled` counts only, so that a walk can go unit by unit.
+    Least widths and largest shares hold at every count that `left` allows. Multiples hold at `rounded` counts only, so
+    that a walk can go unit by unit.
 
     Attributes:
-        counts: group name -> units gone.
-        blocks: residual blocks that may go as a whole -> the groups inside; `left` and `take` never empty a group.
+        before: group -> units that are gone already.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        before: Counts | None = None,
-        *,
-        constraints: Constraints | None = None,
-        most: Counts | None = None,
-    ) -> None:
-        """Starts from `before` units already gone per group; of each group at most `most` go."""
-        self.network = network
+    def __init__(self, network: Network, before: Counts, constraints: Constraints, most: Counts | None = None) -> None:
+        """Works out the bounds; of each group at most `most` units go."""
         self.groups = {group.name: group for group in network.groups}
-        self.before = {name: int((before or {}).get(name, 0)) for name in self.groups}
-        self.counts = dict(self.before)
-        shapes = network.cost.shapes
+        self.before = {name: int(before.get(name, 0)) for name in self.groups}
         self._users: dict[Axis, list[tuple[str, int]]] = {}
         for group in network.groups:
             for parameter, axis, per_unit in group.axes:
                 self._users.setdefault((parameter, axis), []).append((group.name, per_unit))
+        shapes = network.cost.shapes
         self._sizes = {(parameter, axis): shapes[parameter][axis] for parameter, axis in self._users}
         self._first = {group.name: group.home for group in network.groups}
         self._multiples: dict[Axis, int] = {}
         self._least = dict.fromkeys(self._users, 1)
         self._most = dict.fromkeys(self.groups, 0)
-        self._bound(constraints or Constraints(), most or {})
-        self.blocks = self._free(constraints or Constraints())
+        self._tighten(network, constraints, most or {})
 
-    def _free(self, constraints: Constraints) -> dict[str, tuple[str, ...]]:
-        """The residual blocks that may go as a whole: they are there, and nothing of them has to stay."""
-        limits = constraints.limits(self.network)
-        bound = {name for name, limit in limits.items() if limit.width > 1 or limit.share < 1}
-        whole = {name for name, count in self.before.items() if count == len(self.groups[name].units)}
-        return {b.name: b.groups for b in self.network.blocks if not (bound | whole).intersection(b.groups)}
-
-    def emptied(self, blocks: Iterable[str]) -> dict[str, int]:
-        """Units that go per group inside these blocks when they go as a whole."""
-        return {name: len(self.groups[name].units) for block in blocks for name in self.blocks[block]}
-
-    def _bound(self, constraints: Constraints, most: Counts) -> None:
+    def _tighten(self, network: Network, constraints: Constraints, most: Counts) -> None:
         """Works out the least width of every axis and the most units that go of every group."""
         widths: dict[Axis, int] = {}
-        for name, limit in constraints.limits(self.network).items():
+        for name, limit in constraints.limits(network).items():
             group, axis = self.groups[name], self._first[name]
             self._multiples[axis] = math.lcm(self._multiples.get(axis, 1), limit.multiple)
             widths[axis] = max(widths.get(axis, 1), limit.width)
@@ -92,72 +70,66 @@ class Room:
         low = max(1, min(width, size), size - sum(self._most[name] * per_unit for name, per_unit in users))
         return next((w for w in range(low + -low % multiple, size, multiple) if (size - w) % step == 0), size)
 
-    def left(self, group: Group) -> int:
-        """How many more units of a group may go."""
-        free = self._most[group.name] - self.counts[group.name]
-        for parameter, axis, per_unit in group.axes:
-            kept = self._kept((parameter, axis), self.counts)
+    def left(self, counts: Counts, name: str) -> int:
+        """How many more units of a group may go at these counts."""
+        free = self._most[name] - counts[name]
+        for parameter, axis, per_unit in self.groups[name].axes:
+            kept = self._kept((parameter, axis), counts)
             free = min(free, (kept - self._least[parameter, axis]) // per_unit)
         return max(free, 0)
 
-    def take(self, group: Group, units: int) -> int:
-        """Takes up to `units` of a group; says how many went."""
-        taken = min(units, self.left(group))
-        self.counts[group.name] += taken
-        return taken
-
-    def fill(self, amounts: Counts) -> dict[str, int]:
-        """Starts again, takes up to so many units of each group, in this order, and settles."""
-        self.counts = dict(self.before)
+    def filled(self, amounts: Counts) -> dict[str, int]:
+        """Counts with up to so many further units of each group gone, taken in this order; not rounded."""
+        counts = dict(self.before)
         for name, units in amounts.items():
-            self.take(self.groups[name], units)
-        return self.settled()
+            counts[name] += min(units, self.left(counts, name))
+        return counts
 
-    def cost(self, counts: Counts | None = None) -> Cost:
-        """Cost of the network at these counts (default: its own)."""
-        return self.network.cost.of_sizes(self._gone(self.counts if counts is None else counts))
+    def wide_enough(self, counts: Counts, idle: Collection[str] = ()) -> bool:
+        """Whether every axis keeps its least width, but for those that only idle groups lie on."""
+        return all(
+            self._kept(axis, counts) >= self._least[axis]
+            for axis, users in self._users.items()
+            if not all(name in idle for name, _ in users)
+        )
 
-    def amount(self, kind: str, counts: Counts) -> float:
-        """One kind of cost at these counts."""
-        return self.network.cost.amount(kind, self._gone(counts))
-
-    def pressure(self, kind: str, counts: Counts, limit: float) -> float:
-        """As `amount`, but where a cost is the largest of many, all that is above the limit counts."""
-        return self.network.cost.pressure(kind, self._gone(counts), limit)
-
-    def rivals(self) -> dict[str, int]:
+    def rivals(self, counts: Counts) -> dict[str, int]:
         """Counts of the groups that lose units while another group on the same first axis cannot."""
         return {
             name: count
-            for name, count in self.counts.items()
+            for name, count in counts.items()
             if count > self.before[name]
-            and any(self.counts[n] < self._most[n] for n, _ in self._users[self._first[name]] if n != name)
+            and any(counts[n] < self._most[n] for n, _ in self._users[self._first[name]] if n != name)
         }
 
-    def stops(self, name: str) -> list[int] | None:
+    def multiples(self, name: str) -> list[int] | None:
         """The counts at which a group alone on its axis may stop; None where it may stop anywhere."""
         axis = self._first[name]
         if axis not in self._multiples or len(self._users[axis]) > 1:
             return None
         return [n for n in range(self.before[name], self._most[name] + 1) if not self._missing(axis, {name: n})]
 
-    def settled(self, counts: Counts | None = None, axes: Collection[Axis] | None = None) -> dict[str, int]:
-        """Counts at or little below `counts` (default: its own) at which every width is a multiple or whole.
+    def most(self, name: str) -> int:
+        """The most units of a group that may be gone."""
+        return self._most[name]
+
+    def rounded(self, counts: Counts, axes: Collection[Axis] | None = None) -> dict[str, int]:
+        """Counts at or little below `counts` at which every width is a multiple or whole.
 
         With `axes` only these are looked at.
 
         Raises:
             InputError: the units that were gone before break the multiples.
         """
-        settled = dict(self.counts if counts is None else counts)
+        found = dict(counts)
         looked_at = self._multiples if axes is None else axes
-        while (axis := next((a for a in looked_at if self._missing(a, settled)), None)) is not None:
-            settled[self._giver(axis, settled)] -= 1
-        return settled
+        while (axis := next((a for a in looked_at if self._missing(a, found)), None)) is not None:
+            found[self._giver(axis, found)] -= 1
+        return found
 
     @cached_property
     def allied(self) -> tuple[frozenset[str], ...]:
-        """The groups, parted so that `settled` takes of none for what another part has; most are alone."""
+        """The groups, parted so that `rounded` takes of none for what another part has; most are alone."""
         graph = nx.Graph()
         graph.add_nodes_from(self.groups)
         for axis in self._multiples:
@@ -169,6 +141,15 @@ class Room:
         """The axes that may be no multiple although every group is at one of its stops."""
         alone = {name for names in self.allied if len(names) == 1 for name in names}
         return tuple(a for a in self._multiples if not all(name in alone for name, _ in self._users[a]))
+
+    def lost(self, counts: Counts) -> dict[Axis, int]:
+        """How many indices every axis loses."""
+        gone: dict[Axis, int] = {}
+        for name, count in counts.items():
+            if count:
+                for parameter, axis, per_unit in self.groups[name].axes:
+                    gone[parameter, axis] = gone.get((parameter, axis), 0) + count * per_unit
+        return gone
 
     def _giver(self, axis: Axis, counts: Counts) -> str:
         """The group that gives a unit back: one that fits, rather one of the axis's own, the one that lost most."""
@@ -189,15 +170,6 @@ class Room:
         """How many channels would have to come back for the axis to be a multiple or whole."""
         kept = self._kept(axis, counts)
         return min(-kept % self._multiples[axis], self._sizes[axis] - kept)
-
-    def _gone(self, counts: Counts) -> dict[Axis, int]:
-        """How many indices every axis loses."""
-        gone: dict[Axis, int] = {}
-        for name, count in counts.items():
-            if count:
-                for parameter, axis, per_unit in self.groups[name].axes:
-                    gone[parameter, axis] = gone.get((parameter, axis), 0) + count * per_unit
-        return gone
 
     def _kept(self, axis: Axis, counts: Counts) -> int:
         return self._sizes[axis] - sum(counts.get(name, 0) * per_unit for name, per_unit in self._users[axis])

@@ -1,0 +1,116 @@
+"""`allocate`: from effects and a budget to a plan, by the name of an allocation."""
+
+from dataclasses import replace
+
+from whyprune.allocation.budget import Budget
+from whyprune.allocation.constraints import Constraints
+from whyprune.allocation.contract import Allocator, AllocatorFacts, NamedAllocator
+from whyprune.allocation.objective import Evaluator, Objective, along_curves, along_scores
+from whyprune.allocation.registry import ALLOCATORS
+from whyprune.allocation.space import BLOCK, WIDTH, Space
+from whyprune.effects.effects import Effects
+from whyprune.errors import InputError
+from whyprune.structure.network import Network
+from whyprune.structure.plan import Plan
+from whyprune.structure.state import State
+
+
+def allocate(
+    start: Network | State,
+    effects: Effects,
+    budget: Budget,
+    *,
+    allocation: str | Allocator | None = None,
+    constraints: Constraints | None = None,
+    base: float = 0.0,
+    evaluator: Evaluator | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Plan:
+    """The units to remove so that the budget holds.
+
+    Args:
+        start: the traced model, or the state, that `effects` are of.
+        effects: higher means more harm when a unit goes.
+        budget: what the pruned network may cost.
+        allocation: `uniform`, `global`, `curves`, `savings`, `greedy`, ... or an allocator; default: see
+            `default_allocation`.
+        constraints: what must stay. Groups that go together have to be tied already, in the network that was estimated
+            on.
+        base: the joint effect of what a state lacks already.
+        evaluator: measures points, for allocators that look at the network itself.
+        seed: of everything drawn.
+        progress: show a progress bar.
+
+    Returns:
+        The plan, which holds what a state lacks already.
+
+    Raises:
+        InputError: an unknown allocation, or one that needs what was not measured; constraints that name an unknown
+            group, or groups that are not tied yet.
+        BudgetError: no plan meets the budget; says the smallest reachable value.
+    """
+    state = State.of(start)
+    if constraints is not None:
+        state = replace(state, network=constraints.confirmed(state.network))
+    kinds = (WIDTH, BLOCK) if effects.blocks else (WIDTH,)
+    space = Space(state, constraints, kinds=kinds)
+    chosen = chosen_allocator(allocation or default_allocation(effects, budget))
+    objective = objective_of(space, effects, facts_of(chosen), base=base, evaluator=evaluator)
+    return planned(objective, budget, chosen, method=effects.method, seed=seed, progress=progress)
+
+
+def planned(
+    objective: Objective, budget: Budget, chosen: Allocator, *, method: str, seed: int = 0, progress: bool = False
+) -> Plan:
+    """The plan of the point that an allocator chooses; scores of a criterion predict nothing."""
+    space = objective.space
+    point = chosen(space, objective, budget, seed=seed, progress=progress)
+    predicted = objective.predicted(point) if objective.promises else None
+    return space.plan(point, objective.orders, method=method, budget=budget.as_dict(), predicted=predicted)
+
+
+def objective_of(
+    space: Space, effects: Effects, facts: AllocatorFacts, *, base: float = 0.0, evaluator: Evaluator | None = None
+) -> Objective:
+    """The objective that an allocator of these facts searches: along curves if it needs them, else along scores.
+
+    Raises:
+        InputError: it needs curves, and none were measured.
+    """
+    if facts.needs == "curves" and not effects.curves:
+        raise InputError("allocation 'curves' needs response curves: estimate with method='curves'")
+    if facts.needs == "evaluator" and evaluator is None:
+        raise InputError("this allocation measures plans on the network: give images to measure them on")
+    if facts.needs == "curves" or effects.estimand == "curve":
+        return along_curves(space, effects.curves, blocks=effects.blocks, base=base, evaluator=evaluator)
+    return along_scores(space, effects, base=base, evaluator=evaluator)
+
+
+def default_allocation(effects: Effects, budget: Budget) -> str:
+    """The allocation that suits what was measured.
+
+    `curves` where response curves were measured, `savings` for costs that the network has to be priced for, else
+    `global` for effects, which share one scale, and `uniform` for scores of a criterion, which do not.
+    """
+    if effects.curves:
+        return "curves"
+    if budget.priced:
+        return "savings"
+    return "uniform" if effects.estimand == "score" else "global"
+
+
+def chosen_allocator(allocation: str | Allocator) -> Allocator:
+    """The allocator of a name, or the one given.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    return ALLOCATORS(allocation) if isinstance(allocation, str) else allocation
+
+
+def facts_of(allocation: Allocator) -> AllocatorFacts:
+    """What an allocator says of itself; a plain function is taken to need an order only."""
+    if isinstance(allocation, NamedAllocator):
+        return allocation.facts
+    return AllocatorFacts(summary=(allocation.__doc__ or "an allocator of one's own").splitlines()[0].rstrip("."))

@@ -1,0 +1,71 @@
+"""What every allocator is given, what it answers, and what it says of itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from whyprune.allocation.budget import Budget
+from whyprune.allocation.objective import Objective
+from whyprune.allocation.space import Point, Space
+
+Needs = Literal["order", "curves", "evaluator"]
+
+
+class Allocator(Protocol):
+    """Chooses a point of a space within a budget; meets the budget, or says why it cannot."""
+
+    def __call__(
+        self, space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False
+    ) -> Point:
+        """A feasible point whose cost is within the budget.
+
+        Raises:
+            BudgetError: none was found; says the smallest reachable value where even that is above the budget.
+            InputError: the objective lacks what this allocator needs.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class AllocatorFacts:
+    """What an allocator says of itself.
+
+    Attributes:
+        summary: what it does, in one sentence without a full stop.
+        needs: `order` (any effects or scores), `curves` (measured response curves), or `evaluator` (images, to measure
+            points on the network).
+        kinds: the kinds of variables that it decides.
+        guarantee: what holds of its points, in words.
+        paper: where it comes from.
+    """
+
+    summary: str
+    needs: Needs = "order"
+    kinds: tuple[str, ...] = ("width",)
+    guarantee: str = ""
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class NamedAllocator:
+    """An allocator under a name, with its facts."""
+
+    name: str
+    facts: AllocatorFacts
+    function: Allocator
+
+    def __call__(
+        self, space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False
+    ) -> Point:
+        """A feasible point whose cost is within the budget; raises as the allocator does."""
+        return self.function(space, objective, budget, seed=seed, progress=progress)
+
+
+def allocator(name: str, **facts: Any) -> Callable[[Allocator], NamedAllocator]:
+    """Gives a function a name and facts: what is registered as an allocator.
+
+    Args:
+        name: the name it is registered under.
+        facts: the fields of `AllocatorFacts`.
+    """
+    return lambda function: NamedAllocator(name, AllocatorFacts(**facts), function)

@@ -1,0 +1,17 @@
+"""Allocators by name; each is imported when it is asked for."""
+
+from whyprune.allocation.contract import NamedAllocator
+from whyprune.named import Named
+
+ALLOCATORS: Named[NamedAllocator] = Named(
+    "allocation",
+    {
+        "uniform": "whyprune.allocation.uniform:uniform",
+        "global": "whyprune.allocation.global_ranking:global_ranking",
+        "curves": "whyprune.allocation.knapsack:along_measured_curves",
+        "savings": "whyprune.allocation.knapsack:savings",
+        "greedy": "whyprune.allocation.greedy:greedy",
+    },
+    "whyprune.allocators",
+)
+"""Name -> allocator; other packages add theirs by the entry-point group `whyprune.allocators`."""

@@ -1,0 +1,148 @@
+"""`Method`: what a pruning method is made of, and what it says of itself."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from whyprune.allocation.allocate import chosen_allocator, facts_of
+from whyprune.allocation.contract import Allocator
+from whyprune.allocation.space import BLOCK
+from whyprune.errors import InputError
+from whyprune.methods.schedule import Schedule
+from whyprune.repair.registry import REPAIRS, repair_named
+from whyprune.scoring.contract import NamedScorer, Scorer, ScorerFacts
+from whyprune.scoring.registry import SCORERS
+
+
+@dataclass(frozen=True)
+class Method:
+    """A frozen composition of the parts of a pruning method.
+
+    Attributes:
+        name: recorded in plans and reports.
+        scorer: judges units in every round: a name or a scorer of one's own.
+        allocation: how much goes where: a name, an allocator of one's own, or None for what suits the scorer.
+        schedule: rounds, and what is done in between.
+        repair: what is done without labels to the weights that stay.
+        intervention: the value v of do(unit := v) that the scorer is asked for; None for its own default.
+        images: images that the scorer is given in every round; None for what its facts say, 0 for all of them.
+        kinds: the kinds of decision variables: `width`, and `block` where residual blocks may go as a whole.
+        penalty: the penalty that training before pruning adds to its loss; empty for none. It needs a training.
+        summary: what it does, in one sentence without a full stop; empty for that of the scorer.
+        guarantee: what holds of its result, in words; empty for that of the scorer.
+        paper: where it comes from; empty for that of the scorer.
+    """
+
+    name: str
+    scorer: str | Scorer
+    allocation: str | Allocator | None = None
+    schedule: Schedule = Schedule()
+    repair: str = "refit"
+    intervention: str | None = None
+    images: int | None = None
+    kinds: tuple[str, ...] = ("width",)
+    penalty: str = ""
+    summary: str = ""
+    guarantee: str = ""
+    paper: str = ""
+
+    def __post_init__(self) -> None:
+        repair_named(self.repair)
+
+    @property
+    def judge(self) -> Scorer:
+        """The scorer itself.
+
+        Raises:
+            InputError: there is none of that name.
+            MissingDependencyError: it needs an optional library.
+        """
+        return SCORERS(self.scorer) if isinstance(self.scorer, str) else self.scorer
+
+    @property
+    def scorer_name(self) -> str:
+        """What the scorer is called."""
+        if isinstance(self.scorer, str):
+            return self.scorer
+        return str(getattr(self.scorer, "name", getattr(self.scorer, "__name__", "a scorer of one's own")))
+
+    @property
+    def allocation_name(self) -> str:
+        """What the allocation is called; empty where it follows from the scorer."""
+        if self.allocation is None or isinstance(self.allocation, str):
+            return self.allocation or ""
+        return str(getattr(self.allocation, "name", getattr(self.allocation, "__name__", "an allocator of one's own")))
+
+    @property
+    def scorer_facts(self) -> ScorerFacts:
+        """What the scorer says of itself; of a plain function little is known."""
+        judge = self.judge
+        if isinstance(judge, NamedScorer):
+            return judge.facts
+        said = (judge.__doc__ or "a scorer of one's own").splitlines()[0].rstrip(".")
+        return ScorerFacts("criterion", said, "not stated", "not stated", "not stated")
+
+    def with_parts(
+        self,
+        *,
+        scorer: str | Scorer | None = None,
+        allocation: str | Allocator | None = None,
+        schedule: Schedule | None = None,
+        repair: str | None = None,
+        kinds: tuple[str, ...] | None = None,
+    ) -> "Method":
+        """The same method with some parts replaced; a new scorer brings its own intervention and images."""
+        parts = {"allocation": allocation, "schedule": schedule, "repair": repair, "kinds": kinds}
+        found = replace(self, **{name: part for name, part in parts.items() if part is not None})  # type: ignore[arg-type]
+        if scorer is None or scorer == self.scorer:
+            return found
+        return replace(found, scorer=scorer, intervention=None, images=None)
+
+    def checked(self) -> "Method":
+        """The method itself, if its parts fit each other.
+
+        Raises:
+            InputError: an unknown name, an allocation that needs what the scorer does not measure, or kinds of
+                variables that a part cannot decide.
+        """
+        facts = self.scorer_facts
+        if self.allocation is not None:
+            allocator = facts_of(chosen_allocator(self.allocation))
+            if allocator.needs == "curves" and facts.kind != "curves":
+                raise InputError(
+                    f"allocation {self.allocation_name!r} needs response curves, which scorer {self.scorer_name!r} "
+                    "does not measure: choose scorer 'curves', or another allocation"
+                )
+            self._check_kinds(f"allocation {self.allocation_name!r} decides", allocator.kinds)
+        self._check_kinds(f"scorer {self.scorer_name!r} judges", facts.kinds)
+        return self
+
+    def _check_kinds(self, who: str, kinds: tuple[str, ...]) -> None:
+        if unknown := [kind for kind in self.kinds if kind not in kinds]:
+            what = "whole residual blocks" if unknown[0] == BLOCK else f"variables of kind {unknown[0]!r}"
+            raise InputError(f"{who} {', '.join(kinds)}, not {what}")
+
+    def facts(self) -> dict[str, Any]:
+        """What the method says of itself, as plain values: parts, cost, data, labels, gradients, guarantee, paper."""
+        scorer, repair = self.scorer_facts, REPAIRS[self.repair]
+        allocation = None if self.allocation is None else facts_of(chosen_allocator(self.allocation))
+        return {
+            "name": self.name,
+            "summary": self.summary or scorer.summary,
+            "scorer": self.scorer_name,
+            "allocation": self.allocation_name or "by scorer",
+            "schedule": str(self.schedule),
+            "repair": self.repair,
+            "kinds": list(self.kinds),
+            "estimand": scorer.estimand,
+            "images": scorer.images,
+            "labels": scorer.labels,
+            "gradients": scorer.gradients,
+            "repair_gradients": repair.gradients,
+            "training": bool(self.penalty or self.schedule.recovery_epochs),
+            "cost": scorer.cost,
+            "guarantee": self.guarantee or scorer.guarantee,
+            "allocation_guarantee": "" if allocation is None else allocation.guarantee,
+            "paper": self.paper or scorer.paper,
+            "extra": scorer.extra,
+            "scorer_facts": asdict(scorer),
+        }

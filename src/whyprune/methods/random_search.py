@@ -1,0 +1,57 @@
+"""Random search: points drawn at random, each measured on the network itself; the least measured joint effect wins.
+
+The baseline that every search must beat at the same number of measured plans (Bergstra and Bengio, JMLR 2012 [P], for
+hyper-parameters). How points are drawn is ours [I]: every variable gets a random pull, and widths shrink along these
+pulls until the budget holds, so that all points lie close to the budget.
+"""
+
+import numpy as np
+
+from whyprune.allocation.budget import Budget
+from whyprune.allocation.contract import allocator
+from whyprune.allocation.objective import Objective
+from whyprune.allocation.reach import check_reachable
+from whyprune.allocation.space import Point, Space
+from whyprune.errors import BudgetError
+from whyprune.methods.method import Method
+from whyprune.progress import track
+
+PLANS, SHARES = 32, np.linspace(0, 1, 65)
+
+
+@allocator(
+    "random-search",
+    summary="random widths within the budget, each plan measured; the least joint effect wins",
+    needs="evaluator",
+    guarantee="the best of the plans it measured, on the images it measured them on",
+    paper="Bergstra & Bengio, JMLR 2012",
+)
+def random_search(
+    space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False
+) -> Point:
+    """The best of `PLANS` random points.
+
+    Raises:
+        BudgetError: no random point met the budget.
+    """
+    check_reachable(space, budget)
+    rng, dense = np.random.default_rng(seed), space.network.cost()
+    widths = [v for v in space if v.kind == "width"]
+
+    def drawn() -> Point | None:
+        pull = rng.random(len(widths))
+        for share in SHARES:  # the least share of the pulls that meets the budget
+            far = {v.name: round((v.stops[-1] - v.stops[0]) * min(1, share * 2 * p)) for v, p in zip(widths, pull)}
+            point = space.bounds.rounded(space.bounds.filled(far))
+            if budget.met_by(space.cost(point), dense):
+                return point
+        return None
+
+    found = [point for _ in range(PLANS) if (point := drawn()) is not None]
+    if not found:
+        raise BudgetError(f"none of {PLANS} random plans meets the budget {budget}: choose another allocation")
+    measured = [objective.measured(point) for point in track(found, "Measuring plans", enabled=progress)]
+    return found[int(np.argmin(measured))]
+
+
+method = Method(name="random-search", scorer="magnitude-l2", allocation=random_search)

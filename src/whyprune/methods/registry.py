@@ -1,0 +1,41 @@
+"""Methods by name; every scorer is a one-shot method of its own name."""
+
+from collections.abc import Iterator
+
+from whyprune.errors import InputError
+from whyprune.methods.method import Method
+from whyprune.named import Named
+from whyprune.scoring.registry import SCORERS
+
+METHODS: Named[Method] = Named(
+    "method",
+    {
+        "causal": "whyprune.methods.causal:causal",
+        "conditional": "whyprune.methods.conditional:conditional",
+        "random-search": "whyprune.methods.random_search:method",
+    },
+    "whyprune.methods",
+)
+"""Name -> method; other packages add theirs by the entry-point group `whyprune.methods`."""
+DEFAULT = "causal"
+
+
+def method_named(method: str | Method) -> Method:
+    """The method of that name, one-shot for the name of a scorer; a method as it is.
+
+    Raises:
+        InputError: there is none.
+    """
+    if isinstance(method, Method):
+        return method
+    if method in METHODS:
+        return METHODS(method)
+    if method in SCORERS:
+        return Method(name=method, scorer=method)
+    raise InputError(f"no method named {method!r}: choose from {', '.join(method_names())}")
+
+
+def method_names() -> Iterator[str]:
+    """The names of all methods, compositions first."""
+    yield from METHODS
+    yield from (name for name in SCORERS if name not in METHODS)

@@ -1,0 +1,188 @@
+"""`Run`: what every step of one run shares, and how a run starts: checked, traced, its images split."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from whyprune.allocation import Budget, Constraints, Space, check_reachable
+from whyprune.data.calibration import Augment, Calibration, calibrate
+from whyprune.devices import Accuracy, Device, accuracy
+from whyprune.devices.registry import device as device_named
+from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.errors import InputError
+from whyprune.methods import Method
+from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
+from whyprune.pipeline.settings import Settings
+from whyprune.recovery import Recovery
+from whyprune.structure.network import Network
+from whyprune.structure.trace import trace
+
+
+@dataclass
+class Run:
+    """What every step of one run shares.
+
+    Attributes:
+        network: the traced model, priced where the budget needs it.
+        calibration: the images.
+        budget: what the result may cost.
+        method: how units are chosen, with the parts that the settings replace.
+        outcome: what harm is.
+        constraints: on widths; what is ignored or tied is in the network already.
+        settings: how to go about it.
+        recovery: how to fine-tune afterwards; None for not at all.
+        training_data: labelled data, for training before pruning and recovery after it.
+        test: labelled batches, only ever measured on.
+        device: where networks are timed; None for PyTorch here.
+        folder: for finished stages and checkpoints.
+        resume: go on from what is in it.
+        asked: what was asked for, as it is recorded.
+        seed: of everything drawn.
+        progress: show progress bars.
+        device_budget: plans until the device confirms; None for budgets that need no device.
+        timings: seconds per step.
+        notes: sentences for the report.
+    """
+
+    network: Network
+    calibration: Calibration
+    budget: Budget
+    method: Method
+    outcome: Outcome
+    constraints: Constraints
+    settings: Settings
+    recovery: Recovery | None
+    training_data: Any
+    test: Iterable[Any] | None
+    device: Device | None
+    folder: Path | None
+    resume: bool
+    asked: dict[str, Any]
+    seed: int
+    progress: bool
+    device_budget: DeviceBudget | None = None
+    timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Times a step."""
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def accuracy(self, model: nn.Module, name: str) -> Accuracy | None:
+        """Top-1 on the test data, if there is any."""
+        if self.test is None:
+            return None
+        with self.step("measure accuracy"):
+            return accuracy(model, self.test, progress=self.progress, description=f"Accuracy {name}")
+
+    def take_aim(self) -> None:
+        """Prices the network where the budget is on a device, and refuses a budget that nothing can meet.
+
+        Raises:
+            BudgetError: with the smallest reachable value.
+            InputError: the device does not measure what is asked for.
+        """
+        with self.step("measure the device"):
+            self.device_budget = on_device(
+                self.network, self.budget, self.device, self.constraints, progress=self.progress
+            )
+        if self.device_budget is not None:
+            self.network, self.constraints = self.device_budget.network, self.device_budget.constraints
+            self.notes += self.device_budget.table.notes
+        check_reachable(Space(self.network, self.constraints, kinds=self.method.kinds), self.budget)
+
+
+def start_run(
+    model: nn.Module,
+    data: Iterable[Any],
+    *,
+    budget: Budget,
+    example_inputs: Any,
+    method: str | Method,
+    outcome: Outcome | str | None,
+    constraints: Constraints | None,
+    settings: Settings | None,
+    training: Recovery | None,
+    recovery: Recovery | None,
+    recovery_data: Any,
+    test: Iterable[Any] | None,
+    augment: Augment | None,
+    workspace: Path | None,
+    resume: bool,
+    asked: dict[str, Any] | None,
+    device: Device | str | None,
+    seed: int,
+    progress: bool,
+) -> Run:
+    """Checks what was asked for, trains the model first if that was asked for, traces it, and splits the images.
+
+    Raises:
+        InputError: data, settings or constraints that cannot be used; a model in training mode.
+        TraceError: the model cannot be captured.
+    """
+    settings = settings or Settings()
+    chosen = settings.applied(method, budget)
+    if chosen.penalty and training is None:
+        raise InputError(f"method {chosen.name!r} trains with the penalty {chosen.penalty!r} first: give training=…")
+    if chosen.schedule.recovery_epochs and recovery is None:
+        raise InputError(f"schedule {chosen.schedule} fine-tunes between rounds: give recovery=…")
+    start = time.perf_counter()
+    constraints = constraints or Constraints()
+    constraints = replace(constraints, ignore=(*settings.ignore, *constraints.ignore))
+    where = device_named(device) if isinstance(device, str) else device
+    check_device(budget, where)
+    network = constraints.prepared(trace(model, example_inputs, heads=settings.heads))
+    network = with_memory(network, budget, where)
+    run = Run(
+        network=network,
+        calibration=calibrate(data, network.positional, augment, seed),
+        budget=budget,
+        method=chosen,
+        outcome=as_outcome(outcome),
+        constraints=replace(constraints, ignore=(), together=()),  # these two are in the network by now
+        settings=settings,
+        recovery=recovery,
+        training_data=data if recovery_data is None else recovery_data,
+        test=test,
+        device=where,
+        folder=workspace,
+        resume=resume,
+        asked={},
+        seed=seed,
+        progress=progress,
+    )
+    run.timings["trace"] = time.perf_counter() - start
+    run.asked = _asked(run, model, constraints, training, asked)
+    return run
+
+
+def _asked(
+    run: Run, model: nn.Module, constraints: Constraints, training: Recovery | None, more: dict[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        "model": type(model).__name__,
+        "budget": str(run.budget),
+        "method": run.method.name,
+        "scorer": run.method.scorer_name,
+        "outcome": run.outcome.name,
+        "calibration_images": run.calibration.images,
+        "repair": run.method.repair,
+        "allocation": run.method.allocation_name or None,
+        "schedule": str(run.method.schedule),
+        "blocks": "block" in run.method.kinds,
+        "ignore": list(constraints.ignore),
+        "constraints": replace(constraints, ignore=()).as_dict(),
+        "training": None if training is None else training.model_dump(mode="json"),
+        "recovery": None if run.recovery is None else run.recovery.model_dump(mode="json"),
+        "device": None if run.device is None else run.device.name,
+        "seed": run.seed,
+        **(more or {}),
+    }
