@@ -1,13 +1,13 @@
 """`prune` keeps to the constraints whatever the method, after every round, and in the network that it gives back."""
 
 import pytest
+from whyprune.pipeline.planners import ByCurves
 
 import tiny
 from whyprune import Budget, Constraints, Settings, prune
 from whyprune.data.calibration import calibrate
 from whyprune.errors import BudgetError, InputError
 from whyprune.pipeline import rounds
-from whyprune.pipeline.planners import ByCurves
 from whyprune.pipeline.rounds import prune_in_rounds, remove_further
 from whyprune.structure.trace import trace
 

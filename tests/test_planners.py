@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from whyprune.pipeline.planners import ByEffects, settled
 
 import tiny
 from whyprune.allocation import Budget, allocate_global
@@ -9,7 +10,6 @@ from whyprune.allocation.constraints import Constraints
 from whyprune.causal.exact import exact_effects
 from whyprune.data.calibration import calibrate
 from whyprune.effects.effects import from_samples
-from whyprune.pipeline.planners import ByEffects, settled
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace

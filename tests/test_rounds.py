@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from whyprune.pipeline.planners import ByCurves
 
 import tiny
 from structure.networks import traced
@@ -12,7 +13,6 @@ from whyprune.allocation import Budget
 from whyprune.data.calibration import calibrate
 from whyprune.effects.joint import Joint
 from whyprune.pipeline import rounds
-from whyprune.pipeline.planners import ByCurves
 from whyprune.pipeline.rounds import prune_in_rounds, remove_further
 from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace

@@ -1,4 +1,4 @@
-"""`MeasuredEffects`: joint effects of whole plans, measured on the network itself: cut, repaired if asked for, and run."""
+"""`MeasuredEffects`: joint effects of whole plans, measured on the network: cut, repaired if asked for, run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

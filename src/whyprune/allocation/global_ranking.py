@@ -24,7 +24,7 @@ def global_ranking(
     budget: Budget,
     *,
     seed: int = 0,
-    progress: bool = False,  # noqa: ARG001
+    progress: bool = False,
 ) -> Point:
     """Removes units in the order of their scores.
 

@@ -32,7 +32,7 @@ def greedy(
     budget: Budget,
     *,
     seed: int = 0,
-    progress: bool = False,  # noqa: ARG001
+    progress: bool = False,
 ) -> Point:
     """Removes units from the group whose curve rises least for what it saves.
 

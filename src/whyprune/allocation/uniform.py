@@ -25,7 +25,7 @@ def uniform(
     budget: Budget,
     *,
     seed: int = 0,
-    progress: bool = False,  # noqa: ARG001
+    progress: bool = False,
 ) -> Point:
     """Every group loses the same share of its dense width.
 

@@ -1,6 +1,6 @@
 """`Method`: what a pruning method is made of, and what it says of itself."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from whyprune.allocation.allocate import chosen_allocator, facts_of
@@ -35,7 +35,7 @@ class Method:
     name: str
     scorer: str | Scorer
     allocation: str | Allocator | None = None
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     repair: str = "refit"
     intervention: str | None = None
     images: int | None = None

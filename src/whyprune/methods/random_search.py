@@ -41,7 +41,9 @@ def random_search(
     def drawn() -> Point | None:
         pull = rng.random(len(widths))
         for share in SHARES:  # the least share of the pulls that meets the budget
-            far = {v.name: round((v.stops[-1] - v.stops[0]) * min(1, share * 2 * p)) for v, p in zip(widths, pull)}
+            far = {
+                v.name: round((v.stops[-1] - v.stops[0]) * min(1, 2 * share * pull[k])) for k, v in enumerate(widths)
+            }
             point = space.bounds.rounded(space.bounds.filled(far))
             if budget.met_by(space.cost(point), dense):
                 return point

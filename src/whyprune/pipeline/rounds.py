@@ -1,8 +1,8 @@
 """Rounds of scoring, allocating, removing and repairing, as a method's schedule has them; one-shot is one round.
 
-In rounds, effects are measured on the network as repaired so far, a part of the way to the budget is planned from them,
-removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it disagrees with
-the prediction in the last round, that round is planned again, once, in two smaller steps.
+In rounds, effects are measured on the network as repaired so far, a part of the way to the budget is planned from
+them, removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it
+disagrees with the prediction in the last round, that round is planned again, once, in two smaller steps.
 """
 
 from collections.abc import Callable, Sequence

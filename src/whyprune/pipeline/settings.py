@@ -11,7 +11,7 @@ from whyprune.repair.registry import repair_named
 from whyprune.scoring.registry import SCORERS
 
 EFFECT_PASSES = 4096.0
-"""About what planning a ResNet-56 takes: four passes over 1,024 images, so that the report never costs more than the plan."""
+"""Four passes over 1,024 images: less than planning a ResNet-56 takes, so that the report never costs more."""
 
 
 @dataclass(frozen=True)

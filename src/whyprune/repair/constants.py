@@ -94,7 +94,7 @@ def fitted_constants(
 
 
 def fold_constants(state: State, constants: Constants | Mapping[str, float]) -> State:
-    """The state with a copy of its module in which every layer adds what it would read of the removed units, were they constant.
+    """The state with a module in which every layer adds what it would read of the removed units, were they constant.
 
     Away from padded borders it gives what the original gives under do(units := constants), if its other weights are the
     original's; this module's docstring says what happens at borders and in layers without a bias.

@@ -8,7 +8,7 @@ from pathlib import Path
 from whyprune.errors import InputError
 from whyprune.pipeline.result import check_target
 from whyprune.pipeline.stage import STAGE
-from whyprune.prune import CHECKPOINT
+from whyprune.pipeline.steps import CHECKPOINT
 
 SUFFIX = ".partial"
 
