@@ -12,6 +12,7 @@ from whyprune.cli.devices import devices
 from whyprune.cli.evaluate import evaluate
 from whyprune.cli.export import export
 from whyprune.cli.inspect import inspect
+from whyprune.cli.methods import methods
 from whyprune.cli.prune import prune
 from whyprune.cli.report import report
 from whyprune.cli.screen import complain
@@ -47,6 +48,7 @@ app.command()(inspect)
 app.command()(evaluate)
 app.command()(export)
 app.command()(report)
+app.command()(methods)
 app.command()(demo)
 app.add_typer(devices, name="devices")
 

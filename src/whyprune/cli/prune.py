@@ -31,19 +31,20 @@ from whyprune.cli.screen import Screen
 from whyprune.cli.tables import run_tables
 from whyprune.data import Normalization
 from whyprune.effects.outcomes import OUTCOMES
-from whyprune.pipeline.settings import CAUSAL, PLANNERS, REPAIRS, Settings
+from whyprune.methods import method_names
+from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery
-from whyprune.scoring.estimate import METHODS
+from whyprune.repair.registry import REPAIRS
 from whyprune.workspace.folder import prune_to_folder
 from whyprune.workspace.setup import BATCH_SIZE, CALIBRATION_IMAGES, prepare
 from whyprune.workspace.target import Target
 
 DATA, NETWORK, PRUNING, TUNING, OUTPUT = "Data", "Network", "Pruning", "Recovery by fine-tuning", "Output"
 NAMES = {
-    "method": (*PLANNERS, *METHODS),
+    "method": tuple(method_names()),
     "outcome": tuple(OUTCOMES),
     "allocation": tuple(ALLOCATORS),
-    "repair": REPAIRS,
+    "repair": tuple(REPAIRS),
     "optimizer": ("sgd", "adamw"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
@@ -114,7 +115,7 @@ def prune(
             PRUNING,
             "How units are chosen: the causal method, one of its parts, or a score to compare with.",
         ),
-    ] = CAUSAL,
+    ] = "causal",
     outcome: Annotated[
         str,
         _choice("outcome", PRUNING, "What counts as harm; logit-shift and prediction-change need no labels."),

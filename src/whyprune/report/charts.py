@@ -120,17 +120,19 @@ def joint_marks(joint: JointEffect) -> JointMarks:
 
 
 def _strip(group: str, rows: Sequence[UnitRow], axis: SymlogAxis) -> Strip:
-    def position(row: UnitRow) -> int:
-        return round(axis.at(row.effect) * BOX / 100)
+    """Units whose effect was not measured are not drawn, and counted in the label."""
+    known = [(r.removed, r.effect) for r in rows if r.effect is not None]
 
-    kept = "".join(f"M{position(r)} 2v9" for r in rows if not r.removed)
-    removed = "".join(f"M{position(r)} 18h0" for r in rows if r.removed)
-    effects = [r.effect for r in rows]
-    label = (
-        f"{group}: effects from {min(effects):.3g} to {max(effects):.3g}, "
-        f"{sum(r.removed for r in rows)} of {len(rows)} removed"
-    )
-    return Strip(group, kept, removed, label)
+    def position(effect: float) -> int:
+        return round(axis.at(effect) * BOX / 100)
+
+    kept = "".join(f"M{position(effect)} 2v9" for removed, effect in known if not removed)
+    removed = "".join(f"M{position(effect)} 18h0" for removed, effect in known if removed)
+    effects = [effect for _, effect in known]
+    said = f"effects from {min(effects):.3g} to {max(effects):.3g}" if effects else "no effect measured"
+    missing = len(rows) - len(known)
+    label = f"{group}: {said}, {sum(r.removed for r in rows)} of {len(rows)} removed"
+    return Strip(group, kept, removed, label + (f", {missing} not measured" if missing else ""))
 
 
 def _spread(values: Sequence[float], axis: SymlogAxis) -> list[Tick]:

@@ -47,7 +47,7 @@ def render(
     Returns:
         The page; the same arguments give the same text.
     """
-    axis = charts.effect_axis([row.effect for row in rows])
+    axis = charts.effect_axis([row.effect for row in rows if row.effect is not None])
     script = _asset("units.js")
     return (
         _environment()

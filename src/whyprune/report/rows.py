@@ -16,7 +16,7 @@ class UnitRow:
         group: the group's name.
         unit: the unit's name.
         index: its position within the group.
-        effect: E[Y | do(u := v)] - E[Y], in the outcome's own scale.
+        effect: E[Y | do(u := v)] - E[Y], in the outcome's own scale; `None` where it was not measured.
         standard_error: of `effect`; `None` for a score without one.
         low: lower end of the 95% interval of `effect`.
         high: upper end.
@@ -32,7 +32,7 @@ class UnitRow:
     group: str
     unit: str
     index: int
-    effect: float
+    effect: float | None
     standard_error: float | None
     low: float | None
     high: float | None

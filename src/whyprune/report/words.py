@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from whyprune.report.rows import UnitRow
 from whyprune.results import (
     Certificate,
     Interval,
@@ -144,6 +145,17 @@ def proven(verify: Verification) -> bool:
     """Whether every difference lies within the tolerance; NaN does not."""
     worst = [verify.max_abs_difference, verify.stress_max_abs_difference or 0.0]
     return all(w <= verify.tolerance for w in worst)
+
+
+def unmeasured(rows: Sequence[UnitRow]) -> str:
+    """How many units have no effect, and why; empty if all have one."""
+    missing = sum(row.effect is None for row in rows)
+    if not missing:
+        return ""
+    return (
+        f"{missing:,} of {len(rows):,} units were not measured alone: the plan does not need it, and the forward passes "
+        "set aside for the report (effect_passes) pay for a sample."
+    )
 
 
 def agreement(joint: JointEffect) -> str:

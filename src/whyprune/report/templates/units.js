@@ -54,7 +54,7 @@
     if (unit[column.low] !== null && unit[column.high] !== null) {
       path(svg, `M${at(unit[column.low])} 12H${at(unit[column.high])}`, "whisker " + state);
     }
-    path(svg, `M${at(unit[column.effect])} 12h0`, "dot " + state);
+    if (unit[column.effect] !== null) path(svg, `M${at(unit[column.effect])} 12h0`, "dot " + state);
     return svg;
   }
 

@@ -1,0 +1,79 @@
+"""`whyprune methods`: every method by name, and what it says of itself."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from whyprune.cli.options import JsonOption
+from whyprune.cli.screen import Screen
+from whyprune.methods import method_named, method_names
+
+NameArgument = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="A method; default: all of them.", show_default=False)
+]
+LABELS = {"no": "no", "outcome": "if the outcome needs them", "yes": "yes"}
+
+
+def methods(name: NameArgument = None, as_json: JsonOption = False) -> None:
+    """Lists the pruning methods: what each is made of, needs, costs and promises.
+
+    Example: whyprune methods causal --json
+    """
+    screen = Screen(quiet=False, as_json=as_json)
+    if name is not None:
+        facts = method_named(name).facts()
+        screen.show(_one(facts))
+        screen.emit(facts)
+        return
+    every = [method_named(one).facts() for one in method_names()]
+    screen.show(_all(every))
+    screen.emit({"methods": every})
+
+
+def _all(every: list[dict[str, Any]]) -> Group:
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "what it does", "rounds", "allocation", "images", "labels", "gradients"):
+        table.add_column(column, overflow="fold")
+    for facts in every:
+        table.add_row(
+            facts["name"],
+            facts["summary"],
+            facts["schedule"],
+            facts["allocation"],
+            _yes(facts["images"]),
+            LABELS[facts["labels"]],
+            _yes(facts["gradients"]),
+        )
+    return Group(table, "", Text("whyprune methods NAME says what one of them costs and promises."))
+
+
+def _one(facts: dict[str, Any]) -> Group:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    rows = {
+        "scorer": facts["scorer"],
+        "estimand": facts["estimand"],
+        "allocation": facts["allocation"],
+        "schedule": facts["schedule"],
+        "repair": facts["repair"],
+        "decides": ", ".join(facts["kinds"]),
+        "images": _yes(facts["images"]),
+        "labels": LABELS[facts["labels"]],
+        "gradients": _yes(facts["gradients"]),
+        "training": _yes(facts["training"]),
+        "cost": facts["cost"],
+        "guarantee": facts["guarantee"],
+        "paper": facts["paper"] or "none: whyprune's own",
+        "extra": f"pip install 'whyprune[{facts['extra']}]'" if facts["extra"] else "none",
+    }
+    for title, value in rows.items():
+        table.add_row(title, value)
+    return Group(Text(f"{facts['name']}: {facts['summary']}"), "", table)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
