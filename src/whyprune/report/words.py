@@ -153,8 +153,8 @@ def unmeasured(rows: Sequence[UnitRow]) -> str:
     if not missing:
         return ""
     return (
-        f"{missing:,} of {len(rows):,} units were not measured alone: the plan does not need it, and the forward passes "
-        "set aside for the report (effect_passes) pay for a sample."
+        f"{missing:,} of {len(rows):,} units were not measured alone: the plan does not need it, and the forward "
+        "passes set aside for the report (effect_passes) pay for a sample."
     )
 
 

@@ -1,0 +1,124 @@
+"""The contract of an allocator, as a check that anybody can run on their own."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whyprune.allocation import Allocator, Budget, Objective, Point, Space
+from whyprune.allocation.allocate import facts_of, objective_of
+from whyprune.allocation.evaluator import MeasuredEffects
+from whyprune.data.batches import Batch
+from whyprune.effects.effects import Effects, ResponseCurve
+from whyprune.errors import BudgetError
+from whyprune.structure.network import Network
+from whyprune.structure.remove import remove
+from whyprune.structure.state import State
+from whyprune.structure.trace import trace
+
+BUDGETS = (Budget(macs=0.8), Budget(macs=0.5), Budget(macs=0.6, params=0.7))
+
+
+class Small(nn.Module):
+    """(B, 3, 8, 8) to four logits: a stem and two residual blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.inner = nn.ModuleList(nn.Conv2d(8, width, 3, padding=1) for width in (6, 10))
+        self.outer = nn.ModuleList(nn.Conv2d(width, 8, 3, padding=1) for width in (6, 10))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        x = self.stem(x).relu()
+        for inner, outer in zip(self.inner, self.outer, strict=True):
+            x = x + outer(inner(x).relu())
+        found: Tensor = self.head(x.mean(dim=(2, 3)))
+        return found
+
+
+def small_network() -> Network:
+    """The network that allocators are checked on, with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return trace(Small().eval(), torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+
+
+def made_up_effects(state: State, seed: int = 0) -> Effects:
+    """Made-up effects of the units that are still there, and convex curves of their groups."""
+    rng = np.random.default_rng(seed)
+    mean = rng.gamma(1.0, size=len(state.units))
+    curves = {}
+    for group in state.network.groups:
+        order = tuple(u.name for u in group.units if u in set(state.units))[:-1]
+        effect = np.cumsum([0.0, *np.sort(rng.gamma(0.5, size=len(order)))])
+        curves[group.name] = ResponseCurve(group.name, order, np.arange(len(order) + 1), effect, 0 * effect)
+    return Effects(
+        units=tuple(u.name for u in state.units),
+        groups=tuple(u.group for u in state.units),
+        mean=mean,
+        standard_error=0 * mean,
+        samples=9,
+        outcome="logit-shift",
+        intervention="zero",
+        estimand="single",
+        method="made up",
+        curves=curves,
+        blocks={block.name: float(rng.gamma(2.0)) for block in state.network.blocks},
+    )
+
+
+def check_allocator(allocator: Allocator) -> list[Point]:
+    """Runs an allocator on a small residual network and checks what every allocator must keep.
+
+    Every budget that can be met is met, at a feasible point; the same seed gives the same point; a budget that nothing
+    can meet ends in a `BudgetError` that names the smallest reachable ratio; from a network that is pruned already,
+    what is gone stays gone; the network is left alone.
+
+    Args:
+        allocator: the allocator.
+
+    Returns:
+        The points it chose, in the order of `BUDGETS`, from the dense network.
+
+    Raises:
+        AssertionError: the contract is broken; the message says where.
+    """
+    network = small_network()
+    before = {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
+    dense = State.of(network)
+    gone = [group.units[0].name for group in network.groups]
+    found = [_checked(allocator, dense, budget) for budget in BUDGETS]
+    for budget in BUDGETS:
+        _checked(allocator, remove(dense, gone), budget)
+    for name, tensor in network.model.state_dict().items():
+        assert torch.equal(tensor, before[name]), f"the network's {name} was changed"
+    space, objective = _case(allocator, dense)
+    try:
+        allocator(space, objective, Budget(macs=1e-6), seed=0)
+    except BudgetError as error:
+        assert "smallest reachable" in str(error), f"an impossible budget without what can be reached: {error}"
+    else:
+        raise AssertionError("a budget that nothing can meet did not end in a BudgetError")
+    return found
+
+
+def _case(allocator: Allocator, state: State) -> tuple[Space, Objective]:
+    facts = facts_of(allocator)
+    space = Space(state, kinds=facts.kinds)
+    images = Batch((torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1)),), {})
+    return space, objective_of(space, made_up_effects(state), facts, evaluator=MeasuredEffects(state, [images]))
+
+
+def _checked(allocator: Allocator, state: State, budget: Budget) -> Point:
+    space, objective = _case(allocator, state)
+    point = allocator(space, objective, budget, seed=3)
+    assert space.is_feasible(point), f"{budget}: the point {dict(point)} is not feasible"
+    plan = space.plan(point, objective.orders, method="checked")
+    dense = state.network.cost()
+    assert budget.met_by(space.cost(point), dense), f"{budget}: the point costs more"
+    assert plan.macs == space.cost(point).macs, "the plan of the point costs something else"
+    assert {u.name for u in state.removed} <= set(plan.units), "what was gone came back"
+    again = _case(allocator, state)
+    assert dict(allocator(*again, budget, seed=3)) == dict(point), "the same seed gave another point"
+    return point

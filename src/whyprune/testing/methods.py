@@ -1,0 +1,74 @@
+"""The contract of a pruning method, as a check that anybody can run on their own."""
+
+import copy
+import tempfile
+from pathlib import Path
+
+import torch
+
+from whyprune.allocation import Budget
+from whyprune.methods import Method, method_named
+from whyprune.pipeline.result import Result
+from whyprune.pipeline.settings import Settings
+from whyprune.prune import prune
+from whyprune.structure.file import load
+from whyprune.testing import planted
+
+TEXTS = ("name", "summary", "scorer", "schedule", "repair", "estimand", "cost", "guarantee")
+
+
+def check_method(method: str | Method, *, budget: Budget | None = None, images: int = 96) -> Result:
+    """Prunes a small network with planted truth and checks what every method must keep.
+
+    Its facts say what it is; the budget is met; the removal is proven; the network it was given is left alone; the same
+    seed gives the same plan; and the result comes back from its folder as it was.
+
+    Args:
+        method: the method, or the name of one.
+        budget: what the result may cost; default: 70% of the MACs.
+        images: how many images it gets.
+
+    Returns:
+        What it pruned to.
+
+    Raises:
+        AssertionError: the contract is broken; the message says where.
+    """
+    chosen = method_named(method)
+    facts = chosen.facts()
+    for name in TEXTS:
+        assert facts[name], f"the method does not say its {name}"
+    case, budget = planted.case(1, images), budget or Budget(macs=0.7)
+    before = copy.deepcopy(case.network.model)
+
+    def run() -> Result:
+        return prune(
+            case.network.model,
+            [(case.images, case.labels)],
+            budget=budget,
+            example_inputs=case.images[:2],
+            method=chosen,
+            settings=Settings(latency=False, refute=False, views=1, effect_images=48),
+            seed=1,
+            progress=False,
+        )
+
+    found = run()
+    measured = found.measurements
+    for name, tensor in case.network.model.state_dict().items():
+        assert torch.equal(tensor, before.state_dict()[name]), f"the network's {name} was changed"
+    assert budget.met_by(found.network.cost(found.network.select(found.plan.units)), found.network.cost()), (
+        f"the budget {budget} is not met"
+    )
+    assert measured.verify.max_abs_difference <= measured.verify.tolerance, "the removal is not proven"
+    assert measured.asked["method"] == found.plan.method == chosen.name, "the result is under another name"
+    assert run().plan.units == found.plan.units, "the same seed gave another plan"
+    _check_folder(found, before, case.images)
+    return found
+
+
+def _check_folder(found: Result, fresh: torch.nn.Module, images: torch.Tensor) -> None:
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        found.save(Path(folder, "run"), onnx=False)
+        loaded = load(copy.deepcopy(fresh), Path(folder, "run"))
+        assert torch.equal(loaded(images), found.model(images)), "the result came back from its folder as another one"
