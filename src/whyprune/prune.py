@@ -31,10 +31,12 @@ from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
 from whyprune.recovery import Recovery, RecoveryResult, recover, twins
 from whyprune.repair import reconstruct, reestimate_batch_norm, repair, repair_constants
 from whyprune.results import AccuracyAfter, JointEffect, Refutation
-from whyprune.scoring.estimate import CRITERIA, CURVES, estimate
+from whyprune.scoring.estimate import estimate
+from whyprune.scoring.registry import SCORERS
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.structure.verify import verify
 
@@ -193,8 +195,8 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
     with run.step("repair"):
         repaired = _repair(run, bare, plan, planned)
     with run.step("measure joint effect"):
-        removal = joint_effect(network, audit, bare, units, outcome=run.outcome)
-        found = joint_effect(network, audit, repaired, units, outcome=run.outcome)
+        removal = joint_effect(State(network, bare, units), audit, outcome=run.outcome)
+        found = joint_effect(State(network, repaired, units), audit, outcome=run.outcome)
     repaired_accuracy = None if run.settings.repair == "none" else run.accuracy(repaired, "after repair")
     last = repaired_accuracy or bare_accuracy
     joint = JointEffect(
@@ -229,7 +231,7 @@ def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Mod
     few = cut_images(run.calibration.fit, run.settings.effect_images)[0]
     if method not in PLANNERS:
         with run.step("estimate"):
-            images = run.calibration.fit if method in (CURVES, *CRITERIA) else few
+            images = run.calibration.fit if SCORERS(method).facts.most_images == 0 else few
             effects = estimate(
                 run.network, images, method=method, outcome=run.outcome, seed=run.seed, progress=run.progress
             )
@@ -298,11 +300,10 @@ def _refute(run: _Run, method: str, joint: JointEffect) -> list[Refutation]:
             "kept apart; give more of them."
         )
         return []
-    name = "exact" if method in (*PLANNERS, CURVES) else method
+    name = "exact" if method in PLANNERS else SCORERS(method).facts.judge or method
 
-    def judge(network: Network, batches: Sequence[Batch], units: Sequence[str]) -> Effects:
-        asked = None if name in CRITERIA else units
-        return estimate(network, batches, method=name, outcome=run.outcome, units=asked, seed=run.seed).only(units)
+    def judge(state: State, batches: Sequence[Batch], units: Sequence[str]) -> Effects:
+        return estimate(state, batches, method=name, outcome=run.outcome, units=units, seed=run.seed).only(units)
 
     with run.step("refute"):
         return list(

@@ -16,6 +16,7 @@ from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
 from whyprune.repair.constants import fitted_constants, fold_constants, repair_constants, unfolded
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 
@@ -140,7 +141,7 @@ def test_it_repairs_a_trained_network_on_images_it_has_not_seen(intervention):
     pruned = remove(network, units)
     fit, audit = batches(1000, 1256), batches(1256, 1512)
     repaired = repair_constants(network, pruned, units, fit, intervention=intervention)
-    before, after = (joint_effect(network, audit, m, units).mean for m in (pruned, repaired))
+    before, after = (joint_effect(State(network, m, units), audit).mean for m in (pruned, repaired))
     assert after < 0.6 * before
 
 

@@ -33,14 +33,14 @@ from whyprune.data import Normalization
 from whyprune.effects.outcomes import OUTCOMES
 from whyprune.pipeline.settings import CAUSAL, PLANNERS, REPAIRS, Settings
 from whyprune.recovery import Recovery
-from whyprune.scoring.estimate import METHODS
+from whyprune.scoring.registry import SCORERS
 from whyprune.workspace.folder import prune_to_folder
 from whyprune.workspace.setup import BATCH_SIZE, CALIBRATION_IMAGES, prepare
 from whyprune.workspace.target import Target
 
 DATA, NETWORK, PRUNING, TUNING, OUTPUT = "Data", "Network", "Pruning", "Recovery by fine-tuning", "Output"
 NAMES = {
-    "method": (*PLANNERS, *METHODS),
+    "method": (*PLANNERS, *SCORERS),
     "outcome": tuple(OUTCOMES),
     "allocation": tuple(ALLOCATORS),
     "repair": REPAIRS,

@@ -15,12 +15,12 @@ from whyprune.allocation.constraints import Constraints
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.response.bypass import bypass_effects
 from whyprune.causal.response.curves import response_curves
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch, cut_images, split_images
 from whyprune.effects.effects import Effects, ResponseCurve
 from whyprune.effects.outcomes import Outcome
-from whyprune.scoring.estimate import split_images
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan, make_plan
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Allocate = Callable[[Network, Budget, Constraints | None], Plan]
@@ -93,12 +93,10 @@ class ByCurves:
         """Measures response curves and spends the least effect per cost saved."""
         fit, measure = split_images(now.images)
         curves = response_curves(
-            now.network,
+            State(now.network, now.model, now.removed),
             cut_images(fit, FIT_IMAGES)[0],
             measure,
             outcome=now.outcome,
-            model=now.model,
-            removed=now.removed,
             seed=now.seed,
             progress=now.progress,
         )
@@ -115,12 +113,10 @@ class ByCurves:
     @staticmethod
     def _bypass(now: Round, fit: Sequence[Batch], measure: Sequence[Batch]) -> dict[str, float]:
         found = bypass_effects(
-            now.network,
+            State(now.network, now.model, now.removed),
             fit,
             measure,
             outcome=now.outcome,
-            model=now.model,
-            removed=now.removed,
             seed=now.seed,
             progress=now.progress,
         )
@@ -143,12 +139,10 @@ class ByEffects:
     def plan(self, now: Round, target: Budget) -> Plan:
         """Measures conditional effects of all units and removes the lowest."""
         effects = exact_effects(
-            now.network,
+            State(now.network, now.model, now.removed),
             cut_images(now.images, EFFECT_IMAGES)[0],
             outcome=now.outcome,
             intervention=self.intervention,
-            model=now.model,
-            removed=now.removed,
             progress=now.progress,
         )
         effects = replace(effects, method="conditional", estimand="conditional")

@@ -25,6 +25,7 @@ from whyprune.repair import repair
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import cut, removal_of
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit, removed_indices
 
 Clock = Callable[[str], AbstractContextManager[None]]
@@ -175,7 +176,7 @@ class _State:
 
     def joint(self) -> Joint:
         """The joint effect of what is gone, on the images kept apart."""
-        return joint_effect(self.network, self.calibration.audit, self.model, self.removed, outcome=self.outcome)
+        return joint_effect(State(self.network, self.model, self.removed), self.calibration.audit, outcome=self.outcome)
 
     def undo(self, plan: Plan, joint: Joint) -> None:
         """Goes back before the last `apply`."""

@@ -6,7 +6,7 @@ from typing import Literal
 from whyprune.allocation import ALLOCATORS, Budget
 from whyprune.errors import InputError
 from whyprune.pipeline.planners import ByCurves, ByEffects, Planner
-from whyprune.scoring.estimate import METHODS
+from whyprune.scoring.registry import SCORERS
 
 REPAIRS = ("refit", "reconstruct", "constants", "batch-norm", "none")
 REFITTING = ("refit", "reconstruct")
@@ -57,8 +57,8 @@ class Settings:
         Raises:
             InputError: an unknown method, or an allocation that does not go with it.
         """
-        if method not in (*PLANNERS, *METHODS):
-            raise InputError(f"no method named {method!r}: choose from {', '.join((*PLANNERS, *METHODS))}")
+        if method not in (*PLANNERS, *SCORERS):
+            raise InputError(f"no method named {method!r}: choose from {', '.join((*PLANNERS, *SCORERS))}")
         if method in PLANNERS and self.allocation is not None:
             raise InputError(f"method {method!r} plans widths itself: leave out allocation={self.allocation!r}")
         if self.allocation == "curves" and method != "curves":

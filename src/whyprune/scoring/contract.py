@@ -1,48 +1,148 @@
-"""What every estimator is question, and what it answers."""
+"""What every scorer is asked, what it answers, and what it says of itself."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, get_args
 
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
+from whyprune.errors import InputError
+from whyprune.interventions.values import CONSTANT, InterventionValue
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
+
+ALL_INTERVENTIONS: tuple[str, ...] = get_args(InterventionValue)
+CONSTANT_INTERVENTIONS: tuple[str, ...] = CONSTANT
+WITHOUT_CARRIED = tuple(value for value in ALL_INTERVENTIONS if value != "carried")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What an estimator is asked for.
+    """What a scorer is asked for.
 
     Attributes:
         outcome: what harm is; None for `LogitShift`.
-        intervention: the value v of do(unit := v).
-        units: names of the units to judge; None for all.
-        per_image: keep individual effects, where the estimator has them.
-        forward_passes: most dense forward passes of one image to spend, all in all; None for the estimator's own
-            default. Estimators that run interventions keep to it, up to one round of their work.
+        intervention: the value v of do(unit := v); None for the scorer's own default.
+        units: names of the units to judge; None for all that are still there.
+        per_image: keep individual effects, where the scorer has them.
+        forward_passes: most dense forward passes of one image to spend, all in all; None for the scorer's own
+            default. Scorers that run interventions keep to it, up to one round of their work.
         rate: probability with which other units are gone, for `context` effects; None for the default.
+        kinds: the kinds of decision variables to judge: `width`, and `block` where residual blocks may go as a whole.
         seed: of everything drawn.
         progress: show a progress bar.
     """
 
     outcome: Outcome | str | None = None
-    intervention: str = "zero"
+    intervention: str | None = None
     units: tuple[str, ...] | None = None
     per_image: bool = False
     forward_passes: float | None = None
     rate: float | None = None
+    kinds: tuple[str, ...] = ("width",)
     seed: int = 0
     progress: bool = False
 
 
-class Estimator(Protocol):
-    """From a network, images and a question to effects: higher means more harm when the unit goes."""
+class Scorer(Protocol):
+    """From a state, images and a question to effects: higher means more harm when the unit goes."""
 
-    def __call__(self, network: Network, batches: Sequence[Batch], question: Question, /) -> Effects:
-        """Estimates effects of units.
+    def __call__(self, state: State, batches: Sequence[Batch], question: Question, /) -> Effects:
+        """Judges units that are still there.
 
         Raises:
-            InputError: data, names or a budget that cannot be used.
+            InputError: data, names, a question or a budget that cannot be honoured.
         """
         ...
+
+
+@dataclass(frozen=True)
+class ScorerFacts:
+    """What a scorer says of itself; tables of methods are written from this, and questions are held against it.
+
+    Attributes:
+        kind: `criterion` (a score that estimates no effect), `estimator` (an effect with an interval or a claim), or
+            `curves` (response curves of whole groups).
+        summary: what it does, in one sentence without a full stop.
+        estimand: which effect it estimates, in words.
+        cost: what it costs, in words.
+        guarantee: what holds of its numbers, in words.
+        paper: where it comes from.
+        images: whether it looks at images.
+        labels: `no`, `outcome` (if the outcome needs them) or `yes`.
+        gradients: whether it takes derivatives of the network.
+        interventions: those it can honour, its default first; empty where it has none.
+        rated: whether it honours `rate`.
+        individual: whether it can keep effects per image.
+        kinds: the kinds of decision variables it can judge.
+        most_images: images of a run it is given at most; None for `Settings.effect_images`, 0 for all there are.
+        extra: the optional dependency it needs.
+        judge: the scorer whose answers a refutation measures again; empty for itself.
+    """
+
+    kind: Literal["criterion", "estimator", "curves"]
+    summary: str
+    estimand: str
+    cost: str
+    guarantee: str
+    paper: str = ""
+    images: bool = True
+    labels: Literal["no", "outcome", "yes"] = "outcome"
+    gradients: bool = False
+    interventions: tuple[str, ...] = ()
+    rated: bool = False
+    individual: bool = False
+    kinds: tuple[str, ...] = ("width",)
+    most_images: int | None = None
+    extra: str = ""
+    judge: str = ""
+
+
+@dataclass(frozen=True)
+class NamedScorer:
+    """A scorer under a name, with its facts; it refuses what it cannot honour before any work."""
+
+    name: str
+    facts: ScorerFacts
+    function: Scorer
+
+    def __call__(self, start: Network | State, batches: Sequence[Batch], question: Question, /) -> Effects:
+        """Judges units of a state, or of a network of which nothing is removed.
+
+        Raises:
+            InputError: the question asks for something that this scorer cannot honour, or as the scorer says.
+        """
+        return self.function(State.of(start), batches, self.accepted(question))
+
+    def accepted(self, question: Question) -> Question:
+        """The question with the scorer's own default intervention filled in.
+
+        Raises:
+            InputError: it asks for something that this scorer cannot honour.
+        """
+        known = self.facts.interventions
+        if question.intervention is not None and question.intervention not in known:
+            has = f"choose from {', '.join(known)}" if known else "it sets units to no value: leave it out"
+            raise InputError(f"scorer {self.name!r} has no intervention {question.intervention!r}: {has}")
+        if question.rate is not None and not self.facts.rated:
+            raise InputError(
+                f"scorer {self.name!r} cannot honour rate={question.rate:g}: it judges units with all others there"
+            )
+        if question.per_image and not self.facts.individual:
+            raise InputError(f"scorer {self.name!r} has no effects per image: leave per_image out")
+        if unknown := [kind for kind in question.kinds if kind not in self.facts.kinds]:
+            raise InputError(f"scorer {self.name!r} judges {', '.join(self.facts.kinds)}, not {unknown[0]!r}")
+        if question.intervention is None and known:
+            return replace(question, intervention=known[0])
+        return question
+
+
+def scorer(name: str, **facts: Any) -> Callable[[Scorer], NamedScorer]:
+    """Gives a function a name and facts: what is registered as a scorer.
+
+    Args:
+        name: the name it is registered under.
+        facts: the fields of `ScorerFacts`.
+    """
+    return lambda function: NamedScorer(name, ScorerFacts(**facts), function)
