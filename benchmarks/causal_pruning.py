@@ -39,11 +39,11 @@ from whyprune.allocation import allocate_curves
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.response.curves import response_curves
 from whyprune.data import Augmentation, Loader
-from whyprune.data.batches import cut_images
+from whyprune.data.batches import cut_images, split_images
 from whyprune.data.calibration import Calibration, calibrate
 from whyprune.devices import accuracy
 from whyprune.effects.joint import joint_effect
-from whyprune.scoring.estimate import split_images
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 STREAM = ("conv1", "layer2.0.conv2", "layer3.0.conv2")
@@ -111,15 +111,16 @@ class Seed:
                 ).model
         return gone
 
+    def _state(self, model: nn.Module | None, gone: Sequence[Unit]) -> State:
+        return State(self.network, self.network.model if model is None else model, tuple(gone))
+
     def _carried(self, model: nn.Module | None, gone: Sequence[Unit]) -> Mapping[str, float]:
-        return exact_effects(self.network, self.few, intervention="carried", model=model, removed=tuple(gone)).by_unit()
+        return exact_effects(self._state(model, gone), self.few, intervention="carried").by_unit()
 
     def _eliminated(self, model: nn.Module | None, gone: Sequence[Unit]) -> Mapping[str, float]:
         """Places in the order in which a group's units go; what the curve measures does not matter here."""
         fit = cut_images(self.images.view(1), FIT_IMAGES)[0]
-        found = response_curves(
-            self.network, fit, cut_images(self.few, 2)[0], model=model, removed=gone, seed=self.seed
-        )
+        found = response_curves(self._state(model, gone), fit, cut_images(self.few, 2)[0], seed=self.seed)
         places = {u: float(k) for curve in found.values() for k, u in enumerate(curve.order)}
         return {u.name: places.get(u.name, float("inf")) for u in self.network.units}
 
@@ -140,7 +141,7 @@ def row(seed: Seed, units: Sequence[Unit], rivals: Sequence[Unit], test: Loader,
         "macs_ratio": cost.macs / network.cost().macs,
         "params_ratio": cost.params / network.cost().params,
         "also_removed_by_l2_percent": 100 * len({u.name for u in units} & {u.name for u in rivals}) / len(units),
-        "joint_effect": joint_effect(network, seed.images.audit, repaired, chosen).mean,
+        "joint_effect": joint_effect(State(network, repaired, chosen), seed.images.audit).mean,
         "top1_percent": accuracy(repaired, test, progress=False).top1_percent,
         "seconds": watch.seconds,
     }

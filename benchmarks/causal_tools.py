@@ -23,8 +23,9 @@ from benchmarks.causal_tools_networks import Case, case
 from benchmarks.common import RESULTS, Stopwatch, arguments, write_record
 from whyprune.causal.exact import exact_effects
 from whyprune.errors import WhypruneError
-from whyprune.scoring.estimate import CRITERIA, estimate
-from whyprune.scoring.registry import ESTIMATORS
+from whyprune.scoring.estimate import estimate
+from whyprune.scoring.registry import SCORERS
+from whyprune.structure.state import State
 
 Job = Callable[[Case, argparse.Namespace], Rows]
 PARTS = ("rows", "observational", "discovery", "refuters")
@@ -35,10 +36,10 @@ ROUNDS = 8
 def estimator_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows:
     """Every registered estimator at every budget, and every criterion once."""
     rows = []
-    wanted = options.methods or [*ESTIMATORS, *CRITERIA]
+    wanted = options.methods or [name for name in SCORERS if name != "curves"]
     units = len(one.network.units)
     for method in wanted:
-        budgets = [None] if method in CRITERIA else options.budgets
+        budgets = [None] if SCORERS(method).facts.kind == "criterion" else options.budgets
         for budget in budgets:
             about = {"network": one.name, "seed": one.seed, "outcome": truth.outcome, "method": method}
             about["budget"] = budget
@@ -89,15 +90,14 @@ def reference_rows(one: Case, truth: Truth, options: argparse.Namespace) -> Rows
 
 def in_rounds(one: Case, outcome: str, images: int = 64) -> tuple[list[str], float]:
     """As many units as one shot takes, an eighth at a time, conditional on what is gone; the sum of their effects."""
-    network, data = one.network, [one.pool[slice(0, images)]]
+    state, data = State.of(one.network), [one.pool[slice(0, images)]]
+    network = state.network
     names = [u.name for u in network.units]
     gone: list[str] = []
     predicted = 0.0
     total = len(lowest(one, np.zeros(len(names)), BOTTOM))
     while len(gone) < total:
-        removed = network.select(gone)
-        model = wp.remove(network, gone) if gone else None
-        found = exact_effects(network, data, outcome=one.outcome(outcome), model=model, removed=removed).by_unit()
+        found = exact_effects(wp.remove(state, gone), data, outcome=one.outcome(outcome)).by_unit()
         scores = np.array([found.get(name, -np.inf) for name in names])  # what is gone stays gone
         step = min(total, len(gone) + -(-total // ROUNDS))
         before, gone = gone, lowest(one, scores, (step + 0.5) / len(names))

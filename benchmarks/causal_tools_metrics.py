@@ -15,7 +15,7 @@ from benchmarks.causal_tools_networks import Case
 from whyprune.effects.effects import Effects
 from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.contract import Question
-from whyprune.scoring.registry import estimator
+from whyprune.scoring.registry import SCORERS
 
 SHARES = (0.05, 0.1, 0.3)
 BOTTOM = 0.25
@@ -53,7 +53,7 @@ class Truth:
         question = Question(
             self.case.outcome(self.outcome), intervention, forward_passes=forward_passes, rate=rate, seed=99
         )
-        return estimator(method)(self.case.network, [self.case.audit], question)
+        return SCORERS(method)(self.case.network, [self.case.audit], question)
 
     @cached_property
     def worlds(self) -> Worlds:

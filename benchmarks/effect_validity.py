@@ -33,7 +33,7 @@ from whyprune.errors import MissingDependencyError
 from whyprune.interventions.sensitivity import sensitivity
 from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.contract import Question
-from whyprune.scoring.registry import ESTIMATORS, estimator
+from whyprune.scoring.registry import SCORERS
 from whyprune.structure.replay import Replay
 from whyprune.testing.matrix import WRONG, planted_outcomes
 
@@ -248,9 +248,9 @@ def shapley_run(worlds: Worlds, options: argparse.Namespace) -> dict[str, Any]:
 def matrix() -> list[dict[str, Any]]:
     """Every estimator on every planted case; those whose optional library is missing are left out, and say so."""
     rows: list[dict[str, Any]] = []
-    for name in ESTIMATORS:
+    for name in (n for n in SCORERS if SCORERS(n).facts.kind == "estimator"):
         try:
-            rows.append({"estimator": name, "planted": planted_outcomes(estimator(name))})
+            rows.append({"estimator": name, "planted": planted_outcomes(SCORERS(name))})
         except MissingDependencyError as error:
             rows.append({"estimator": name, "planted": {}, "left_out": str(error)})
     return rows

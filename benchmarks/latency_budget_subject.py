@@ -15,13 +15,12 @@ from whyprune.allocation.constraints import Constraints
 from whyprune.causal.response.bypass import bypass_effects
 from whyprune.causal.response.curves import response_curves
 from whyprune.data import Augmentation
-from whyprune.data.batches import cut_images
+from whyprune.data.batches import cut_images, split_images
 from whyprune.data.calibration import calibrate
 from whyprune.devices.local import Local
 from whyprune.effects.effects import ResponseCurve
 from whyprune.models import load_model
 from whyprune.pipeline.device_budget import Aim, aimed
-from whyprune.scoring.estimate import split_images
 from whyprune.structure.replay import Replay
 
 ASKED = 0.5

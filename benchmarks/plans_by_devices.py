@@ -23,13 +23,12 @@ from whyprune.allocation.constraints import Constraints
 from whyprune.causal.response.bypass import bypass_effects
 from whyprune.causal.response.curves import response_curves
 from whyprune.data import Normalization, load_source
-from whyprune.data.batches import as_batches
+from whyprune.data.batches import as_batches, split_images
 from whyprune.devices import Device, Measurement, device
 from whyprune.effects.effects import ResponseCurve
 from whyprune.errors import BudgetError, WhypruneError
 from whyprune.models import load_model, train_digits
 from whyprune.pipeline.device_budget import aimed, inputs_for, measured_ratio
-from whyprune.scoring.estimate import split_images
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whyprune.data.batches import split_images
 from whyprune.data.calibration import MOST_AUDITED, calibrate
 from whyprune.errors import InputError
-from whyprune.scoring.estimate import split_images
 
 
 def numbered(*sizes):

@@ -8,14 +8,13 @@ import torch
 import tiny
 from whyprune import Budget, Settings, load, prune
 from whyprune.pipeline.settings import CAUSAL, CONDITIONAL, REPAIRS
-from whyprune.scoring.estimate import CRITERIA, CURVES
-from whyprune.scoring.registry import ESTIMATORS
+from whyprune.scoring.registry import SCORERS
 
 QUICK = Settings(latency=False, effect_images=48, views=1, refute=False)
 LABELLED = tiny.batches(0, 240)
 
 
-@pytest.mark.parametrize("method", [CAUSAL, CONDITIONAL, CURVES, *ESTIMATORS, *CRITERIA])
+@pytest.mark.parametrize("method", [CAUSAL, CONDITIONAL, *SCORERS])
 def test_every_method_prunes(method, tmp_path):
     result = prune(
         tiny.trained(),

@@ -12,6 +12,7 @@ from whyprune.data.calibration import calibrate
 from whyprune.effects.effects import from_samples
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 from whyprune.testing.planted import COPY, DEAD, OTHER_COPY
@@ -73,7 +74,7 @@ def test_constraints_hold_after_every_round(network):
 
 def test_a_ranking_goes_on_from_what_is_gone(network):
     gone = [g.units[0] for g in network.groups]
-    effects = exact_effects(network, tiny.batches(1000, 1064), model=remove(network, gone), removed=tuple(gone))
+    effects = exact_effects(remove(State.of(network), gone), tiny.batches(1000, 1064))
     plan = allocate_global(network, effects, Budget(macs=0.5), removed=gone, base=0.25)
     assert {u.name for u in gone} <= set(plan.units)
     fresh = set(plan.units) - {u.name for u in gone}

@@ -20,6 +20,7 @@ from whyprune.effects.joint import joint_effect
 from whyprune.errors import BudgetError, FormatError, InputError
 from whyprune.pipeline import planners, rounds
 from whyprune.pipeline.stage import load_stage
+from whyprune.structure.state import State
 from whyprune.workspace.folder import read_record
 
 PRUNE = importlib.import_module("whyprune.prune")  # the name in the package is the function
@@ -77,11 +78,11 @@ def test_the_joint_effect_is_measured_on_images_that_nothing_was_fitted_to(any_r
     joint = any_result.measurements.joint_effect
     apart = tiny.batches(210, 240)
     units = any_result.network.select(any_result.plan.units)
-    again = joint_effect(any_result.network, apart, any_result.model, units)
+    again = joint_effect(State(any_result.network, any_result.model, units), apart)
     assert joint.images == 30
     assert joint.measured == pytest.approx(again.mean, rel=1e-4)
     assert joint.interval == pytest.approx(again.interval, rel=1e-3, abs=1e-6)
-    bare = joint_effect(any_result.network, apart, whyprune.remove(any_result.network, units), units)
+    bare = joint_effect(whyprune.remove(State.of(any_result.network), units), apart)
     assert joint.after_removal == pytest.approx(bare.mean, rel=1e-4)
 
 
@@ -170,7 +171,7 @@ def test_reconstruction_goes_on_from_what_was_refitted_on_the_way(result):
     assert found.plan.units == result.plan.units
     units = found.network.select(found.plan.units)
     fit = tiny.batches(0, 210)
-    refitted, reconstructed = (joint_effect(r.network, fit, r.model, units).mean for r in (result, found))
+    refitted, reconstructed = (joint_effect(State(r.network, r.model, units), fit).mean for r in (result, found))
     assert reconstructed < refitted
 
 

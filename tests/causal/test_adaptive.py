@@ -15,7 +15,7 @@ from whyprune.effects.outcomes import CrossEntropy, LogitShift
 from whyprune.errors import InputError
 from whyprune.scoring.contract import Question
 from whyprune.structure.trace import trace
-from whyprune.testing import check_estimator, planted
+from whyprune.testing import check_scorer, planted
 
 POOL = slice(1000, 1600)
 
@@ -133,12 +133,12 @@ def guessing(network, batches, question):
 
 @pytest.mark.parametrize("value", ["mean", "optimal", "closed-form", "resample", "carried"])
 def test_every_intervention_keeps_the_contract(value):
-    check_estimator(guessing, question=Question(intervention=value))
+    check_scorer(guessing, question=Question(intervention=value))
 
 
 @pytest.mark.parametrize("judge", [CrossEntropy(), "margin", "prediction-change"])
 def test_every_outcome_keeps_the_contract(judge):
-    check_estimator(guessing, question=Question(outcome=judge))
+    check_scorer(guessing, question=Question(outcome=judge))
 
 
 class Pairs(nn.Module):

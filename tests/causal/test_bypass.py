@@ -19,6 +19,7 @@ from whyprune.effects.outcomes import LogitShift
 from whyprune.structure.bypass import units_of
 from whyprune.structure.network import Network
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 
@@ -85,8 +86,7 @@ def test_effects_are_conditional_on_what_is_gone():
     net = network()
     fit, measure = images(net)
     gone = net.select([*units_of(net, net.blocks[:1]), *net.group("stem.0").units[:2]])
-    model = remove(net, gone)
-    found = bypass_effects(net, [fit], [measure], model=model, removed=gone)
+    found = bypass_effects(remove(State.of(net), gone), [fit], [measure])
     assert list(found) == [b.name for b in net.blocks[1:]]
     assert all(np.isfinite(e.effect) for e in found.values())
 
@@ -104,14 +104,14 @@ def test_other_effects_behind_a_dead_block_are_those_without_it(intervention):
     """A block that does nothing is bypassed: the same network, traced anew, has the same effects and curves."""
     net = network(dead=1)
     gone = net.select(units_of(net, net.blocks[1:2]))
-    model = remove(net, gone)
-    own = trace(model, net.example)
+    state = remove(State.of(net), gone)
+    own = trace(state.model, net.example)
     fit, measure = images(net, 40)
-    found = exact_effects(net, [measure], model=model, removed=gone, intervention=intervention)
+    found = exact_effects(state, [measure], intervention=intervention)
     alone = exact_effects(own, [measure], intervention=intervention)
     assert found.units == alone.units
     assert found.mean == pytest.approx(alone.mean, rel=1e-3, abs=1e-5)
-    curves = response_curves(net, [fit], [measure], model=model, removed=gone)
+    curves = response_curves(state, [fit], [measure])
     others = response_curves(own, [fit], [measure])
     assert curves.keys() == others.keys()
     for name, curve in curves.items():

@@ -11,6 +11,7 @@ from tiny import batches, trained
 from whyprune.effects.certificate import certified_changes, certified_drop, certify
 from whyprune.errors import InputError
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 
@@ -90,12 +91,12 @@ def test_no_change_is_certified_up_to_what_the_number_of_images_allows():
 def test_it_counts_what_the_networks_say():
     network = trace(trained(), batches(0, 2)[0][0])
     units = [u for g in network.groups for u in g.units[: len(g.units) // 2]]
-    pruned = remove(network, units)
+    state = remove(State.of(network), units)
     data = batches(1000, 1400)
     x, y = torch.cat([a for a, _ in data]), torch.cat([b for _, b in data])
     with torch.no_grad():
-        before, after = network.model(x).argmax(1), pruned(x).argmax(1)
-    labelled, unlabelled = certify(network, data, pruned, units), certify(network, [x], pruned, units)
+        before, after = network.model(x).argmax(1), state.model(x).argmax(1)
+    labelled, unlabelled = certify(state, data), certify(state, [x])
     drop = float((before == y).double().mean() - (after == y).double().mean())
     assert labelled.of == "accuracy drop"
     assert labelled.measured_percent == pytest.approx(100 * drop)
@@ -104,21 +105,20 @@ def test_it_counts_what_the_networks_say():
     for found in (labelled, unlabelled):
         assert found.images == 400
         assert found.measured_percent < found.bound_percent < found.fresh_bound_percent
-    narrow, wide = (certify(network, data, pruned, units, confidence=c).bound_percent for c in (0.8, 0.999))
+    narrow, wide = (certify(state, data, confidence=c).bound_percent for c in (0.8, 0.999))
     assert narrow < labelled.bound_percent < wide
 
 
 def test_unusable_requests_are_refused():
     network = trace(trained(), batches(0, 2)[0][0])
-    units = [network.units[0]]
-    pruned = remove(network, units)
+    state = remove(State.of(network), [network.units[0]])
     with pytest.raises(InputError, match="no images to certify on"):
-        certify(network, [], pruned, units)
+        certify(state, [])
     with pytest.raises(InputError, match="confidence is 95"):
-        certify(network, batches(0, 8), pruned, units, confidence=95)
+        certify(state, batches(0, 8), confidence=95)
     with pytest.raises(InputError, match="some batches have labels"):
-        certify(network, [*batches(0, 8), batches(0, 8)[0][0]], pruned, units)
+        certify(state, [*batches(0, 8), batches(0, 8)[0][0]])
     with pytest.raises(InputError, match="same images twice"):
         certified_drop(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
     with pytest.raises(InputError, match="fresh_images is 0"):
-        certify(network, batches(0, 8), pruned, units, fresh_images=0)
+        certify(state, batches(0, 8), fresh_images=0)

@@ -14,7 +14,7 @@ from whyprune.causal.exact import exact_effects
 from whyprune.data.batches import as_batch
 from whyprune.errors import InputError
 from whyprune.scoring.contract import Question
-from whyprune.scoring.registry import estimator
+from whyprune.scoring.registry import SCORERS
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 
@@ -136,7 +136,7 @@ def test_images_on_which_nothing_has_an_effect_are_no_trouble():
 def test_a_budget_is_spent_on_interventions_and_no_more():
     case = planted.case(1)
     for budget in (300.0, 500.0):
-        found = estimator("cxplain")(case.network, [case.batch], Question(forward_passes=budget))
+        found = SCORERS("cxplain")(case.network, [case.batch], Question(forward_passes=budget))
         assert budget / 2 < found.forward_passes <= budget
         assert found.samples == 96  # images that were not intervened on have predictions as well
 

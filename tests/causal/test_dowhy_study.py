@@ -11,7 +11,7 @@ from whyprune.causal.fitted.designs import design
 from whyprune.errors import InputError, MissingDependencyError
 from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.contract import Question
-from whyprune.scoring.registry import estimator
+from whyprune.scoring.registry import SCORERS
 from whyprune.testing import planted
 from whyprune.testing.planted import BYSTANDER, DEAD
 
@@ -104,7 +104,7 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dowhy", None)
     case = planted.case(1)
     with pytest.raises(MissingDependencyError, match=r"whyprune\[causal\]"):
-        estimator("dowhy")(case.network, [case.batch], Question())
+        SCORERS("dowhy")(case.network, [case.batch], Question())
 
 
 def test_a_dead_unit_has_an_interval_around_nothing():

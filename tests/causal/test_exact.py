@@ -16,6 +16,7 @@ from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import InputError
 from whyprune.structure.remove import remove, zeroed
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 
 TOLERANCE = 1e-5
 CONSTANT = "operation: instance norm"  # its mean over places is the shift, whatever the image
@@ -51,7 +52,7 @@ def test_conditional_effects_are_those_in_the_masked_network(name):
     gone = [u for g in network.groups for u in g.units[::3]]
     left = [u for u in network.units if u not in gone]
     left = [u for u in left if sum(v.group == u.group for v in left) > 1]
-    found = exact_effects(network, [batch], units=left, model=remove(network, gone), removed=gone, per_image=True)
+    found = exact_effects(remove(State.of(network), gone), [batch], units=left, per_image=True)
     assert_equal(found.per_image, brute_force(network, batch, left, gone))
     assert found.estimand == "conditional"
 

@@ -17,6 +17,7 @@ from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.scoring.contract import Question
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 from whyprune.testing.planted import BYSTANDER, DEAD, ORIGINAL
@@ -90,7 +91,7 @@ def changed(group):
     network = trace(trained(), digits()[0][:2])
     units = network.group(group).units
     gone = units[: len(units) // 2]
-    return what_changed(network, batches(1000, 1300), remove(network, gone), gone)
+    return what_changed(remove(State.of(network), gone), batches(1000, 1300))
 
 
 @pytest.mark.parametrize("group", ["inner.0", "wide.0"])

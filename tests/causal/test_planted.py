@@ -9,6 +9,7 @@ from whyprune.causal.response.curves import response_curves
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import joint_effect
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.testing import planted
 from whyprune.testing.planted import (
     BYSTANDER,
@@ -43,7 +44,7 @@ def measured(case, intervention="zero", **options) -> Effects:
 
 def joint(case, *indices) -> float:
     units = case.network.select([case.unit(k) for k in indices])
-    return joint_effect(case.network, [case.images], remove(case.network, units), units).mean
+    return joint_effect(remove(State.of(case.network), units), [case.images]).mean
 
 
 def test_copies_have_equal_single_effects_and_more_than_twice_as_large_a_joint_effect(case):
@@ -58,12 +59,10 @@ def test_each_copy_is_carried_by_the_other_until_that_one_is_gone(case):
     assert single[OTHER_COPY] < NOTHING
     gone = case.network.select([case.unit(OTHER_COPY)])
     alone = exact_effects(
-        case.network,
+        remove(State.of(case.network), gone),
         [case.images],
         intervention="carried",
         units=[case.unit(COPY)],
-        model=remove(case.network, gone),
-        removed=gone,
     )
     assert alone[case.unit(COPY)] > 100 * NOTHING
 

@@ -1,23 +1,23 @@
-"""No estimator is wrong on a planted case where it claims anything, and the matrix can tell when one is."""
+"""No scorer is wrong on a planted case where it claims anything, and the matrix can tell when one is."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from causal.test_estimators import NEEDS
+from scoring.test_scorers import NEEDS
 from whyprune.errors import MissingDependencyError
-from whyprune.scoring.registry import ESTIMATORS, estimator
+from whyprune.scoring.registry import SCORERS
 from whyprune.testing import planted
 from whyprune.testing.matrix import CASES, NO_CLAIM, OFF, RIGHT, WRONG, ordinary, planted_outcomes, truth
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_no_estimator_is_wrong_where_it_claims(name):
+@pytest.mark.parametrize("name", [*SCORERS])
+def test_no_scorer_is_wrong_where_it_claims(name):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason="the extra `causal` is not installed")
     try:
-        found = planted_outcomes(estimator(name))
+        found = planted_outcomes(SCORERS(name))
     except MissingDependencyError as error:
         pytest.skip(str(error))
     assert set(found) == set(CASES)
@@ -25,7 +25,7 @@ def test_no_estimator_is_wrong_where_it_claims(name):
 
 
 def test_exact_effects_are_right_on_every_case():
-    assert set(planted_outcomes(estimator("exact")).values()) == {RIGHT}
+    assert set(planted_outcomes(SCORERS("exact")).values()) == {RIGHT}
 
 
 def test_what_each_estimand_says_of_each_case_is_true():
@@ -48,7 +48,7 @@ def test_what_each_estimand_says_of_each_case_is_true():
 @pytest.mark.parametrize("case", ["duplicates", "cancelling pair", "dead unit", "bystander", "one-class unit"])
 def test_a_wrong_claim_is_found_out(case):
     def mistaken(network, batches, asked):
-        found = estimator("exact")(network, batches, asked)
+        found = SCORERS("exact")(network, batches, asked)
         units = list(CASES[case]) if len(found.units) == planted.UNITS else []
         found.mean[units] += 6 * found.standard_error[units] + 0.01
         if case == "one-class unit":
@@ -63,21 +63,21 @@ def test_another_estimand_than_the_one_named_is_found_out():
     for estimand, rate in (("context", 0.3), ("shapley", float("nan"))):
 
         def mislabelled(network, batches, asked, estimand=estimand, rate=rate):
-            return replace(estimator("exact")(network, batches, asked), estimand=estimand, rate=rate)
+            return replace(SCORERS("exact")(network, batches, asked), estimand=estimand, rate=rate)
 
         assert planted_outcomes(mislabelled)["preemption"] == WRONG
 
 
 def test_an_approximation_that_is_off_is_told_from_a_broken_promise():
     """To second order, around the network as it is, a unit that has a backup looks like any other."""
-    found = planted_outcomes(estimator("gradient"))
+    found = planted_outcomes(SCORERS("gradient"))
     assert found["dead unit"] == found["bystander"] == RIGHT
     assert found["preemption"] == OFF
 
 
 def test_who_gives_no_interval_claims_nothing():
     def silent(network, batches, asked):
-        found = estimator("exact")(network, batches, replace(asked, per_image=False))
+        found = SCORERS("exact")(network, batches, replace(asked, per_image=False))
         unknown = np.full(len(found.units), np.nan)
         return replace(found, standard_error=unknown, bounds=None, approximate=True)
 

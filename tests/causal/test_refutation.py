@@ -16,6 +16,7 @@ from whyprune.criteria import magnitude
 from whyprune.effects.effects import from_scores
 from whyprune.errors import InputError
 from whyprune.results import JointEffect
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 IMAGES = batches(1000, 1128)
@@ -26,29 +27,29 @@ def network():
     return trace(trained(), IMAGES[0][0][:2])
 
 
-def truly(network, data, units):
-    return exact_effects(network, data, units=units)
+def truly(state, data, units):
+    return exact_effects(state, data, units=units)
 
 
-def by_name(network, data, units):
+def by_name(state, data, units):
     """Judges a unit by a hash of its name: sure of itself, and blind."""
-    scores = np.random.default_rng(0).random(len(network.units))
-    return from_scores(network.units, scores, method="blind", forward_passes=1).only(units)
+    scores = np.random.default_rng(0).random(len(state.units))
+    return from_scores(state.units, scores, method="blind", forward_passes=1).only(units)
 
 
-def by_weights(network, data, units):
-    return magnitude(network, order=2).only(units)
+def by_weights(state, data, units):
+    return magnitude(state, order=2).only(units)
 
 
-def by_activity(network, data, units):
+def by_activity(state, data, units):
     """Scores that depend on the images alone: the order changes from one set of images to the next."""
     seed = int(abs(float(sum(b.args[0].double().sum() for b in data))) * 1e3) % 2**32
-    scores = np.random.default_rng(seed).random(len(network.units))
-    return from_scores(network.units, scores, method="restless", forward_passes=1).only(units)
+    scores = np.random.default_rng(seed).random(len(state.units))
+    return from_scores(state.units, scores, method="restless", forward_passes=1).only(units)
 
 
-def inverted(network, data, units):
-    found = truly(network, data, units)
+def inverted(state, data, units):
+    found = truly(state, data, units)
     return replace(found, mean=-found.mean, bounds=None)
 
 
@@ -95,8 +96,8 @@ def test_sentences_say_what_was_found(network):
 def test_a_copy_leaves_the_other_units_what_they_were(network):
     """Copy and original together are read as the original was: the network without the twin is the same."""
     first, second = network.group("inner.0").units[:2]
-    subject = Subject(network, truly, (), None, (first, second), exact_effects(network, IMAGES), 0)
-    model = with_copy(subject, first, second)
+    subject = Subject(State.of(network), truly, (), None, (first, second), exact_effects(network, IMAGES), 0)
+    model = with_copy(subject, first, second).model
     x = IMAGES[0][0]
     with torch.no_grad():
         expected = trained()

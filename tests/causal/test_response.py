@@ -10,6 +10,7 @@ from structure.removal_property import fresh_batch
 from whyprune.causal.response.curves import response_curves
 from whyprune.effects.outcomes import LogitShift
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 
 NAMES = ["residual", "flatten", "separable", "grouped", "concat", "squeeze excite", "vgg", "mlp"]
 
@@ -80,7 +81,7 @@ def test_curves_go_on_from_what_is_gone(name):
     network = traced(name)
     fit, measure = fit_and_measure(network)
     gone = [g.units[0] for g in network.groups]
-    curves = response_curves(network, [fit], [measure], model=remove(network, gone), removed=gone)
+    curves = response_curves(remove(State.of(network), gone), [fit], [measure])
     for group in network.groups:
         left = {u.name for u in group.units[1:]}
         assert set(curves[group.name].order) < left

@@ -20,7 +20,7 @@ def residual():
 
 
 def test_a_residual_stream_is_read_twice_and_passes_by_the_block(residual):
-    found = sites(residual.network, residual.units)
+    found = sites(residual.replay, residual.units)
     shape = {
         s.name: ([found.sites[k].name for k in s.read], [found.sites[k].name for k in s.passed]) for s in found.sites
     }
@@ -38,7 +38,7 @@ def test_a_residual_stream_is_read_twice_and_passes_by_the_block(residual):
 def test_summaries_are_the_means_that_hooks_see(readers):
     case = planted.case(readers)
     worlds = Worlds(case.network, [case.batch])
-    where = sites(case.network, worlds.units)
+    where = sites(worlds.replay, worlds.units)
     masks = np.random.default_rng(0).random((30, len(worlds.units))) < 0.3
     images = np.random.default_rng(1).integers(0, 96, 30)
     runs = watch(worlds, where, masks, images)
@@ -58,7 +58,7 @@ def test_summaries_are_the_means_that_hooks_see(readers):
 def test_watching_costs_one_pass_a_row(residual):
     before = residual.forward_passes
     masks = np.ones((7, len(residual.units)), dtype=bool)
-    watch(residual, sites(residual.network, residual.units), masks, np.arange(7))
+    watch(residual, sites(residual.replay, residual.units), masks, np.arange(7))
     assert residual.forward_passes == before + 7
 
 

@@ -14,6 +14,7 @@ from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
 from whyprune.structure.remove import remove, zeroed
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 TOLERANCE = 1e-5
@@ -94,7 +95,7 @@ def test_effects_in_a_pruned_network_are_beyond_what_is_gone():
     network = trace(trained(), digits()[0][:2])
     gone = network.select([u.name for g in network.groups for u in g.units[:2]])
     data = batches(1000, 1032)
-    worlds = Worlds(network, data, model=remove(network, gone), removed=gone)
+    worlds = Worlds(remove(State.of(network), gone), data)
     whole = Worlds(network, data)
     masks, images = random_rows(worlds, 20)
     names = [u.name for u in worlds.units]

@@ -145,7 +145,7 @@ def test_it_repairs_a_trained_network_on_images_it_has_not_seen(intervention):
     pruned = remove(network, units)
     fit, audit = batches(1000, 1256), batches(1256, 1512)
     repaired = repair_constants(State(network, pruned, units), fit, intervention=intervention).model
-    before, after = (joint_effect(network, audit, m, units).mean for m in (pruned, repaired))
+    before, after = (joint_effect(State(network, m, units), audit).mean for m in (pruned, repaired))
     assert after < 0.6 * before
 
 

@@ -71,7 +71,7 @@ def test_what_a_copy_can_carry_is_repaired_and_what_nobody_can_carry_is_not(read
         model = remove(network, units)
         if repairing:
             model = repair(State(network, model, units), [case.images[:64]]).model
-        return joint_effect(network, [case.images[64:]], model, units).mean
+        return joint_effect(State(network, model, units), [case.images[64:]]).mean
 
     one, both = [planted.COPY], [planted.COPY, planted.OTHER_COPY]
     assert joint(one, repairing=False) > 0.02
@@ -93,8 +93,8 @@ def test_a_linear_combination_of_others_is_repaired_exactly():
     units = network.select(["0:3"])
     pruned = remove(network, units)
     repaired = repair(State(network, pruned, units), [images[:64]]).model
-    assert joint_effect(network, [images[64:]], pruned, units).mean > 0.1
-    assert joint_effect(network, [images[64:]], repaired, units).mean < 1e-4
+    assert joint_effect(State(network, pruned, units), [images[64:]]).mean > 0.1
+    assert joint_effect(State(network, repaired, units), [images[64:]]).mean < 1e-4
 
 
 def test_the_same_seed_repairs_the_same():

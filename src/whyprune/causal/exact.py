@@ -8,54 +8,61 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.effects.effects import Effects, from_samples
 from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import chosen_units, edits, on_batch, rebatched, relative_cost, rows, suffixes
+from whyprune.interventions.suffix import (
+    chosen_units,
+    edits,
+    on_batch,
+    plain_cost,
+    rebatched,
+    reference,
+    relative_cost,
+    rows,
+    suffixes,
+)
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 __all__ = ["chosen_units", "edits", "exact", "exact_effects", "relative_cost", "rows"]
 
 
 def exact_effects(
-    network: Network,
+    start: Network | State,
     data: Iterable[object],
     *,
     outcome: Outcome | str | None = None,
-    intervention: str = "zero",
+    intervention: str | None = None,
     units: Sequence[Unit | str] | None = None,
-    model: nn.Module | None = None,
-    removed: Sequence[Unit] = (),
     per_image: bool = False,
     progress: bool = False,
 ) -> Effects:
     """E[Y | do(u := v)] - E[Y] of every unit, with standard errors and 95% intervals.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it: effects are then conditional on what is gone.
         data: batches; labels only if the outcome needs them.
         outcome: what harm is (default `LogitShift`).
-        intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
-        units: which units (default: all that are not removed).
-        model: the network cut by `removed` (and repaired, perhaps): effects are then conditional on that removal.
-        removed: the units that `model` lacks.
+        intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
+        units: which units (default: all that are still there).
         per_image: keep individual effects.
         progress: show a progress bar.
 
     Raises:
         InputError: no data, fewer than two images, or labels missing for the outcome.
     """
-    replay = Replay(network, model, removed)
-    dense = replay if model is None else Replay(network)
-    chosen = chosen_units(network, units, removed)
+    state = State.of(start)
+    network, replay = state.network, Replay.of(state)
+    dense = reference(state, replay)
+    chosen = chosen_units(state, units)
     plans = suffixes(replay, chosen)
     batches = list(rebatched(as_batches(data, network.positional), replay, plans))
     if not batches:
@@ -77,20 +84,30 @@ def exact_effects(
         keep_images=per_image,
         outcome=measured.name,
         intervention=value.value,
-        estimand="conditional" if removed else "single",
+        estimand="conditional" if state.removed else "single",
         method="exact",
-        given=tuple(u.name for u in removed),
+        given=tuple(u.name for u in state.removed),
         forward_passes_per_unit=(share := relative_cost(network, plans)),
-        forward_passes=(1 + share * len(chosen)) * sum(map(len, batches)) + value.forward_passes,
+        forward_passes=(plain_cost(state) + share * len(chosen)) * sum(map(len, batches)) + value.forward_passes,
     )
 
 
-def exact(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `exact`: as many of the first images as the budget allows, all units on each."""
+@scorer(
+    "exact",
+    kind="estimator",
+    summary="do(unit := v) for every unit on every image",
+    estimand="single effect",
+    cost="one partial forward pass per unit and image, without what lies in front of the unit",
+    guarantee="unbiased over images; 95% interval that allows for skewed effects; no approximation of the network",
+    interventions=ALL_INTERVENTIONS,
+    individual=True,
+)
+def exact(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """As many of the first images as the budget allows, all units on each."""
     if question.forward_passes is not None:
-        chosen = chosen_units(network, question.units)
-        each = relative_cost(network, suffixes(Replay(network), chosen)) * len(chosen)
-        per_image = 1 + each + fit_cost(checked(question.intervention), each)
+        chosen = chosen_units(state, question.units)
+        each = relative_cost(state.network, suffixes(Replay.of(state), chosen)) * len(chosen)
+        per_image = plain_cost(state) + each + fit_cost(checked(question.intervention), each)
         batches = cut_images(batches, int(question.forward_passes // per_image))[0]
         if sum(map(len, batches)) < 2:
             raise InputError(
@@ -98,7 +115,7 @@ def exact(network: Network, batches: Sequence[Batch], question: Question) -> Eff
                 f"images: give at least {2 * per_image:.0f}"
             )
     return exact_effects(
-        network,
+        state,
         batches,
         outcome=question.outcome,
         intervention=question.intervention,

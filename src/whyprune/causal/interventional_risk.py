@@ -6,23 +6,32 @@ the activation). [I] The formulas are ours, in the spirit of it: with T and G of
 second-order effect, and the score is that effect at c*: mean (G c* - T)² / scale for `LogitShift`; for an outcome with
 a gradient, E[Gc* - T] + E[(Gc* - T)²] / 2.
 
-It estimates the single effect under the intervention `closed-form`, whichever intervention is asked for, and shares all
+It estimates the single effect under the intervention `closed-form`, and shares all
 limits of `gradient`: local, and blind to what other units carry. c* is fitted on the same images (one number per
 unit). The constants cost nothing at inference: `repair.constants` folds them into the next layer's bias.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from whyprune.causal.gradient.estimator import gradient_effects
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
-from whyprune.scoring.contract import Question
-from whyprune.structure.network import Network
+from whyprune.scoring.contract import Question, scorer
+from whyprune.structure.state import State
 
 
-def interventional_risk(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `interventional-risk`: second-order effect of replacing each unit by its closed-form constant."""
-    return gradient_effects(
-        network, batches, replace(question, intervention="closed-form"), method="interventional-risk"
-    )
+@scorer(
+    "interventional-risk",
+    kind="estimator",
+    summary="second-order effect of replacing a unit by its closed-form constant",
+    estimand="single effect under `closed-form`, approximate",
+    cost="two times `gradient`",
+    guarantee="that of `gradient`",
+    paper="Asiaee, arXiv 2602.24266",
+    gradients=True,
+    interventions=("closed-form",),
+    individual=True,
+)
+def interventional_risk(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Second-order effect of replacing each unit by its closed-form constant."""
+    return gradient_effects(state, batches, question, method="interventional-risk")

@@ -6,35 +6,81 @@ Formula: mean over the coupled slices of matrix weights (producers' filters and 
 |w|_p^p. [P] the norm; [C] the mean over a group's layers; batch-norm entries and biases are left out (ours).
 """
 
-import numpy as np
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
+from whyprune.interventions.places import Indices, places_left
+from whyprune.interventions.suffix import chosen_units
+from whyprune.scoring.contract import NamedScorer, Question, ScorerFacts
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
+from whyprune.structure.units import Unit, removed_indices
+
+Powers = dict[tuple[str, int], NDArray[np.float64]]
 
 
-def magnitude(network: Network, *, order: int = 2) -> Effects:
-    """|w|_p^p of every unit, averaged over its coupled weights.
+def magnitude(start: Network | State, *, order: int = 2, units: Sequence[Unit | str] | None = None) -> Effects:
+    """|w|_p^p of every unit, averaged over its coupled weights, as they are in the module so far.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         order: p, 1 or 2.
+        units: which units (default: all that are there).
 
     Raises:
-        InputError: another order.
+        InputError: another order, or an unknown unit.
     """
     if order not in (1, 2):
         raise InputError(f"magnitude of order {order}: choose 1 or 2")
-    powers: dict[tuple[str, int], np.ndarray] = {}
-    for name, tensor in network.model.named_parameters():
+    state = State.of(start)
+    chosen, powers, gone = chosen_units(state, units), _powers(state, order), removed_indices(state.removed)
+    scores = [float(np.mean(list(_parts(unit, powers, gone)))) for unit in chosen]
+    given = tuple(unit.name for unit in state.removed)
+    return from_scores(chosen, scores, method=f"magnitude-l{order}", given=given, forward_passes=0.0)
+
+
+def _powers(state: State, order: int) -> Powers:
+    """(weight, axis) -> |w|_p^p of each of its slices along the axis."""
+    powers: Powers = {}
+    for name, tensor in state.model.named_parameters():
         if tensor.dim() > 1:
             flat = tensor.detach().double().abs().pow(order)
             for axis in (0, 1):
                 powers[name, axis] = flat.transpose(0, axis).flatten(1).sum(dim=1).cpu().numpy()
-    scores = [
-        np.mean(
-            [powers[s.parameter, s.axis][list(s.indices)].sum() for s in u.slices if (s.parameter, s.axis) in powers]
-        )
-        for u in network.units
-    ]
-    return from_scores(network.units, scores, method=f"magnitude-l{order}")
+    return powers
+
+
+def _parts(unit: Unit, powers: Powers, gone: dict[tuple[str, int], Indices]) -> Iterable[float]:
+    """One number for each weight that the unit has a slice of; those in bypassed blocks are gone."""
+    for piece in unit.slices:
+        if (piece.parameter, piece.axis) in powers:
+            yield float(powers[piece.parameter, piece.axis][places_left(piece, gone)].sum())
+
+
+def _scorer(order: int, paper: str) -> NamedScorer:
+    """Magnitude of one order as a scorer."""
+
+    def score(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
+        return magnitude(state, order=order, units=question.units)
+
+    facts = ScorerFacts(
+        kind="criterion",
+        summary=f"L{order} norm of the coupled weights",
+        estimand="score",
+        cost="none to speak of",
+        guarantee="none; blind to data",
+        paper=paper,
+        images=False,
+        labels="no",
+        most_images=0,
+    )
+    return NamedScorer(f"magnitude-l{order}", facts, score)
+
+
+magnitude_l1 = _scorer(1, "Li et al., ICLR 2017; Fang et al., DepGraph, CVPR 2023")
+magnitude_l2 = _scorer(2, "Fang et al., DepGraph, CVPR 2023")

@@ -7,30 +7,74 @@ network is unchanged for `LogitShift` and `PredictionChange`, and may for a func
 mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of the centred logits z (ours).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.effects.outcomes import Outcome, as_outcome
-from whyprune.interventions.sensitivity import sensitivity
+from whyprune.errors import InputError
+from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensitivity, sensitivity_cost
+from whyprune.interventions.suffix import chosen_units
+from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
+from whyprune.structure.units import Unit
 
 
-def taylor(network: Network, data: Iterable[Any], *, outcome: Outcome | str | None = None, seed: int = 0) -> Effects:
+def taylor(
+    start: Network | State,
+    data: Iterable[Any],
+    *,
+    outcome: Outcome | str | None = None,
+    units: Sequence[Unit | str] | None = None,
+    seed: int = 0,
+) -> Effects:
     """First-order scores of every unit; one backward pass per batch and probe.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it: scores are then those in the network as it stands.
         data: batches; labels only if the outcome needs them.
         outcome: what harm is (default `LogitShift`, label-free).
+        units: which units (default: all that are there).
         seed: of the random signs.
 
     Raises:
-        InputError: there is no data.
+        InputError: there is no data, or an unknown unit.
     """
-    found = sensitivity(Replay(network), data, as_outcome(outcome), seed)
+    state = State.of(start)
+    chosen = chosen_units(state, units)
+    found = sensitivity(Replay.of(state), data, as_outcome(outcome), seed)
     scores = found.products.double().abs().mean(dim=(0, 2)).numpy()
     return from_scores(
-        network.units, scores, method="taylor", samples=found.images, forward_passes=found.forward_passes
+        chosen,
+        scores[[state.network.units.index(unit) for unit in chosen]],
+        method="taylor",
+        samples=found.images,
+        given=tuple(unit.name for unit in state.removed),
+        forward_passes=found.forward_passes,
     )
+
+
+@scorer(
+    "taylor",
+    kind="criterion",
+    summary="gradient times activation where a unit is read",
+    estimand="score",
+    cost="a few backward passes per image",
+    guarantee="first order only; no interval",
+    paper="Molchanov et al., CVPR 2019",
+    gradients=True,
+    most_images=0,
+)
+def taylor_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """First-order scores on as many of the first images as the budget pays for."""
+    if question.forward_passes is not None:
+        each = sensitivity_cost(1 if is_differentiable(as_outcome(question.outcome)) else PROBES)
+        batches = cut_images(batches, int(question.forward_passes // each))[0]
+        if not batches:
+            raise InputError(
+                f"{question.forward_passes:g} forward passes do not pay for one image: give at least {each:g}"
+            )
+    return taylor(state, batches, outcome=question.outcome, units=question.units, seed=question.seed)

@@ -114,6 +114,20 @@ def cut_images(batches: Sequence[Batch], images: int) -> tuple[list[Batch], list
     return first, rest
 
 
+def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 128) -> tuple[list[Batch], list[Batch]]:
+    """(the rest, the first images): the first go to measuring, a third of all but at most `most`.
+
+    Raises:
+        InputError: fewer than six images.
+    """
+    total = sum(len(b) for b in batches)
+    if total < 6:
+        raise InputError(f"{total} images of data: at least 6 are needed to fit and to measure on different ones")
+    measured = max(2, min(most, int(total * share)))
+    first, rest = cut_images(batches, measured)
+    return rest, first
+
+
 def joined(batches: Sequence[Batch]) -> Batch:
     """All images in one batch; labels only where every batch has them.
 

@@ -21,14 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import nn
 
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.results import Certificate
-from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
-from whyprune.structure.units import Unit
+from whyprune.structure.state import State
 
 Flags = NDArray[np.bool_]
 Upper = Callable[[int, int, float], float]
@@ -36,10 +34,8 @@ Upper = Callable[[int, int, float], float]
 
 
 def certify(
-    network: Network,
+    state: State,
     data: Iterable[Any],
-    pruned: nn.Module,
-    units: Iterable[Unit | str],
     *,
     confidence: float = 0.95,
     fresh_images: int | None = None,
@@ -47,19 +43,17 @@ def certify(
     """Certifies a pruned network on new images: its accuracy where there are labels, else its predictions.
 
     Args:
-        network: the traced original.
+        state: the pruned network, repaired or not.
         data: batches that took part in no decision.
-        pruned: the network without `units`, repaired or not.
-        units: what it lacks.
         confidence: with which both bounds hold.
         fresh_images: size of the fresh sample that the second bound is on; None for as many as there are here.
 
     Raises:
         InputError: no images, labels on some batches only, a confidence outside (0, 1), no fresh image.
     """
-    dense, small = Replay(network), Replay(network, pruned, network.select(units))
+    dense, small = Replay(state.network), Replay.of(state)
     before, after, labels = [], [], []
-    for batch in as_batches(data, network.positional):
+    for batch in as_batches(data, state.network.positional):
         before.append(dense.logits(batch).argmax(dim=-1))
         after.append(small.logits(batch).argmax(dim=-1))
         labels.append(batch.labels)

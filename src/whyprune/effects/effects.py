@@ -21,7 +21,7 @@ ESTIMANDS = {
     "context": "one unit more, averaged over random sets of others that are gone, each with probability `rate`",
     "shapley": "one unit more, averaged over all orders in which units can go",
     "joint": "a whole set at once: E[Y | do(S)] - E[Y]",
-    "curve": "how far its group's response curve has risen where the unit goes",
+    "curve": "what its group's response curve rises by where the unit goes",
     "score": "no effect: a number that ranks units",
 }
 """The estimands; they are different numbers, and a result carries which one it is."""
@@ -57,14 +57,14 @@ class Effects:
         standard_error: of the mean; NaN for criteria, which are no estimates of an effect.
         samples: images per unit.
         outcome: name of the outcome.
-        intervention: the value v of do(unit := v); empty for criteria.
+        intervention: the value v of do(unit := v); empty for criteria and curves, which set units to none.
         estimand: which effect is estimated, one of `ESTIMANDS`.
         method: the estimator's or criterion's name.
         per_image: (units, images) individual effects, where they were asked for.
         forward_passes_per_unit: cost in dense forward passes of one image, per unit and image; NaN if not counted.
         curves: response curve per group, where they were measured.
-        blocks: residual block -> the effect of bypassing it, where that was measured.
-        given: for `conditional`: the units that are gone already.
+        blocks: residual block -> effect of bypassing it, where that was measured.
+        given: the units that are gone already.
         rate: for `context`: with which probability every other unit is gone.
         forward_passes: cost of all in dense forward passes of one image; a backward pass counts as two; NaN if not
             counted.
@@ -117,7 +117,7 @@ class Effects:
         return float(self.mean[self.units.index(name)])
 
     def only(self, units: Sequence[str]) -> "Effects":
-        """The effects of some units, in the order given, without curves.
+        """The effects of some units, in the order given, without curves and blocks.
 
         Raises:
             InputError: one was not estimated.
@@ -136,6 +136,7 @@ class Effects:
             per_image=None if self.per_image is None else self.per_image[rows],
             bounds=None if self.bounds is None else (self.bounds[0][rows], self.bounds[1][rows]),
             curves={},
+            blocks={},
         )
 
     def by_unit(self) -> dict[str, float]:

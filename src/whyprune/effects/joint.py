@@ -1,20 +1,18 @@
 """The joint effect of a whole set of removals, measured on the real network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
-from torch import nn
 
 from whyprune.data.batches import Batch, as_batches
 from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
-from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
-from whyprune.structure.units import Unit
+from whyprune.structure.state import State
 
 
 @dataclass(frozen=True)
@@ -34,32 +32,29 @@ class Joint:
 
 
 def joint_effect(
-    network: Network,
+    state: State,
     data: Iterable[Any],
-    pruned: nn.Module,
-    units: Sequence[Unit],
     *,
     outcome: Outcome | str | None = None,
     reference: Iterable[Any] | None = None,
 ) -> Joint:
-    """Measures the joint effect of removing `units`, in the state in which `pruned` is (repaired or not).
+    """Measures the joint effect of what a state lacks, in its module as it stands (repaired or not).
 
     Args:
-        network: the traced original.
+        state: the pruned network.
         data: images to measure on; for an honest number, images the plan was not made from.
-        pruned: the network without `units`.
-        units: what it lacks.
         outcome: what harm is (default `LogitShift`).
         reference: images that fix the outcome's scale (default: `data`).
 
     Raises:
         InputError: fewer than two images.
     """
-    batches = list(as_batches(data, network.positional))
+    positional = state.network.positional
+    batches = list(as_batches(data, positional))
     if sum(map(len, batches)) < 2:
         raise InputError("at least 2 images are needed to measure a joint effect with an interval")
-    dense, small = Replay(network), Replay(network, pruned, units)
-    measured = fitted(outcome, dense, batches if reference is None else as_batches(reference, network.positional))
+    dense, small = Replay(state.network), Replay.of(state)
+    measured = fitted(outcome, dense, batches if reference is None else as_batches(reference, positional))
     harms = []
     for batch in batches:
         target = dense.logits(batch)

@@ -53,9 +53,9 @@ class Constants:
         return self.at[reader.data][unit].to(value.dtype).reshape(shape) - current
 
 
-def closed_form(replay: Replay, batches: Iterable[Batch], outcome: Outcome) -> Constants:
+def closed_form(replay: Replay, batches: Iterable[Batch], outcome: Outcome, dense: Replay | None = None) -> Constants:
     """One constant per unit: the least harmful one to second order (see `Sensitivity.optimal_constants`)."""
-    found = sensitivity(replay, batches, outcome)
+    found = sensitivity(replay, batches, outcome, dense=dense)
     best = dict(zip((u.label for u in replay.network.units), found.optimal_constants().tolist(), strict=True))
     at = {node: torch.tensor([best.get(label, 0.0) for label in labels]) for node, labels in _channels(replay).items()}
     return Constants(at, found.forward_passes)
@@ -88,7 +88,7 @@ def searched(
         mean_harm: Harms = found.astype(np.float64).mean(axis=1)
         return mean_harm
 
-    closed = closed_form(replay, batches, outcome)
+    closed = closed_form(replay, batches, outcome, dense)
     ends = [{node: torch.zeros_like(m) for node, m in mean.items()}, mean, _within(closed.at, low, high)]
     harms = [harm(at) for at in ends]
     order = np.argsort(np.stack(harms), axis=0, kind="stable")

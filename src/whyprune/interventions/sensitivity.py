@@ -7,6 +7,9 @@ itself. `LogitShift` and `PredictionChange` have none at the dense network; ther
 s·z of the centred logits z with E[s s'] = 1, so that E[(G c - T)²] = |J δ|²: what `LogitShift` is to second order,
 the curvature of the network itself left out (and before it is divided by the outcome's scale).
 
+Where units are gone already, `LogitShift` has a first order of its own besides: twice the shift so far times the
+change. It is one more scalar, the outcome itself, compared with the original network (`dense`).
+
 The signs of one image are rows of a Hadamard matrix with random columns' signs: as many probes as there are classes,
 rounded up to a power of 2, give |J δ|² exactly; fewer give it without bias.
 
@@ -24,7 +27,7 @@ import torch
 from torch import Tensor
 
 from whyprune.data.batches import as_batches
-from whyprune.effects.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, centred
+from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, Outcome, centred
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import Value
 from whyprune.structure.replay import Replay, Values
@@ -42,6 +45,9 @@ class Sensitivity:
         shifts: first-order change of every probe's scalar under the intervention given, (probes, units, images);
             under `zero`, where none was given.
         differentiable: True where the one probe is the outcome itself, False where probes are directions of the logits.
+        slopes: G of the outcome itself, (units, images); 0 for `LogitShift` at the original network.
+        first: first-order change of the outcome itself under the intervention given, (units, images); 0 likewise.
+        scale: that of `LogitShift`, where it was fitted, else 1.
         forward_passes: cost in dense forward passes of one image; a backward pass counts as two.
     """
 
@@ -49,6 +55,9 @@ class Sensitivity:
     gradients: Tensor
     shifts: Tensor
     differentiable: bool
+    slopes: Tensor
+    first: Tensor
+    scale: float
     forward_passes: float
 
     @property
@@ -64,12 +73,13 @@ class Sensitivity:
         """(units,): the constant c that is least harmful to second order: argmin of the mean of (G c - T)² over all.
 
         Where the outcome has a gradient of its own, that gradient adds its first-order term: Fisher's approximation of
-        the curvature, h = g g', gives c* = (E[G T] - E[G]) / E[G²]. [I, after Li and Janson, NeurIPS 2024, who
-        optimise the constant by gradient steps; consistent with the closed form in arXiv 2602.24266]
+        the curvature, h = g g', gives c* = (E[G T] - E[G]) / E[G²]; for `LogitShift`, whose effect is
+        E[g c - t] + E[(G c - T)²] / scale, it is c* = (E[G T] - scale E[g] / 2) / E[G²]. [I, after Li and Janson,
+        NeurIPS 2024, who optimise the constant by gradient steps; consistent with the closed form in arXiv 2602.24266]
         """
         g, t = self.gradients.double(), self.products.double()
         squares = g.square().mean(dim=(0, 2))
-        first = g.mean(dim=(0, 2)) if self.differentiable else torch.zeros_like(squares)
+        first = self.slopes.double().mean(dim=1) * (1.0 if self.differentiable else self.scale / 2)
         found = ((g * t).mean(dim=(0, 2)) - first) / squares.clamp_min(torch.finfo(torch.float64).tiny)
         return torch.where(squares > 0, found, torch.zeros_like(found)).to(self.products.dtype)
 
@@ -85,6 +95,7 @@ def sensitivity(
     outcome: Outcome,
     seed: int = 0,
     *,
+    dense: Replay | None = None,
     probes: int = PROBES,
     value: Value | None = None,
     progress: Callable[[int], None] | None = None,
@@ -94,8 +105,9 @@ def sensitivity(
     Args:
         replay: the network; units that it lacks get zeros.
         data: batches; labels only if the outcome needs them.
-        outcome: fitted or not.
+        outcome: fitted or not; `LogitShift` has to be fitted where `dense` is another network.
         seed: of the random directions.
+        dense: the original network, to which the outcome compares; None for `replay` itself.
         probes: how many directions of the logits, where the outcome has no gradient of its own.
         value: the intervention, fitted; None for `zero`.
         progress: called with the number of images done.
@@ -106,6 +118,7 @@ def sensitivity(
     generator = torch.Generator().manual_seed(seed)
     differentiable = is_differentiable(outcome)
     count = 1 if differentiable else probes
+    moved = dense is not None and dense is not replay and isinstance(outcome, LogitShift)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
     for batch in as_batches(data, replay.network.positional):
@@ -114,6 +127,8 @@ def sensitivity(
             scalars = [outcome(logits, logits.detach(), batch.labels).sum()]
         else:
             scalars = [(centred(logits) * s).sum() for s in signs(count, logits, generator)]
+            if dense is not None and moved:
+                scalars.append(outcome(logits, dense.logits(batch).clone(), batch.labels).sum())
         found.append(_probes(replay, inputs, scalars, value, len(batch)))
         images += len(batch)
         if progress is not None:
@@ -121,7 +136,23 @@ def sensitivity(
     if not images:
         raise InputError("there is no data: sensitivities need images")
     products, gradients, shifts = (torch.cat(parts, dim=2) for parts in zip(*found, strict=True))
-    return Sensitivity(products, gradients, shifts, differentiable, (1.0 + 2.0 * count) * images)
+    own, at_rest = (gradients[-1], shifts[-1]), torch.zeros_like(shifts[0])
+    slopes, first = own if differentiable or moved else (at_rest, at_rest)
+    return Sensitivity(
+        products=products[:count],
+        gradients=gradients[:count],
+        shifts=shifts[:count],
+        differentiable=differentiable,
+        slopes=slopes,
+        first=first,
+        scale=(isinstance(outcome, LogitShift) and outcome.scale) or 1.0,
+        forward_passes=sensitivity_cost(count, moved=moved) * images,
+    )
+
+
+def sensitivity_cost(probes: int, *, moved: bool = False) -> float:
+    """Per image, in dense forward passes; `moved`: units are gone, and the outcome has a first order of its own."""
+    return 1.0 + 2.0 * probes + (3.0 if moved else 0.0)
 
 
 def signs(probes: int, logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,7 @@ from whyprune.errors import InputError
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of
 from whyprune.structure.replay import Edit, Replay, Values
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 CACHE_BYTES = 256 * 2**20
@@ -56,23 +57,31 @@ class Suffix:
     direct: Reader | None
 
 
-def chosen_units(
-    network: Network, units: Sequence[Unit | str] | None = None, removed: Sequence[Unit] = ()
-) -> list[Unit]:
-    """The units asked for (default: all) that are not removed, in the network's order.
+def chosen_units(start: Network | State, units: Sequence[Unit | str] | None = None) -> list[Unit]:
+    """The units asked for (default: all) that are still there, in the network's order.
 
     Raises:
         InputError: one is unknown, or there is none.
     """
-    gone = {u.name for u in removed}
-    wanted = None if units is None else {u if isinstance(u, str) else u.name for u in units}
-    unknown = set() if wanted is None else wanted - network.by_name.keys()
-    if unknown:
-        raise InputError(f"no unit named {min(unknown)!r}: see network.units for the names")
-    chosen = [u for u in network.units if u.name not in gone and (wanted is None or u.name in wanted)]
+    state = State.of(start)
+    chosen = list(state.units if units is None else state.select(units))
     if not chosen:
         raise InputError("there is no unit to measure: see network.refusals for what is kept whole, and why")
     return chosen
+
+
+def reference(state: State, replay: Replay) -> Replay:
+    """The original network, to whose outputs outcomes compare: `replay` itself where the state is the original."""
+    return replay if _is_original(state) else Replay(state.network)
+
+
+def plain_cost(state: State) -> float:
+    """Cost per image of the runs without intervention: one, and one of the original where the state is another."""
+    return 1.0 if _is_original(state) else 2.0
+
+
+def _is_original(state: State) -> bool:
+    return state.is_dense and state.model is state.network.model
 
 
 def suffixes(replay: Replay, units: Sequence[Unit]) -> list[Suffix]:

@@ -18,7 +18,6 @@ from whyprune.data.batches import Batch
 from whyprune.effects.outcomes import LogitShift, Outcome
 from whyprune.errors import InputError
 from whyprune.interventions.optimal import CLOSED_FORM_COST, EVALUATIONS, Constants, closed_form, searched
-from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay
@@ -29,12 +28,14 @@ CONSTANT = ("zero", "mean", "optimal", "closed-form")
 RIDGE = 1e-6
 
 
-def checked(value: str) -> InterventionValue:
-    """The intervention of that name.
+def checked(value: str | None) -> InterventionValue:
+    """The intervention of that name; `zero` for None.
 
     Raises:
         InputError: there is none.
     """
+    if value is None:
+        return "zero"
     if value not in get_args(InterventionValue):
         raise InputError(f"no intervention {value!r}: choose from {', '.join(get_args(InterventionValue))}")
     return value  # type: ignore[return-value]
@@ -139,10 +140,13 @@ class Intervention:
         self, replay: Replay, batches: list[Batch], outcome: Outcome, units: Sequence[Unit] | None, progress: bool
     ) -> "Intervention":
         if self.value == "closed-form":
-            self.constants = closed_form(replay, batches, outcome)
+            original = replay.model is replay.network.model and not replay.gone
+            dense = None if original else Replay(replay.network)
+            ready = outcome if dense is None else outcome.fit(torch.cat([dense.logits(b) for b in batches]))
+            self.constants = closed_form(replay, batches, ready, dense)
         else:
-            gone = [u for u in replay.network.units if u.label in replay.gone]
-            chosen = chosen_units(replay.network, units, gone)
+            chosen = replay.network.units if units is None else units
+            chosen = [u for u in chosen if u.label not in replay.gone]
             measured = outcome.fit(torch.cat([Replay(replay.network).logits(b) for b in batches]))
             with Progress(progress) as bars:
                 bar = bars.add("Searching constants", EVALUATIONS * len(chosen))

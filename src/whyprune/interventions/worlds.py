@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from whyprune.data.batches import Batch, as_batches, joined
 from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import chosen_units, edits, rows
+from whyprune.interventions.suffix import chosen_units, edits, plain_cost, reference, rows
 from whyprune.interventions.values import Intervention, checked
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Edit, Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Masks = NDArray[np.bool_]
@@ -32,61 +33,66 @@ class Worlds:
     """The network on given images, under interventions on any set of its units.
 
     Attributes:
-        network: the traced model.
+        state: the network as pruned so far.
+        network: the traced model, without what lies in blocks that are gone.
         units: the units that masks speak of, in this order.
         inputs: all images in one batch, with labels where the data has them.
-        dense: the untouched network's logits, (images, classes).
-        plain: the logits without intervention, (images, classes): those of `dense`, unless a pruned model was given.
+        dense: the original network's logits, (images, classes).
+        plain: the logits without intervention, (images, classes): those of `dense`, where nothing is removed.
         base: the outcome without intervention, (images,).
         outcome: fitted to the dense logits.
         value: the intervention, fitted to the images.
-        given: the units that are gone already.
         forward_passes: what all answers cost so far, in dense forward passes of one image.
     """
 
     def __init__(
         self,
-        network: Network,
+        start: Network | State,
         data: Iterable[Any],
         *,
         outcome: Outcome | str | None = None,
-        intervention: str = "zero",
+        intervention: str | None = None,
         units: Sequence[Unit | str] | None = None,
-        model: nn.Module | None = None,
-        removed: Sequence[Unit] = (),
     ) -> None:
-        """Runs the untouched network once on all images.
+        """Runs the network once on all images, and the original too where something is removed.
 
         Args:
-            network: a traced model.
+            start: a traced model, or a state of it.
             data: batches; labels only if the outcome needs them.
             outcome: what harm is (default `LogitShift`).
-            intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
-            units: which units masks speak of (default: all that are not removed).
-            model: the network cut by `removed` (and repaired, perhaps); default: the network's own.
-            removed: the units that `model` lacks.
+            intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
+            units: which units masks speak of (default: all that are still there).
 
         Raises:
             InputError: no data, no such unit, missing labels, an unknown name.
         """
-        self.units = tuple(chosen_units(network, units, removed))
-        self.given = tuple(removed)
-        self.inputs = joined(list(as_batches(data, network.positional)))
-        self._replay = Replay(network, model, removed)
+        self.state = state = State.of(start)
+        self.units = tuple(chosen_units(state, units))
+        self.inputs = joined(list(as_batches(data, state.network.positional)))
+        self._replay = Replay.of(state)
         self.network = self._replay.network
         blocks = list(self._blocks(np.arange(len(self.inputs))))
         self.plain = torch.cat([self._replay.logits(self._images(b))[: len(b)] for b in blocks])
-        dense = None if model is None else Replay(network)
-        self.dense = (
-            self.plain if dense is None else torch.cat([dense.logits(self._images(b))[: len(b)] for b in blocks])
-        )
+        dense, self.dense = reference(state, self._replay), self.plain
+        if dense is not self._replay:
+            self.dense = torch.cat([dense.logits(self._images(b))[: len(b)] for b in blocks])
         self.outcome = as_outcome(outcome).fit(self.dense)
         batches = [self._images(b) for b in blocks]
         self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome, self.units)
         self.base = self._harm(self.plain, np.arange(len(self.inputs)))
-        self.forward_passes = float(len(self.inputs)) + self.value.forward_passes
-        self._macs = network.cost.by_operation()
-        self._columns = {reader.node: self._column(reader) for reader in network.readers}
+        self.forward_passes = plain_cost(state) * len(self.inputs) + self.value.forward_passes
+        self._macs = self.network.cost.by_operation()
+        self._columns = {reader.node: self._column(reader) for reader in self.network.readers}
+
+    @property
+    def estimand(self) -> str:
+        """What one more intervention on its own does: a `single` effect, or a `conditional` one."""
+        return "conditional" if self.state.removed else "single"
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the units that are gone already."""
+        return tuple(unit.name for unit in self.state.removed)
 
     @property
     def replay(self) -> Replay:

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
+from whyprune.interventions.values import CONSTANT, InterventionValue
+from whyprune.structure.network import Network
 from whyprune.structure.state import State
 
-ALL_INTERVENTIONS = ("zero", "mean", "optimal", "closed-form", "resample", "carried")
-CONSTANT_INTERVENTIONS = ("zero", "mean", "optimal", "closed-form")
+ALL_INTERVENTIONS: tuple[str, ...] = get_args(InterventionValue)
+CONSTANT_INTERVENTIONS: tuple[str, ...] = CONSTANT
+WITHOUT_CARRIED = tuple(value for value in ALL_INTERVENTIONS if value != "carried")
 
 
 @dataclass(frozen=True)
@@ -104,13 +107,13 @@ class NamedScorer:
     facts: ScorerFacts
     function: Scorer
 
-    def __call__(self, state: State, batches: Sequence[Batch], question: Question, /) -> Effects:
-        """Judges units of a state.
+    def __call__(self, start: Network | State, batches: Sequence[Batch], question: Question, /) -> Effects:
+        """Judges units of a state, or of a network of which nothing is removed.
 
         Raises:
             InputError: the question asks for something that this scorer cannot honour, or as the scorer says.
         """
-        return self.function(state, batches, self.accepted(question))
+        return self.function(State.of(start), batches, self.accepted(question))
 
     def accepted(self, question: Question) -> Question:
         """The question with the scorer's own default intervention filled in.
@@ -120,9 +123,7 @@ class NamedScorer:
         """
         known = self.facts.interventions
         if question.intervention is not None and question.intervention not in known:
-            has = (
-                f"choose from {', '.join(known)}" if known else "it sets units to no value: leave the intervention out"
-            )
+            has = f"choose from {', '.join(known)}" if known else "it sets units to no value: leave it out"
             raise InputError(f"scorer {self.name!r} has no intervention {question.intervention!r}: {has}")
         if question.rate is not None and not self.facts.rated:
             raise InputError(

@@ -1,6 +1,6 @@
-"""The planted matrix: every estimator on every planted case, right, wrong, or without a claim.
+"""The planted matrix: every scorer on every planted case, right, wrong, or without a claim.
 
-What an estimator claims depends on its estimand, and the truth of each estimand is known here, because all sets of
+What a scorer claims depends on its estimand, and the truth of each estimand is known here, because all sets of
 units are run on all images (`enumerated`):
 
 | case | single | context | shapley |
@@ -12,9 +12,9 @@ units are run on all images (`enumerated`):
 | unit of one class | individual effects are 0 on the other classes' images | no claim | no claim |
 | preemption: a backup acts when the first is gone | 0 for both: blind | above 0 | half of the joint effect |
 
-A score claims that nothing scores less than the dead unit, and no more.
+A score claims that nothing scores less than the dead unit, and no more; not even that if no image was looked at.
 
-An estimator with intervals claims that they hold the truth of its estimand for all units of the case. `RIGHT`: they do,
+A scorer with intervals claims that they hold the truth of its estimand for all units of the case. `RIGHT`: they do,
 and where the truth is not 0 they exclude 0. `WRONG`: an interval twice as wide as stated, about four standard errors to
 each side, does not hold it. `NO_CLAIM`: no interval, or one that holds the truth and 0 too although the truth is
 something else. A result that calls itself `approximate` does not claim that its intervals hold the truth: where they do
@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from whyprune.effects.effects import Effects
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Estimator, Question
+from whyprune.scoring.contract import NamedScorer, Question, Scorer
+from whyprune.structure.state import State
 from whyprune.testing import planted
 from whyprune.testing.enumerated import Table, enumerated
 from whyprune.testing.planted import (
@@ -61,16 +62,18 @@ CASES: dict[str, tuple[int, ...]] = {
 """Case -> its units."""
 
 
-def planted_outcomes(estimate: Estimator, *, question: Question | None = None) -> dict[str, str]:
+def planted_outcomes(scorer: Scorer, *, question: Question | None = None) -> dict[str, str]:
     """Case -> `RIGHT`, `WRONG`, `NO_CLAIM` or `OFF`.
 
     Args:
-        estimate: the estimator.
-        question: what to ask; default: everything by default, with individual effects.
+        scorer: the scorer.
+        question: what to ask; default: everything by default, with individual effects where there are any.
     """
-    question = question or Question(per_image=True)
+    question = question or Question(per_image=not isinstance(scorer, NamedScorer) or scorer.facts.individual)
     first, second = ordinary(), planted.preemption()
-    found = {case: estimate(c.network, [c.batch], question) for case, c in (("", first), ("preemption", second))}
+    found = {
+        case: scorer(State.of(c.network), [c.batch], question) for case, c in (("", first), ("preemption", second))
+    }
     return {name: _judge(name, found.get(name, found[""])) for name in CASES}
 
 
@@ -121,7 +124,7 @@ def _held(found: Effects, expected: NDArray[np.float64], units: tuple[int, ...])
 
 def _ranked(name: str, found: Effects) -> str:
     """A score claims of the dead unit that nothing is less."""
-    if name != "dead unit":
+    if name != "dead unit" or not found.samples:
         return NO_CLAIM
     return RIGHT if found.mean[DEAD] <= found.mean.min() + ROUNDING else WRONG
 

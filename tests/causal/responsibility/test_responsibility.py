@@ -17,7 +17,7 @@ from whyprune.causal.responsibility.result import share_interval
 from whyprune.data.batches import as_batch, joined
 from whyprune.errors import InputError
 from whyprune.scoring.contract import Question
-from whyprune.scoring.registry import estimator
+from whyprune.scoring.registry import SCORERS
 from whyprune.structure.remove import zeroed
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
@@ -172,7 +172,7 @@ def test_contingency_sets_are_those_of_all_sets_run_one_by_one(about):
 @pytest.mark.parametrize("readers", [1, 2])
 def test_planted_units_have_the_blame_that_is_theirs(readers):
     case = planted.case(readers)
-    found = estimator("responsibility")(case.network, [case.batch], Question(per_image=True))
+    found = SCORERS("responsibility")(case.network, [case.batch], Question(per_image=True))
     assert found[case.unit(DEAD)] == found[case.unit(BYSTANDER)] == 0
     np.testing.assert_array_equal(found.per_image[COPY], found.per_image[OTHER_COPY])  # alike in everything
     whole = responsibilities(case.network, [case.batch])
@@ -214,7 +214,7 @@ def test_who_is_judged_does_not_change_the_judgement():
 
 def test_more_budget_means_more_images_and_the_first_ones_stay_as_they_are():
     case = planted.case(1)
-    ask = estimator("responsibility")
+    ask = SCORERS("responsibility")
     little, much = (
         ask(case.network, [case.batch], Question(per_image=True, forward_passes=f)) for f in (600.0, 3000.0)
     )
@@ -340,6 +340,6 @@ def test_unusable_requests_are_refused():
     with pytest.raises(InputError, match="margin and fall"):
         Event(margin=1.0, fall=0.1)
     with pytest.raises(InputError, match="at least 2"):
-        estimator("responsibility")(network, [as_batch(x[:1])], Question())
+        SCORERS("responsibility")(network, [as_batch(x[:1])], Question())
     with pytest.raises(InputError, match="have no places"):
         saliency(network, x[:1], "voters")

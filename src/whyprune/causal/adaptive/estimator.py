@@ -30,8 +30,9 @@ from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -93,12 +94,23 @@ class Verdict:
         return not self.undecided
 
 
-def adaptive(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `adaptive`: single effects, measured most where half of the units part from the other half."""
-    return race(network, batches, Race(seed=question.seed), question).effects
+@scorer(
+    "adaptive",
+    kind="estimator",
+    summary="exact effects corrected by gradient guesses, measured on where it is open which half of the units goes",
+    estimand="single effect",
+    cost="a few backward passes and, per unit, as many partial forward passes as the decision needs",
+    guarantee="unbiased, with 95% intervals; says whether the decision is settled, and which units are open",
+    paper="Maron and Moore, NIPS 1994 (racing); Cochran, 1977 (control variates); put together here",
+    gradients=True,
+    interventions=ALL_INTERVENTIONS,
+)
+def adaptive(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Single effects, measured most where half of the units part from the other half."""
+    return race(state, batches, Race(seed=question.seed), question).effects
 
 
-def race(network: Network, batches: Sequence[Batch], options: Race, question: Question | None = None) -> Verdict:
+def race(start: Network | State, batches: Sequence[Batch], options: Race, question: Question | None = None) -> Verdict:
     """Measures until it is settled who goes, or `question.forward_passes` or the images are spent.
 
     Individual effects are not kept: units are measured on different images.
@@ -107,11 +119,12 @@ def race(network: Network, batches: Sequence[Batch], options: Race, question: Qu
         InputError: no data, fewer than two images, an unknown name, or more units are to go than there are.
     """
     question = question or Question()
-    units = chosen_units(network, question.units)
+    state = State.of(start)
+    units = chosen_units(state, question.units)
     remove = len(units) // 2 if options.remove is None else options.remove
     if not 0 <= remove <= len(units):
         raise InputError(f"{remove} of {len(units)} units are to go: give a number between")
-    laboratory = Laboratory(network, batches, units, question, guess=options.prescreen, seed=options.seed)
+    laboratory = Laboratory(state, batches, units, question, guess=options.prescreen, seed=options.seed)
     level = 1 - (1 - options.confidence) / (len(units) * _most_rounds(laboratory.images, options.least))
     open_, rounds, target = np.ones(len(units), dtype=bool), 0, min(options.least, laboratory.images)
     with Progress(question.progress) as bars:
@@ -131,9 +144,10 @@ def race(network: Network, batches: Sequence[Batch], options: Race, question: Qu
         standard_error=found.error,
         samples=int(found.samples.min()),
         outcome=laboratory.outcome.name,
-        intervention=question.intervention,
-        estimand="single",
+        intervention=laboratory.value.value,
+        estimand="conditional" if state.removed else "single",
         method="adaptive",
+        given=tuple(u.name for u in state.removed),
         forward_passes=float(laboratory.forward_passes),
         forward_passes_per_unit=float(laboratory.forward_passes) / (len(units) * float(found.samples.mean())),
         bounds=found.interval(),

@@ -12,12 +12,12 @@ from whyprune.causal.adaptive.control_variate import Estimates, estimates
 from whyprune.data.batches import Batch, as_batches, joined
 from whyprune.effects.outcomes import CrossEntropy, LogitShift, Outcome, as_outcome
 from whyprune.errors import InputError
-from whyprune.interventions.sensitivity import is_differentiable, sensitivity
-from whyprune.interventions.suffix import individual_effects, relative_cost, suffixes
+from whyprune.interventions.sensitivity import Sensitivity, is_differentiable, sensitivity, sensitivity_cost
+from whyprune.interventions.suffix import individual_effects, plain_cost, reference, relative_cost, suffixes
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.scoring.contract import Question
-from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,7 @@ class Laboratory:
 
     def __init__(
         self,
-        network: Network,
+        state: State,
         batches: Sequence[Batch],
         units: Sequence[Unit],
         question: Question,
@@ -57,10 +57,10 @@ class Laboratory:
         guess: bool | None,
         seed: int,
     ) -> None:
-        """Runs the network once on the images.
+        """Runs the network once on the images, and the original too where units are gone.
 
         Args:
-            network: the traced model.
+            state: the network as pruned so far.
             batches: all images there are.
             units: to measure.
             question: outcome, intervention, budget.
@@ -70,19 +70,23 @@ class Laboratory:
         Raises:
             InputError: no data, fewer than two images, or a budget that does not pay for two.
         """
+        network = state.network
         self.network, self.units, self._seed = network, list(units), seed
-        self._replay, self._budget = Replay(network), question.forward_passes
+        self._replay, self._budget = Replay.of(state), question.forward_passes
+        self._dense, self._plain = reference(state, self._replay), plain_cost(state)
         self._size = network.graph.batch_size
         everything = joined(list(as_batches(batches, network.positional)))
         self.images = self._usable(len(everything))
         order = np.random.default_rng(seed).permutation(len(everything))[: self.images]
         self._inputs = everything[torch.from_numpy(order)]
-        logits = torch.cat([self._replay.logits(b) for b in self._batches(0, self.images)])
+        logits = torch.cat([self._dense.logits(b) for b in self._batches(0, self.images)])
         self.outcome: Outcome = as_outcome(question.outcome).fit(logits)
         self.forward_passes = float(self.images)
         self.value = self._fitted(question.intervention)
         self._probes = min(PROBES, 2 ** int(np.ceil(np.log2(max(logits.shape[-1], 2)))))
-        self._guess_cost = 3.0 if is_differentiable(self.outcome) else 1.0 + 2.0 * self._probes
+        moved = self._dense is not self._replay and isinstance(self.outcome, LogitShift)
+        probes = 1 if is_differentiable(self.outcome) else self._probes
+        self._guess_cost = sensitivity_cost(probes, moved=moved)
         cheap = self._guess_cost <= WORTH * self._cost(np.ones(len(units), dtype=bool))
         self.guesses = cheap if guess is None else guess
         groups = list(dict.fromkeys(u.group for u in units))
@@ -124,8 +128,8 @@ class Laboratory:
             raise InputError(f"{images} image(s) of data: at least 2 are needed for a standard error")
         return most
 
-    def _fitted(self, name: str) -> Intervention:
-        each = self._cost(np.ones(len(self.units), dtype=bool)) - 1
+    def _fitted(self, name: str | None) -> Intervention:
+        each = self._cost(np.ones(len(self.units), dtype=bool)) - self._plain
         per_image = fit_cost(checked(name), each)
         count = self.images if per_image <= 1 else min(FITTED_ON, self.images)
         if self._budget is not None and per_image > 1:
@@ -137,7 +141,9 @@ class Laboratory:
     def _cost(self, wanted: Flags) -> float:
         """Of exact effects of the units `wanted`, per image."""
         chosen = [u for u, take in zip(self.units, wanted, strict=True) if take]
-        return 1 + relative_cost(self.network, suffixes(self._replay, chosen)) * len(chosen) if chosen else 0.0
+        if not chosen:
+            return 0.0
+        return self._plain + relative_cost(self.network, suffixes(self._replay, chosen)) * len(chosen)
 
     def _affordable(self, wanted: Flags, target: int) -> bool:
         if self._budget is None:
@@ -179,22 +185,27 @@ class Laboratory:
         parts = [self._guesses]
         for batch in self._batches(first, target):
             found = sensitivity(
-                self._replay, [batch], self.outcome, self._seed + first, probes=self._probes, value=self.value
+                self._replay,
+                [batch],
+                self.outcome,
+                self._seed + first,
+                dense=self._dense,
+                probes=self._probes,
+                value=self.value,
             )
             place = {u.name: k for k, u in enumerate(self.network.units)}
-            parts.append(self._surrogate(found.shifts.double().numpy())[[place[u.name] for u in self.units]])
+            parts.append(self._surrogate(found)[[place[u.name] for u in self.units]])
             self.forward_passes += found.forward_passes
             first += len(batch)
         self._guesses = np.concatenate(parts, axis=1)
 
-    def _surrogate(self, shifts: Floats) -> Floats:
-        """(units, images) guesses from first-order changes (probes, units, images)."""
-        if is_differentiable(self.outcome):
-            found: Floats = shifts[0] + shifts[0] ** 2 / 2 if isinstance(self.outcome, CrossEntropy) else shifts[0]
-            return found
-        scale = self.outcome.scale if isinstance(self.outcome, LogitShift) else None
-        squares: Floats = (shifts**2).mean(axis=0) / (scale or 1.0)
-        return squares
+    def _surrogate(self, found: Sensitivity) -> Floats:
+        """(units, images) guesses from first-order changes."""
+        first: Floats = found.first.double().numpy()
+        if found.differentiable:
+            return first + first**2 / 2 if isinstance(self.outcome, CrossEntropy) else first
+        squares: Floats = (found.shifts.double().numpy() ** 2).mean(axis=0) / found.scale
+        return first + squares
 
     def _measure(self, wanted: Flags, target: int) -> None:
         """Brings the units `wanted` to that many images."""
@@ -204,7 +215,7 @@ class Laboratory:
             chosen = np.flatnonzero(wanted & (self.measured == have))
             units, batches = [self.units[k] for k in chosen], list(self._batches(have, target))
             self._direct[chosen, have:target] = individual_effects(
-                self._replay, self._replay, batches, units, self.outcome, self.value
+                self._replay, self._dense, batches, units, self.outcome, self.value
             )
             self.forward_passes += (target - have) * self._cost(np.isin(np.arange(len(self.units)), chosen))
             self.measured[chosen] = target

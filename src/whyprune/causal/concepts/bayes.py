@@ -49,17 +49,17 @@ def parents(replay: Replay, coded: Sequence[Layer]) -> tuple[tuple[int, ...], ..
     """For every layer, and last for the output: the layers in front of it with no other in between."""
     place = {layer.data: k for k, layer in enumerate(coded)}
     outputs = replay.network.graph.output.all_input_nodes
-    return (*(_in_front(layer.data.all_input_nodes, place) for layer in coded), _in_front(outputs, place))
+    return (*(_in_front(replay, replay.reads(layer.data), place) for layer in coded), _in_front(replay, outputs, place))
 
 
-def _in_front(start: Sequence[fx.Node], place: Mapping[fx.Node, int]) -> tuple[int, ...]:
+def _in_front(replay: Replay, start: Sequence[fx.Node], place: Mapping[fx.Node, int]) -> tuple[int, ...]:
     found, seen, waiting = set(), set(start), list(start)
     while waiting:
         node = waiting.pop()
         if node in place:
             found.add(place[node])
             continue
-        fresh = [n for n in node.all_input_nodes if n not in seen]
+        fresh = [n for n in replay.reads(node) if n not in seen]
         seen.update(fresh)
         waiting.extend(fresh)
     return tuple(sorted(found))

@@ -20,6 +20,7 @@ from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of, sizes
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 
 TOLERANCE = 1e-4
 skip_init: Callable[..., nn.Module] = _skip_init  # no initial values are drawn: torch's generator is left alone
@@ -48,14 +49,15 @@ class Bottleneck:
         return f"Bottleneck({len(self.codes)} codes, {saved:.1%} fewer MACs: {self.macs} of {self.dense_macs})"
 
 
-def layer_of(network: Network, group: str) -> Layer:
+def layer_of(start: Network | State, group: str) -> Layer:
     """The one tensor in which a group's units are read.
 
     Raises:
         InputError: the group is read in several tensors, or in none.
     """
-    labels = {unit.label for unit in network.group(group).units}
-    found = [la for la in layers(Replay(network)) if any(labels & set(r.labels.tolist()) for r in la.readers)]
+    state = State.of(start)
+    labels = {unit.label for unit in state.network.group(group).units}
+    found = [la for la in layers(Replay.of(state)) if any(labels & set(r.labels.tolist()) for r in la.readers)]
     if len(found) != 1:
         raise InputError(
             f"group {group!r} is read in {len(found)} tensors: a bottleneck needs one (a residual stream has more)"

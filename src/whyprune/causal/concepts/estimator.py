@@ -29,9 +29,10 @@ from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
 HELD_OUT = 0.25
@@ -43,18 +44,18 @@ class Concepts:
     """What was learnt of a network.
 
     Attributes:
-        network: the traced model.
+        state: the network.
         layers: all tensors that are read, in execution order.
         autoencoders: one per layer.
         effects: per layer the effect of every code on the class, a total variation in [0, 1].
         agreement: per layer, the share of held-out images that stay in their class when readers see decoded codes.
         model_agreement: how often the Bayesian network predicts the network's class from the last codes.
-        importance: of every unit of the network.
+        importance: of every unit of the network; 0 for those that are gone.
         images: how many images it was learnt from.
         forward_passes: its cost in dense forward passes of one image.
     """
 
-    network: Network
+    state: State
     layers: tuple[Layer, ...]
     autoencoders: tuple[Autoencoder, ...]
     effects: tuple[Floats, ...]
@@ -70,18 +71,20 @@ class Concepts:
         Raises:
             InputError: the group is read in several tensors.
         """
-        data = layer_of(self.network, group).data
+        data = layer_of(self.state, group).data
         return next(k for k, layer in enumerate(self.layers) if layer.data is data)
 
     def bottleneck(self, group: str, codes: int | None = None) -> Bottleneck:
         """The network with only a group's `codes` codes of largest effect (default: all of them).
 
         Raises:
-            InputError: no bottleneck fits in front of the group's readers.
+            InputError: no bottleneck fits in front of the group's readers, or units are gone already.
         """
+        if self.state.removed:
+            raise InputError("bottlenecks are put into the network as it was traced: explain the network itself")
         place = self.at(group)
         order = np.argsort(-self.effects[place], kind="stable")[:codes]
-        return bottleneck(self.network, group, self.autoencoders[place], order.tolist())
+        return bottleneck(self.state.network, group, self.autoencoders[place], order.tolist())
 
     @property
     def diagnostics(self) -> dict[str, float]:
@@ -94,13 +97,26 @@ class Concepts:
         return f"Concepts(class kept by the codes read by {', '.join(rows)}; model: {self.model_agreement:.0%})"
 
 
-def concepts(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `concepts`: scores of units; the outcome is the class, the intervention on codes is zero."""
-    chosen = chosen_units(network, question.units)
+@scorer(
+    "concepts",
+    kind="estimator",
+    summary="few codes per layer (an autoencoder), a causal Bayesian network over them, and what each code does to the "
+    "class",
+    estimand="score, within a layer",
+    cost="training the autoencoders, and 256 intervened runs per layer",
+    guarantee="none: a unit that is only correlated with what matters shares its code's effect; `effects.diagnostics` "
+    "says how much of the network the codes keep",
+    paper="Harradon, Druce and Ruttenberg, arXiv 1802.00541",
+    labels="no",
+    gradients=True,
+)
+def concepts(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Scores of units; the outcome is the class, the intervention on codes is zero."""
+    chosen = chosen_units(state, question.units)
     found = explain(
-        network, batches, forward_passes=question.forward_passes, seed=question.seed, progress=question.progress
+        state, batches, forward_passes=question.forward_passes, seed=question.seed, progress=question.progress
     )
-    places = [network.units.index(unit) for unit in chosen]
+    places = [state.network.units.index(unit) for unit in chosen]
     return from_scores(
         chosen,
         found.importance[places],
@@ -108,13 +124,14 @@ def concepts(network: Network, batches: Sequence[Batch], question: Question) -> 
         samples=found.images,
         outcome="class",
         intervention="zero",
+        given=tuple(u.name for u in state.removed),
         forward_passes=found.forward_passes,
         diagnostics=found.diagnostics,
     )
 
 
 def explain(
-    network: Network,
+    start: Network | State,
     batches: Sequence[Batch],
     design: ConceptDesign | None = None,
     *,
@@ -125,7 +142,7 @@ def explain(
     """Learns the concepts of every layer and what they do to the class.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         batches: images; labels are not needed.
         design: choices of the method.
         forward_passes: most dense forward passes of one image to spend.
@@ -135,9 +152,10 @@ def explain(
     Raises:
         InputError: fewer than 8 images, no unit, or a budget that does not suffice.
     """
-    replay = Replay(network)
+    state = State.of(start)
+    network, replay = state.network, Replay.of(state)
     every = layers(replay)
-    chosen_units(network)
+    chosen_units(state)
     if forward_passes is not None:
         batches = cut_images(batches, max(8, int(forward_passes / 4 / (2 + len(every)))))[0]
     inputs = joined(list(batches))
@@ -154,8 +172,8 @@ def explain(
     with Progress(progress) as bars:
         bar = bars.add("Learning concepts", 2 * len(every))
         for layer in every:
-            start = principal(moments[layer.data], how.codes(len(moments[layer.data])))
-            coder, spent = train(replay, layer, taught, start, how, generator)
+            first = principal(moments[layer.data], how.codes(len(moments[layer.data])))
+            coder, spent = train(replay, layer, taught, first, how, generator)
             coders.append(coder)
             kept.append(agreement(replay, layer, _blocks(network, held), coder))
             cost += spent + apart * (1 + layer.share)
@@ -175,27 +193,27 @@ def explain(
     model = BayesianNetwork(parents(replay, every), plain, runs, how, seed)
     effects = direct if direct else [model.expected_effects(k) for k in range(len(every))]
     return Concepts(
-        network=network,
+        state=state,
         layers=tuple(every),
         autoencoders=tuple(coders),
         effects=tuple(effects),
         agreement=tuple(kept),
         model_agreement=model.agreement(),
-        importance=_importance(network, every, coders, effects, moments),
+        importance=_importance(replay, every, coders, effects, moments),
         images=len(inputs),
         forward_passes=cost,
     )
 
 
 def _importance(
-    network: Network,
+    replay: Replay,
     every: Sequence[Layer],
     coders: Sequence[Autoencoder],
     effects: Sequence[Floats],
     moments: Mapping[fx.Node, Tensor],
 ) -> Floats:
     """Sum over layers and codes of |effect| times the size of the unit's part in the code, per unit."""
-    place = {unit.label: k for k, unit in enumerate(network.units)}
+    place = {unit.label: k for k, unit in enumerate(replay.network.units)}
     found = np.zeros(len(place))
     for layer, coder, effect in zip(every, coders, effects, strict=True):
         second = moments[layer.data]
@@ -203,7 +221,8 @@ def _importance(
         size = torch.einsum("kc,cd,kd->k", weight, second, weight).clamp_min(0).sqrt()
         part = (weight * second.diagonal().clamp_min(0).sqrt()).square() / size.square().clamp_min(1e-24)[:, None]
         squares = np.zeros((len(effect), len(place)))
-        for channel, label in enumerate(layer.readers[0].labels.tolist()):
+        there = [label for label in layer.readers[0].labels.tolist() if label not in replay.gone]
+        for channel, label in enumerate(there):
             if label in place:
                 squares[:, place[label]] += part[:, channel].numpy()
         found += np.abs(effect) @ np.sqrt(squares)

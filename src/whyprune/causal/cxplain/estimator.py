@@ -1,4 +1,4 @@
-"""The estimator `cxplain`: effects predicted by an explanation model, also on images that were never intervened on.
+"""The scorer `cxplain`: effects predicted by an explanation model, also on images that were never intervened on.
 
 Source: Schwab and Karlen, "CXPlain: Causal explanations for model interpretation under uncertainty" (NeurIPS 2019).
 For image x and unit f: d_f = Y(x, do f := v) - Y(x); w_f = clip(d_f) / sum_g clip(d_g); a model A minimises
@@ -29,8 +29,9 @@ from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
@@ -74,7 +75,7 @@ class Explainer:
     """A trained explanation model of one network.
 
     Attributes:
-        network: the traced model.
+        state: the network that it explains.
         units: the units whose effects it predicts.
         ensemble: the model.
         factor: by which half the ensemble's spread is multiplied to reach 95%.
@@ -85,7 +86,7 @@ class Explainer:
         learnt: on how many images it was trained.
     """
 
-    network: Network
+    state: State
     units: tuple[Unit, ...]
     ensemble: Ensemble
     factor: float
@@ -101,7 +102,7 @@ class Explainer:
         Raises:
             InputError: there is no data.
         """
-        return self.predicted(features(self.network, data, units=self.units))
+        return self.predicted(features(self.state, data, units=self.units))
 
     def predicted(self, seen: Floats) -> Predicted:
         """The same from features (images, features), see `summaries.features`."""
@@ -110,16 +111,31 @@ class Explainer:
         return Predicted(tuple(u.name for u in self.units), middle, middle - reach, middle + reach)
 
 
-def cxplain(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator: mean predicted effects over all images, of which a part is intervened on."""
-    return predicted_effects(network, batches, question, Cxplain())
+@scorer(
+    "cxplain",
+    kind="estimator",
+    summary="a small model that predicts effects image by image, learnt from exact effects on half of the images, at "
+    "most 512",
+    estimand="single effect, approximate",
+    cost="that of `exact` on those images, and one forward pass per image; then one per new image, without labels",
+    guarantee="approximate: its mean has a bias; the interval counts it; per image, conformal 95% intervals hold on "
+    "average over units and images like those of the calibration",
+    paper="Schwab and Karlen, CXPlain, NeurIPS 2019",
+    interventions=ALL_INTERVENTIONS,
+    individual=True,
+)
+def cxplain(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Mean predicted effects over all images, of which a part is intervened on."""
+    return predicted_effects(state, batches, question, Cxplain())
 
 
-def predicted_effects(network: Network, batches: Sequence[Batch], question: Question, options: Cxplain) -> Effects:
+def predicted_effects(
+    start: Network | State, batches: Sequence[Batch], question: Question, options: Cxplain
+) -> Effects:
     """Mean predicted effects over all images.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         batches: images, drawn at random into those that are intervened on and others.
         question: outcome, intervention, units, budget, seed.
         options: how effects are predicted.
@@ -127,6 +143,7 @@ def predicted_effects(network: Network, batches: Sequence[Batch], question: Ques
     Raises:
         InputError: too few images, or a budget that pays for too few.
     """
+    state = State.of(start)
     images = joined(list(batches))
     if question.forward_passes is not None:  # each image is seen once, and half of the budget stays for interventions
         images = images[slice(0, max(LEAST, int(question.forward_passes / 2)))]
@@ -134,9 +151,9 @@ def predicted_effects(network: Network, batches: Sequence[Batch], question: Ques
     share = 1.0 if question.forward_passes is not None else options.intervened
     chosen = images[order[: min(max(LEAST, round(share * len(images))), options.most)]]
     budget = None if question.forward_passes is None else question.forward_passes - len(images)
-    exact = targets(network, [chosen], replace(question, forward_passes=budget, per_image=True))
-    seen = features(network, [images], units=question.units)
-    explainer = _learnt(network, exact, seen[order[: exact.samples].numpy()], options, question.seed, question.progress)
+    exact = targets(state, [chosen], replace(question, forward_passes=budget, per_image=True))
+    seen = features(state, [images], units=question.units)
+    explainer = _learnt(state, exact, seen[order[: exact.samples].numpy()], options, question.seed, question.progress)
     found = explainer.predicted(seen)
     error = explainer.residuals
     middle = found.effects.mean(axis=1)
@@ -150,9 +167,10 @@ def predicted_effects(network: Network, batches: Sequence[Batch], question: Ques
         standard_error=np.sqrt(variance),
         samples=len(images),
         outcome=explainer.outcome,
-        intervention=question.intervention,
-        estimand="single",
+        intervention=exact.intervention,
+        estimand=exact.estimand,
         method="cxplain",
+        given=exact.given,
         per_image=found.effects.astype(np.float32) if question.per_image else None,
         forward_passes=exact.forward_passes + len(images),
         approximate=True,
@@ -161,11 +179,11 @@ def predicted_effects(network: Network, batches: Sequence[Batch], question: Ques
 
 
 def explain(
-    network: Network,
+    start: Network | State,
     data: Iterable[Any],
     *,
     outcome: Outcome | str | None = None,
-    intervention: str = "zero",
+    intervention: str | None = None,
     units: Sequence[Unit | str] | None = None,
     options: Cxplain | None = None,
     seed: int = 0,
@@ -174,11 +192,11 @@ def explain(
     """Trains an explanation model of a network, with intervals calibrated on images that it has not learnt.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         data: batches, every image of which is intervened on; labels only if the outcome needs them.
         outcome: what harm is (default `LogitShift`).
-        intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
-        units: which units (default: all).
+        intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
+        units: which units (default: all that are there).
         options: how.
         seed: of the split and of the training.
         progress: show progress bars.
@@ -186,15 +204,16 @@ def explain(
     Raises:
         InputError: fewer than `LEAST` images, an unknown name, missing labels.
     """
-    images = joined(list(as_batches(data, network.positional)))
+    state = State.of(start)
+    images = joined(list(as_batches(data, state.network.positional)))
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
     question = Question(outcome, intervention, names, per_image=True, progress=progress)
-    exact = targets(network, [images], question)
-    seen = features(network, [images], units=names)
-    return _learnt(network, exact, seen, options or Cxplain(), seed, progress)
+    exact = targets(state, [images], question)
+    seen = features(state, [images], units=names)
+    return _learnt(state, exact, seen, options or Cxplain(), seed, progress)
 
 
-def _learnt(network: Network, exact: Effects, seen: Floats, options: Cxplain, seed: int, progress: bool) -> Explainer:
+def _learnt(state: State, exact: Effects, seen: Floats, options: Cxplain, seed: int, progress: bool) -> Explainer:
     """The explanation model of exact effects and features (images, features) of the same images."""
     effects = np.asarray(exact.per_image, dtype=np.float64).T
     images = len(effects)
@@ -213,8 +232,8 @@ def _learnt(network: Network, exact: Effects, seen: Floats, options: Cxplain, se
     residuals = effects[calibrate].T - middle
     floor = FLOOR * np.abs(effects[learn]).mean(axis=0) + np.finfo(np.float32).eps
     return Explainer(
-        network=network,
-        units=tuple(network.by_name[name] for name in exact.units),
+        state=state,
+        units=tuple(state.network.by_name[name] for name in exact.units),
         ensemble=ensemble,
         factor=_factor(np.abs(residuals) / (half + floor[:, None])),
         floor=floor,

@@ -10,13 +10,12 @@ another function of the mean and gets the blame: a pruned group in front of othe
 change. Only groups in front of the pruned one are cleared for certain.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from whyprune.causal.fitted.extra import quiet, required
 from whyprune.causal.fitted.graphical import Y, edges, mechanism_of
@@ -27,8 +26,7 @@ from whyprune.data.batches import as_batches
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
-from whyprune.structure.network import Network
-from whyprune.structure.units import Unit
+from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
 
@@ -54,10 +52,8 @@ class Change:
 
 
 def what_changed(
-    network: Network,
+    state: State,
     data: Iterable[Any],
-    pruned: nn.Module,
-    removed: Sequence[Unit],
     *,
     outcome: Outcome | str = "margin",
     mechanism: Mechanism = "linear",
@@ -67,10 +63,8 @@ def what_changed(
     """Attributes the change of the mean outcome to groups.
 
     Args:
-        network: the traced dense network.
+        state: the pruned network, repaired or not.
         data: batches; the default outcome needs labels.
-        pruned: the network without `removed`, repaired or not.
-        removed: what it lacks.
         outcome: one that differs between images without an intervention.
         mechanism: `linear` or `trees`.
         permutations: orders in which mechanisms are exchanged.
@@ -81,11 +75,11 @@ def what_changed(
         InputError: an outcome that is the same on all images of the dense network.
     """
     gcm, networkx = required("dowhy.gcm"), required("networkx")
-    batches = list(as_batches(data, network.positional))
-    dense = Worlds(network, batches, outcome=outcome)
+    batches = list(as_batches(data, state.network.positional))
+    dense = Worlds(state.network, batches, outcome=outcome)
     if not np.ptp(dense.base) > 0:
         raise InputError(f"outcome {dense.outcome.name} is the same on every image: choose 'margin' or 'cross-entropy'")
-    small = Worlds(network, batches, outcome=outcome, model=pruned, removed=removed)
+    small = Worlds(state, batches, outcome=outcome)
     groups = variables(dense, 1)
     old, new = _frame(dense, groups, groups), _frame(small, variables(small, 1), groups)
     graph = networkx.DiGraph(edges(groups))

@@ -1,4 +1,4 @@
-"""The estimator `discovery`, and graphs discovered on the network's own runs (see `discovery` for the algorithms)."""
+"""The scorer `discovery`, and graphs discovered on the network's own runs (see `discovery` for the algorithms)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.discovery import DiscoveredGraph, discover
 from whyprune.causal.fitted.extra import required
 from whyprune.causal.fitted.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
@@ -15,9 +14,11 @@ from whyprune.causal.fitted.sites import Runs
 from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
+from whyprune.interventions.suffix import chosen_units
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import WITHOUT_CARRIED, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
 Regime = Literal["observational", "masked"]
@@ -47,8 +48,21 @@ class Search:
     most: int = MOST
 
 
-def discovery(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `discovery`: PC within the order of sites on masked runs, then linear adjustment on its graph.
+@scorer(
+    "discovery",
+    kind="estimator",
+    summary="PC on masked runs within the order of layers, then linear adjustment on the graph it finds; at most 50 "
+    "variables, beyond that blocks",
+    estimand="score: size of the adjusted effect",
+    cost="that of `scm`",
+    guarantee="none; a unit without a path in the graph found is said to have no effect",
+    paper="Zheng et al., causal-learn, JMLR 2024",
+    interventions=WITHOUT_CARRIED,
+    rated=True,
+    extra="causal",
+)
+def discovery(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """PC within the order of sites on masked runs, then linear adjustment on its graph.
 
     A unit has an effect only if the graph has a path of arrows from its part to the outcome; it is then the share of
     its part's mean times the coefficient in a regression of the outcome on the part's variables and their parents.
@@ -58,8 +72,8 @@ def discovery(network: Network, batches: Sequence[Batch], question: Question) ->
         MissingDependencyError: the extra `causal` is not installed.
         InputError: too few images or forward passes, or the intervention `carried`.
     """
-    chosen = {u.name for u in chosen_units(network, question.units)}
-    worlds, every, plain, runs = observed_runs(network, batches, question, Search())
+    chosen = {u.name for u in chosen_units(state, question.units)}
+    worlds, every, plain, runs = observed_runs(state, batches, question, Search())
     table = np.column_stack([every.table(runs.seen), worlds.harm(runs.logits, runs.images)])
     tier = [*every.tier.tolist(), len(every.where)]
     graph = discover(table, [*every.names, Y], "pc", tier=tier, seed=question.seed)
@@ -73,18 +87,19 @@ def discovery(network: Network, batches: Sequence[Batch], question: Question) ->
         samples=worlds.images,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
+        given=worlds.given,
         forward_passes=worlds.forward_passes,
     )
 
 
-def network_graph(network: Network, batches: Sequence[Batch], question: Question, how: Search) -> DiscoveredGraph:
+def network_graph(start: Network | State, batches: Sequence[Batch], question: Question, how: Search) -> DiscoveredGraph:
     """What an algorithm finds among the network's variables, with the network's own wiring beside it.
 
     Raises:
         MissingDependencyError: the extra `causal` is not installed.
         InputError: an unknown algorithm, too few images, or numbers on which it fails.
     """
-    _, every, _, runs = observed_runs(network, batches, question, how)
+    _, every, _, runs = observed_runs(start, batches, question, how)
     tier = every.tier.tolist()
     found = discover(
         every.table(runs.seen), every.names, how.method, tier=tier if how.tiers else None, seed=question.seed
@@ -96,11 +111,11 @@ def network_graph(network: Network, batches: Sequence[Batch], question: Question
 
 
 def observed_runs(
-    network: Network, batches: Sequence[Batch], question: Question, how: Search
+    start: Network | State, batches: Sequence[Batch], question: Question, how: Search
 ) -> tuple[Worlds, Variables, Runs, Runs]:
     """(worlds, variables, the runs without intervention, the runs to learn from)."""
     required("causallearn")
-    worlds = affordable(network, batches, question, how.images)
+    worlds = affordable(start, batches, question, how.images)
     every = variables(worlds, how.most)
     plain = plain_runs(worlds, every)
     if how.regime == "observational":

@@ -16,16 +16,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.designs import Design, design
 from whyprune.causal.fitted.extra import quiet, required
 from whyprune.causal.fitted.scm import affordable
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
-from whyprune.structure.network import Network
+from whyprune.scoring.contract import WITHOUT_CARRIED, Question, scorer
+from whyprune.structure.state import State
 
 Adjust = Literal["none", "all", "same", "before"]
 ADJUSTED = 64
@@ -96,8 +96,20 @@ class DoWhyStudy:
         return "\n".join([*self.steps, *([told, self.warning] if self.refutations else [])])
 
 
-def dowhy(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `dowhy`: one regression for each unit on runs under random masks.
+@scorer(
+    "dowhy",
+    kind="estimator",
+    summary="DoWhy's linear regression on random masks, unit by unit",
+    estimand="context effect at rate p (default 5%)",
+    cost="one forward pass per mask, by default 32 masks per unit",
+    guarantee="that of least squares; the same numbers as our own regression, more slowly",
+    paper="Sharma and Kiciman, DoWhy, arXiv 2011.04216",
+    interventions=WITHOUT_CARRIED,
+    rated=True,
+    extra="causal",
+)
+def dowhy(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """One regression for each unit on runs under random masks.
 
     With up to 64 units the masks of all others are covariates; beyond that there are none: the masks are independent,
     so that this costs precision and no bias.
@@ -107,8 +119,8 @@ def dowhy(network: Network, batches: Sequence[Batch], question: Question) -> Eff
         InputError: too few images or forward passes.
     """
     required("dowhy")
-    worlds = affordable(network, batches, question, 10**9)
-    chosen = chosen_units(network, question.units)
+    worlds = affordable(state, batches, question, 10**9)
+    chosen = chosen_units(state, question.units)
     table = design(worlds, question)
     adjust: Adjust = "all" if len(worlds.units) <= ADJUSTED else "none"
     found = []
@@ -129,6 +141,7 @@ def dowhy(network: Network, batches: Sequence[Batch], question: Question) -> Eff
         intervention=worlds.value.value,
         estimand="context",
         method="dowhy",
+        given=worlds.given,
         rate=table.rate,
         forward_passes=worlds.forward_passes,
         degrees_of_freedom=float(max(len(table.outcome) - parameters, 1)),

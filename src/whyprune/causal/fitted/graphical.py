@@ -10,7 +10,7 @@ and what tells units of a block apart is their share of its mean. Samples are ne
 make filters of the first layer independent: all questions are asked about observed images. Only `intrinsic` cannot be.
 
 What it does not claim: means over places are not the maps, and a tensor that flows on past its readers is known only as
-they saw it. The error does not shrink with more images, and nobody knows its size: the estimator gives scores.
+they saw it. The error does not shrink with more images, and nobody knows its size: the scorer gives no effects.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.extra import quiet, required
 from whyprune.causal.fitted.scm import affordable, held_values, joined_runs, masked_runs, plain_runs
 from whyprune.causal.fitted.sites import Runs
@@ -29,10 +28,12 @@ from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
 from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import WITHOUT_CARRIED, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
 Y = "outcome"
@@ -135,8 +136,21 @@ class GraphicalModel:
         return name
 
 
-def gcm(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `gcm`: boosted-tree mechanisms on masked runs, and a counterfactual for each unit and image.
+@scorer(
+    "gcm",
+    kind="estimator",
+    summary="DoWhy's graphical causal model over what is read at each place, at most 100 variables; beyond that, "
+    "blocks of units",
+    estimand="score: size of the counterfactual effect in the fitted model",
+    cost="that of `scm`",
+    guarantee="none; units of one block differ by their share of its mean only",
+    paper="Blöbaum et al., DoWhy-GCM, JMLR 2024",
+    interventions=WITHOUT_CARRIED,
+    rated=True,
+    extra="causal",
+)
+def gcm(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Boosted-tree mechanisms on masked runs, and a counterfactual for each unit and image.
 
     A score: the size of the mean counterfactual effect. The effects themselves, with their signs, are those of
     `graphical_model(...).unit_effects`.
@@ -145,8 +159,8 @@ def gcm(network: Network, batches: Sequence[Batch], question: Question) -> Effec
         MissingDependencyError: the extra `causal` is not installed.
         InputError: too few images or forward passes, or the intervention `carried`.
     """
-    chosen = [u.name for u in chosen_units(network, question.units)]
-    fitted = graphical_model(network, batches, question)
+    chosen = [u.name for u in chosen_units(state, question.units)]
+    fitted = graphical_model(state, batches, question)
     worlds = fitted.worlds
     places = [k for k, u in enumerate(worlds.units) if u.name in set(chosen)]
     values = held_values(worlds, fitted.variables)
@@ -157,12 +171,13 @@ def gcm(network: Network, batches: Sequence[Batch], question: Question) -> Effec
         samples=worlds.images,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
+        given=worlds.given,
         forward_passes=worlds.forward_passes,
     )
 
 
 def graphical_model(
-    network: Network,
+    start: Network | State,
     batches: Sequence[Batch],
     question: Question,
     *,
@@ -174,7 +189,7 @@ def graphical_model(
     """Fits DoWhy-GCM to runs of the network.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         batches: images; counterfactuals are about the first 128.
         question: outcome, intervention, seed, budget, and the rate at which parts are gone (default 0.1).
         mechanism: `linear` or `trees`.
@@ -188,7 +203,7 @@ def graphical_model(
             `observational`.
     """
     required("dowhy.gcm")
-    worlds = affordable(network, batches, question, IMAGES)
+    worlds = affordable(start, batches, question, IMAGES)
     every = variables(worlds, most)
     plain = plain_runs(worlds, every)
     if regime == "observational":

@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from whyprune.causal.exact import chosen_units
 from whyprune.causal.fitted.sites import Runs, watch
 from whyprune.causal.fitted.structural import Mechanism, StructuralModel, fit_structural
 from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_samples
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import WITHOUT_CARRIED, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
 Regime = Literal["observational", "masked"]
@@ -60,12 +61,27 @@ class Equations:
                 raise InputError(f"no {name} {value!r}: choose from {', '.join(known)}")
 
 
-def scm(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `scm`: boosted trees on randomly masked runs."""
-    return structural_influence(network, batches, question, Equations())
+@scorer(
+    "scm",
+    kind="estimator",
+    summary="structural equations over what is read at each place, boosted trees fitted to runs under random masks; "
+    "each unit's counterfactual",
+    estimand="single effect, approximate",
+    cost="one forward pass per masked run, by default 32 runs per unit, at most 4,096",
+    guarantee="none, and no interval: the equations see means of maps",
+    paper="Narendra et al., arXiv 1811.04376",
+    interventions=WITHOUT_CARRIED,
+    rated=True,
+    individual=True,
+)
+def scm(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Boosted trees on randomly masked runs."""
+    return structural_influence(state, batches, question, Equations())
 
 
-def structural_influence(network: Network, batches: Sequence[Batch], question: Question, how: Equations) -> Effects:
+def structural_influence(
+    start: Network | State, batches: Sequence[Batch], question: Question, how: Equations
+) -> Effects:
     """Counterfactual influence of every unit asked for.
 
     All units take part in the equations; `question.units` only chooses of which the influence is question. The budget
@@ -74,7 +90,7 @@ def structural_influence(network: Network, batches: Sequence[Batch], question: Q
     Raises:
         InputError: fewer than two images, or an intervention whose value depends on other units (`carried`).
     """
-    worlds = affordable(network, batches, question, how.images)
+    worlds = affordable(start, batches, question, how.images)
     every = variables(worlds, how.most)
     plain = plain_runs(worlds, every)
     runs = (
@@ -93,15 +109,16 @@ def structural_influence(network: Network, batches: Sequence[Batch], question: Q
         keep_images=question.per_image,
         outcome=worlds.outcome.name,
         intervention=worlds.value.value,
-        estimand="single",
+        estimand=worlds.estimand,
         method="scm",
+        given=worlds.given,
         approximate=True,
         forward_passes=worlds.forward_passes,
     )
     return replace(found, standard_error=np.full(len(found.units), np.nan), bounds=None)
 
 
-def affordable(network: Network, batches: Sequence[Batch], question: Question, images: int) -> Worlds:
+def affordable(start: Network | State, batches: Sequence[Batch], question: Question, images: int) -> Worlds:
     """The network's worlds on at most so many images, and on no more than a quarter of the budget pays for.
 
     Raises:
@@ -115,8 +132,8 @@ def affordable(network: Network, batches: Sequence[Batch], question: Question, i
     if sum(map(len, first)) < 2:
         raise InputError(f"{sum(map(len, first))} image(s): at least 2 are needed; give more data or more forwards")
     if question.units is not None:
-        chosen_units(network, question.units)
-    return Worlds(network, first, outcome=question.outcome, intervention=question.intervention)
+        chosen_units(start, question.units)
+    return Worlds(start, first, outcome=question.outcome, intervention=question.intervention)
 
 
 def plain_runs(worlds: Worlds, every: Variables) -> Runs:

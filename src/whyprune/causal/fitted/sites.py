@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from whyprune.interventions.worlds import Masks, Worlds
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
+from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
@@ -82,8 +83,9 @@ class Runs:
         return len(self.images)
 
 
-def sites(network: Network, units: Sequence[Unit], removed: Sequence[Unit] = ()) -> Sites:
-    """The sites at which `units` are read, and their graph, in a network that lacks `removed`."""
+def sites(replay: Replay, units: Sequence[Unit]) -> Sites:
+    """The sites at which `units` are read, and their graph, in a network as pruned so far."""
+    network = replay.network
     place = {u.label: k for k, u in enumerate(units)}
     readers: dict[fx.Node, Reader] = {}
     for reader in network.readers:
@@ -92,15 +94,14 @@ def sites(network: Network, units: Sequence[Unit], removed: Sequence[Unit] = ())
     order = [n for n in network.graph.nodes if n in readers]
     number = {node: k for k, node in enumerate(order)}
     edges = {(r.node, r.data) for r in network.readers}
-    gone = {u.label for u in removed}
     found = []
     for node in order:
-        read, passed = _parents(node.all_input_nodes, node, number, edges)
-        labels = [label for label in readers[node].labels.tolist() if label not in gone]
+        read, passed = _parents(replay, replay.reads(node), node, number, edges)
+        labels = [label for label in readers[node].labels.tolist() if label not in replay.gone]
         columns = np.array([place.get(label, -1) for label in labels])
         found.append(_site(network, readers[node], columns, read, passed))
     output = network.graph.output
-    read, passed = _parents(output.all_input_nodes, output, number, edges)
+    read, passed = _parents(replay, output.all_input_nodes, output, number, edges)
     return Sites(tuple(found), tuple(sorted({*read, *passed})))
 
 
@@ -145,7 +146,11 @@ def _name(network: Network, reader: Reader) -> str:
 
 
 def _parents(
-    inputs: Sequence[fx.Node], node: fx.Node, number: dict[fx.Node, int], edges: set[tuple[fx.Node, fx.Node]]
+    replay: Replay,
+    inputs: Sequence[fx.Node],
+    node: fx.Node,
+    number: dict[fx.Node, int],
+    edges: set[tuple[fx.Node, fx.Node]],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The nearest sites behind a node: (those that are read on the way, those that only pass)."""
     read: set[int] = set()
@@ -157,7 +162,7 @@ def _parents(
         if data in number:
             (read if (user, data) in edges else passed).add(number[data])
             continue
-        new = {(data, a) for a in data.all_input_nodes} - visited
+        new = {(data, a) for a in replay.reads(data)} - visited
         visited |= new
         todo.extend(new)
     return tuple(sorted(read)), tuple(sorted(passed))

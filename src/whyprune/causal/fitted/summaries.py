@@ -19,6 +19,7 @@ from whyprune.interventions.suffix import chosen_units
 from whyprune.interventions.worlds import ROWS, Masks, Worlds
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
@@ -27,7 +28,7 @@ Where = Literal["all", "first"]
 
 
 def summaries(
-    network: Network,
+    start: Network | State,
     data: Iterable[Any],
     *,
     pool: Pool = "mean",
@@ -37,12 +38,12 @@ def summaries(
     """Pooled values of units in the network as it is, image by image.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         data: batches; labels are not needed.
         pool: `mean` or `max` over the places (and channels) of the unit.
         where: a residual stream is read in many places, with another value in each. `all`: the mean over the tensors
             that are read; `first`: the first of them in execution order.
-        units: which units (default: all).
+        units: which units (default: all that are there).
 
     Returns:
         (images, units), in the network's order of units.
@@ -50,10 +51,10 @@ def summaries(
     Raises:
         InputError: no data, no such unit, or an unknown way to pool.
     """
-    return _runs(network, data, units, (pool,), where)[0]
+    return _runs(State.of(start), data, units, (pool,), where)[0]
 
 
-def features(network: Network, data: Iterable[Any], *, units: Sequence[Unit | str] | None = None) -> Floats:
+def features(start: Network | State, data: Iterable[Any], *, units: Sequence[Unit | str] | None = None) -> Floats:
     """What is seen of each image in one forward pass: means and maxima over places of every unit, and the logits.
 
     Returns:
@@ -62,7 +63,7 @@ def features(network: Network, data: Iterable[Any], *, units: Sequence[Unit | st
     Raises:
         InputError: no data or no such unit.
     """
-    return np.concatenate(_runs(network, data, units, ("mean", "max"), "all"), axis=1)
+    return np.concatenate(_runs(State.of(start), data, units, ("mean", "max"), "all"), axis=1)
 
 
 def masked_summaries(
@@ -111,11 +112,11 @@ class _View:
 
 
 def _runs(
-    network: Network, data: Iterable[Any], units: Sequence[Unit | str] | None, pools: Sequence[Pool], where: Where
+    state: State, data: Iterable[Any], units: Sequence[Unit | str] | None, pools: Sequence[Pool], where: Where
 ) -> list[Floats]:
     """Pooled values (images, units) for each way to pool, and the logits (images, classes)."""
-    replay = Replay(network)
-    views = _views(replay, chosen_units(network, units), where)
+    network, replay = state.network, Replay.of(state)
+    views = _views(replay, chosen_units(state, units), where)
     found: list[list[Floats]] = [[] for _ in range(len(pools) + 1)]
     size = network.graph.batch_size or ROWS
     for batch in as_batches(data, network.positional):

@@ -105,7 +105,7 @@ class Variables:
 
 def variables(worlds: Worlds, most: int) -> Variables:
     """At most `most` variables (more only if there are more groups and sites than that)."""
-    where = sites(worlds.network, worlds.units, worlds.given)
+    where = sites(worlds.replay, worlds.units)
     groups = list(dict.fromkeys(u.group for u in worlds.units))
     members = {g: [k for k, u in enumerate(worlds.units) if u.group == g] for g in groups}
     blocks = max(len(m) for m in members.values())

@@ -25,6 +25,7 @@ PASSES = 9.0
 
 def second_order(
     replay: Replay,
+    dense: Replay,
     batches: Sequence[Batch],
     units: Sequence[Unit],
     outcome: Outcome,
@@ -35,6 +36,7 @@ def second_order(
 
     Args:
         replay: the network.
+        dense: the original, to which the outcome compares.
         batches: the images.
         units: group by group.
         outcome: fitted.
@@ -49,7 +51,7 @@ def second_order(
             together = 1 if replay.network.graph.batch_size else max(1, ROWS // 4 // len(batch))
             for start in range(0, len(plan.units), together):
                 block = plan.units[start : start + together]
-                found.append(_derivatives(replay, batch, plan, block, outcome, value))
+                found.append(_derivatives((replay, dense), batch, plan, block, outcome, value))
                 advance(len(block) * len(batch))
         parts.append((np.concatenate([f for f, _ in found]), np.concatenate([s for _, s in found])))
     return np.concatenate([f for f, _ in parts], axis=1), np.concatenate([s for _, s in parts], axis=1)
@@ -70,13 +72,19 @@ def _steps(replay: Replay, plan: Suffix) -> list[fx.Node]:
 
 
 def _derivatives(
-    replay: Replay, batch: Batch, plan: Suffix, units: Sequence[Unit], outcome: Outcome, value: Value
+    networks: tuple[Replay, Replay],
+    batch: Batch,
+    plan: Suffix,
+    units: Sequence[Unit],
+    outcome: Outcome,
+    value: Value,
 ) -> tuple[Floats, Floats]:
+    replay, dense = networks
     steps = _steps(replay, plan)
     seen = replay.run(batch, keep=replay.frontier(steps) | {r.data for r in plan.readers})
     count, places = len(batch), torch.arange(len(batch)).repeat(len(units))
     plain: Values = leaves({n: rows(n, v, places, count) for n, v in seen.items()})
-    target = leaves({steps[-1]: replay.read(seen)})[steps[-1]].repeat(len(units), 1)
+    target = (replay.read(seen) if dense is replay else dense.logits(batch)).clone().repeat(len(units), 1)
     t = torch.zeros(len(places), dtype=target.dtype, requires_grad=True)
     changes = {(r.node, r.data): _towards(replay, r, units, value, plain[r.data], t) for r in plan.readers}
     needed = {n: plain[n] for n in replay.frontier(steps)}

@@ -18,7 +18,7 @@ images that the network was trained on, the gradient of cross-entropy vanishes: 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,13 +29,20 @@ from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_samples, from_scores
 from whyprune.effects.outcomes import LogitShift, Outcome, as_outcome
 from whyprune.errors import InputError
-from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensitivity
-from whyprune.interventions.suffix import chosen_units, relative_cost, suffixes
+from whyprune.interventions.sensitivity import (
+    PROBES,
+    Sensitivity,
+    is_differentiable,
+    sensitivity,
+    sensitivity_cost,
+)
+from whyprune.interventions.suffix import chosen_units, plain_cost, reference, relative_cost, suffixes
 from whyprune.interventions.values import CONSTANT, Intervention, checked, fit_cost
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import CONSTANT_INTERVENTIONS, Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
@@ -58,22 +65,48 @@ class Expansion:
     probes: int = PROBES
 
 
-def gradient(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `gradient`: second order, all units from a few backward passes."""
-    return gradient_effects(network, batches, question, method="gradient")
+@scorer(
+    "gradient",
+    kind="estimator",
+    summary="second-order expansion of the outcome where a unit is read",
+    estimand="single effect, approximate",
+    cost="one forward and four backward passes per image, for all units (one where the outcome has a gradient)",
+    guarantee="none on its size: a local approximation, exact only where the network is linear behind the unit; the "
+    "interval counts sampling, not that",
+    paper="Molchanov et al., CVPR 2019; Kramár et al., AtP*, arXiv 2403.00745",
+    gradients=True,
+    interventions=CONSTANT_INTERVENTIONS,
+    individual=True,
+)
+def gradient(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Second order, all units from a few backward passes."""
+    return gradient_effects(state, batches, question, method="gradient")
 
 
-def gradient_first(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `gradient-first`: signed first order.
+@scorer(
+    "gradient-first",
+    kind="estimator",
+    summary="the first order of the outcome alone, with its sign",
+    estimand="single effect, approximate; for `LogitShift`, whose first order is 0, a score",
+    cost="that of `gradient`",
+    guarantee="none: blind to saturation; on the network of our tests it ranks effects on cross-entropy no better than "
+    "chance",
+    paper="Molchanov et al., CVPR 2019",
+    gradients=True,
+    interventions=CONSTANT_INTERVENTIONS,
+    individual=True,
+)
+def gradient_first(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Signed first order.
 
-    `LogitShift` has no first order at the dense network: there the length of the logits' first-order change is
-    given, as a score.
+    `LogitShift` has no first order at the dense network: the length of the logits' first-order change is given, as a
+    score, whatever is gone.
     """
-    return gradient_effects(network, batches, question, Expansion(order=1), method="gradient-first")
+    return gradient_effects(state, batches, question, Expansion(order=1), method="gradient-first")
 
 
 def gradient_effects(
-    network: Network,
+    start: Network | State,
     batches: Sequence[Batch],
     question: Question,
     expansion: Expansion | None = None,
@@ -83,7 +116,7 @@ def gradient_effects(
     """Effects of units from the expansion of the outcome.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         batches: held-out or augmented images; labels only if the outcome needs them.
         question: the question; interventions are those with a constant: `zero`, `mean`, `optimal`, `closed-form`.
         expansion: how far to go (default: second order with Fisher's curvature).
@@ -94,23 +127,25 @@ def gradient_effects(
     """
     how = Expansion() if expansion is None else expansion
     _check(question, how)
-    chosen = chosen_units(network, question.units)
-    replay = Replay(network)
-    batches = _affordable(replay, batches, question, how, chosen)
+    state = State.of(start)
+    chosen, replay = chosen_units(state, question.units), Replay.of(state)
+    dense = reference(state, replay)
+    batches = _affordable(state, replay, batches, question, how, chosen)
     if not batches:
         raise InputError("there is no data: gradients are taken on images")
-    outcome = as_outcome(question.outcome).fit(torch.cat([replay.logits(b) for b in batches]))
+    outcome = as_outcome(question.outcome).fit(torch.cat([dense.logits(b) for b in batches]))
     _check_outcome(outcome, how)
     value = Intervention(checked(question.intervention)).fit(
         replay, batches, outcome, chosen, progress=question.progress
     )
     images = sum(map(len, batches))
-    about = {"outcome": outcome.name, "intervention": value.value, "method": method}
+    given = tuple(u.name for u in state.removed)
+    about: dict[str, Any] = {"outcome": outcome.name, "intervention": value.value, "method": method, "given": given}
     with Progress(question.progress) as bars:
         if how.curvature == "hessian":
             bar = bars.add("Differentiating twice", images * len(chosen))
-            first, second = second_order(replay, batches, chosen, outcome, value, lambda n: bars.advance(bar, n))
-            forward_passes = images * (1.0 + hessian_cost(replay, chosen))
+            first, second = second_order(replay, dense, batches, chosen, outcome, value, lambda n: bars.advance(bar, n))
+            forward_passes = images * (plain_cost(state) + hessian_cost(replay, chosen))
         else:
             bar = bars.add("Running backward", images)
             found = sensitivity(
@@ -118,46 +153,52 @@ def gradient_effects(
                 batches,
                 outcome,
                 question.seed,
+                dense=dense,
                 probes=how.probes,
                 value=value,
                 progress=lambda n: bars.advance(bar, n),
             )
-            places = [network.units.index(unit) for unit in chosen]
-            first, second = _fisher(found.shifts[:, places].double().numpy(), outcome)
+            places = [state.network.units.index(unit) for unit in chosen]
+            first, second = _fisher(found, places)
             forward_passes = found.forward_passes + images
     forward_passes += value.forward_passes
     if how.order == 1 and (how.absolute or not is_differentiable(outcome)):
         change = np.abs(first) if is_differentiable(outcome) else np.sqrt(second)
-        return from_scores(chosen, change.mean(axis=1), samples=images, forward_passes=forward_passes, **about)
+        kept = change.astype(np.float32) if question.per_image else None
+        return from_scores(
+            chosen, change.mean(axis=1), samples=images, per_image=kept, forward_passes=forward_passes, **about
+        )
     effects = first + second if how.order == 2 else first
     return from_samples(
         chosen,
         effects.astype(np.float32),
         keep_images=question.per_image,
-        estimand="single",
+        estimand="conditional" if given else "single",
         forward_passes=forward_passes,
         approximate=True,
         **about,
     )
 
 
-def _fisher(shifts: Floats, outcome: Outcome) -> tuple[Floats, Floats]:
-    """First- and second-order terms (units, images) of the shifts of all probes (probes, units, images)."""
-    if is_differentiable(outcome):
-        return shifts[0], 0.5 * shifts[0] ** 2
-    assert isinstance(outcome, LogitShift)
-    assert outcome.scale is not None
-    return np.zeros_like(shifts[0]), (shifts**2).mean(axis=0) / outcome.scale
+def _fisher(found: Sensitivity, places: Sequence[int]) -> tuple[Floats, Floats]:
+    """First- and second-order terms of the units at these places, (units, images) each."""
+    first, shifts = found.first[places].double().numpy(), found.shifts[:, places].double().numpy()
+    if found.differentiable:
+        return first, 0.5 * first**2
+    return first, (shifts**2).mean(axis=0) / found.scale
 
 
 def _affordable(
-    replay: Replay, batches: Sequence[Batch], question: Question, how: Expansion, chosen: Sequence[Unit]
+    state: State, replay: Replay, batches: Sequence[Batch], question: Question, how: Expansion, chosen: Sequence[Unit]
 ) -> Sequence[Batch]:
     """As many of the first images as the budget pays for."""
     if question.forward_passes is None:
         return batches
-    probes = 1 if is_differentiable(as_outcome(question.outcome)) else how.probes
-    each = 2.0 + 2.0 * probes if how.curvature == "fisher" else 1.0 + hessian_cost(replay, chosen)
+    outcome, moved = as_outcome(question.outcome), plain_cost(state) > 1
+    probes = 1 if is_differentiable(outcome) else how.probes
+    each = 1.0 + sensitivity_cost(probes, moved=moved and isinstance(outcome, LogitShift))
+    if how.curvature == "hessian":
+        each = plain_cost(state) + hessian_cost(replay, chosen)
     measuring = relative_cost(replay.network, suffixes(replay, chosen)) * len(chosen)
     each += fit_cost(checked(question.intervention), measuring)
     first = cut_images(batches, int(question.forward_passes // each))[0]

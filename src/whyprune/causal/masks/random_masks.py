@@ -33,15 +33,16 @@ from scipy import stats
 from sklearn.linear_model import LassoCV, RidgeCV
 from sklearn.model_selection import GroupKFold
 
-from whyprune.causal.exact import chosen_units
 from whyprune.causal.masks.clustered import least_squares
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units, plain_cost
 from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
@@ -137,18 +138,30 @@ class Fit:
         return half
 
 
-def random_masks(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `random-masks`: context effects at `question.rate`, all units masked, those asked for told."""
+@scorer(
+    "random-masks",
+    kind="estimator",
+    summary="many random sets of units at once, and a regression on who was gone",
+    estimand="context effect at rate p (default 5%)",
+    cost="one forward pass per mask, by default 20 masks per unit",
+    guarantee="unbiased for the context effect, which is not the single effect; 95% t-interval, robust to unequal "
+    "variances and to images that repeat; none when masks are few and ridge or lasso take over",
+    paper="Shah, Ilyas and Madry, COAR, ICML 2024; Kolawole, Dery et al., Bonsai, 2024",
+    interventions=ALL_INTERVENTIONS,
+    rated=True,
+)
+def random_masks(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Context effects at `question.rate`, all units masked, those asked for told."""
     design = MaskDesign(rate=RATE if question.rate is None else question.rate, seed=question.seed)
     if question.forward_passes is not None:
-        rows, images = _affordable(question.forward_passes, sum(map(len, batches)))
-        design = MaskDesign(rate=design.rate, rows=min(rows, design.count(len(network.units))), seed=question.seed)
+        rows, images = _affordable(question.forward_passes, sum(map(len, batches)), plain_cost(state))
+        design = MaskDesign(rate=design.rate, rows=min(rows, design.count(len(state.units))), seed=question.seed)
         batches = cut_images(batches, images)[0]
-    return mask_effects(network, batches, design, question)
+    return mask_effects(state, batches, design, question)
 
 
 def mask_effects(
-    network: Network, batches: Sequence[Batch], design: MaskDesign, question: Question | None = None
+    start: Network | State, batches: Sequence[Batch], design: MaskDesign, question: Question | None = None
 ) -> Effects:
     """Context effects by a design of one's own; `question` gives outcome, intervention, units and progress.
 
@@ -156,8 +169,8 @@ def mask_effects(
         InputError: no data, fewer than two images, an unknown name.
     """
     question = question or Question()
-    chosen = chosen_units(network, question.units)
-    worlds = Worlds(network, batches, outcome=question.outcome, intervention=question.intervention)
+    chosen = chosen_units(start, question.units)
+    worlds = Worlds(start, batches, outcome=question.outcome, intervention=question.intervention)
     fit = regress(masked_runs(worlds, design, progress=question.progress), design.regression)
     place = {u.name: k for k, u in enumerate(worlds.units)}
     picked = np.array([place[u.name] for u in chosen])
@@ -169,9 +182,10 @@ def mask_effects(
         standard_error=fit.standard_error[picked],
         samples=min(worlds.images, design.count(len(worlds.units)) // 2),
         outcome=worlds.outcome.name,
-        intervention=question.intervention,
+        intervention=worlds.value.value,
         estimand="context",
         method="random-masks",
+        given=worlds.given,
         rate=design.rate,
         forward_passes=worlds.forward_passes,
         approximate=fit.approximate,
@@ -245,14 +259,14 @@ def _images_with(runs: MaskedRuns, *, gone: bool) -> Floats:
     return count
 
 
-def _affordable(forward_passes: float, images: int) -> tuple[int, int]:
+def _affordable(forward_passes: float, images: int, untouched: float = 1.0) -> tuple[int, int]:
     """(masks, images) for that many forward passes: each image runs once untouched, and has a pair of masks at least.
 
     Raises:
         InputError: that is not enough for two pairs.
     """
-    used = min(images, int(forward_passes // 3))
-    rows = 2 * int((forward_passes - used) // 2)
+    used = min(images, int(forward_passes // (untouched + 2)))
+    rows = 2 * int((forward_passes - untouched * used) // 2)
     if used < 2:
         raise InputError(
             f"{forward_passes:g} forward passes do not pay for random masks: give at least 6, better thousands"

@@ -24,16 +24,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.exact import chosen_units
 from whyprune.causal.masks.random_masks import Answers
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects
 from whyprune.effects.intervals import by_cluster, moments, skew_corrected
 from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units, plain_cost
 from whyprune.interventions.worlds import Worlds
 from whyprune.progress import Progress
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -90,12 +91,24 @@ class Play:
     truncated: bool
 
 
-def shapley(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """The estimator `shapley`: as many pairs of orders as the budget allows, 256 or one per image without one."""
+@scorer(
+    "shapley",
+    kind="estimator",
+    summary="units go one by one in random orders, each order with its reverse; units whose place is settled are "
+    "looked at no more",
+    estimand="Shapley value for harm",
+    cost="up to 2 forward passes per unit and image, on 256 images",
+    guarantee="unbiased, with 95% intervals; values share out the effect of all units; who is settled is decided by "
+    "the range of effects seen, without a guarantee",
+    paper="Ghorbani and Zou, Neuron Shapley, NeurIPS 2020",
+    interventions=ALL_INTERVENTIONS,
+)
+def shapley(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """As many pairs of orders as the budget allows, 256 or one per image without one."""
     pairs = min(Orders.pairs, sum(map(len, batches)))
-    units = len(network.units)
+    units = len(state.units)
     if question.forward_passes is not None:
-        of_pair = 2 + 2 * min(units, 2 * len(chosen_units(network, question.units)))
+        of_pair = 1 + int(plain_cost(state)) + 2 * min(units, 2 * len(chosen_units(state, question.units)))
         pairs = min(pairs, int(question.forward_passes // of_pair))
         if pairs < 2:
             raise InputError(
@@ -103,11 +116,11 @@ def shapley(network: Network, batches: Sequence[Batch], question: Question) -> E
                 f"give at least {2 * of_pair}"
             )
         batches = cut_images(batches, pairs)[0]
-    return shapley_values(network, batches, Orders(pairs=max(pairs, 2), seed=question.seed), question)
+    return shapley_values(state, batches, Orders(pairs=max(pairs, 2), seed=question.seed), question)
 
 
 def shapley_values(
-    network: Network, batches: Sequence[Batch], orders: Orders, question: Question | None = None
+    start: Network | State, batches: Sequence[Batch], orders: Orders, question: Question | None = None
 ) -> Effects:
     """Shapley values with options of one's own; `question` gives outcome, intervention, units and progress.
 
@@ -115,8 +128,8 @@ def shapley_values(
         InputError: no data, fewer than two images, an unknown name.
     """
     question = question or Question()
-    chosen = chosen_units(network, question.units)
-    worlds = Worlds(network, batches, outcome=question.outcome, intervention=question.intervention)
+    chosen = chosen_units(start, question.units)
+    worlds = Worlds(start, batches, outcome=question.outcome, intervention=question.intervention)
     wanted = np.isin([u.name for u in worlds.units], [u.name for u in chosen])
     played = play(worlds, orders, wanted, progress=question.progress)
     mean, error, skewness, samples = moments(by_cluster(played.values[:, wanted], played.images))
@@ -127,9 +140,10 @@ def shapley_values(
         standard_error=error,
         samples=int(samples.min()),
         outcome=worlds.outcome.name,
-        intervention=question.intervention,
+        intervention=worlds.value.value,
         estimand="shapley",
         method="shapley",
+        given=worlds.given,
         forward_passes=worlds.forward_passes,
         approximate=played.truncated,
         bounds=skew_corrected(mean, error, skewness, samples),

@@ -5,17 +5,19 @@ of its weights, are alike, and removing both does what removing the original did
 in the benchmark of causal tools [I].
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whyprune.causal.refutation.subject import Subject
+from whyprune.interventions.places import Indices, places_left
 from whyprune.interventions.worlds import Worlds
 from whyprune.results import Refutation
-from whyprune.structure.copies import duplicate
 from whyprune.structure.remove import zeroed
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 ALIKE = 0.05
@@ -26,7 +28,7 @@ def dead_unit(subject: Subject) -> Refutation:
     """Negative control: units are disconnected, and must be judged to have no effect, or the smallest score."""
     name = "dead unit"
     largest = _largest(subject)
-    found = subject.on(zeroed(subject.network, [largest]), subject.units)
+    found = subject.on(_without(subject, largest), subject.units)
     value, spread = found[largest], float(np.abs(found.mean).max())
     if found.estimand == "score" or not np.isfinite(found.interval[0]).all():
         passed = value <= float(found.mean.min()) + NOTHING * spread
@@ -56,16 +58,15 @@ def duplicates(subject: Subject) -> Refutation:
     name = "planted duplicate"
     original = _largest(subject)
     twin = next((u for u in subject.units if u.group == original.group and u is not original), None)
-    model = None if twin is None else with_copy(subject, original, twin)
-    if twin is None or model is None:
+    state = None if twin is None else with_copy(subject, original, twin)
+    if twin is None or state is None:
         return Refutation(
             name=name, passed=None, sentence=f"No unit could be made a copy of {original.name}: they share weights."
         )
-    found = subject.on(model, [original, twin])
+    found = subject.on(state, [original, twin])
     first, second = found[original], found[twin]
     gap = abs(first - second) / max(abs(first), abs(second), 1e-30)
-    changed = replace(subject.network, model=model)
-    worlds = Worlds(changed, subject.batches, outcome=subject.outcome, units=[original, twin])
+    worlds = Worlds(state, subject.batches, outcome=subject.outcome, units=[original, twin])
     both, one = (float(worlds.joint(np.array(mask)).mean()) for mask in ([True, True], [True, False]))
     passed = gap <= ALIKE and both > one
     alike = "alike" if gap <= ALIKE else f"{100 * gap:.0f}% apart"
@@ -79,29 +80,55 @@ def duplicates(subject: Subject) -> Refutation:
     )
 
 
-def with_copy(subject: Subject, original: Unit, twin: Unit) -> nn.Module | None:
-    """A copy of the network in which `twin` does what `original` does, and both are read with half its weights.
+def _without(subject: Subject, unit: Unit) -> State:
+    """The state with all of a unit's weights at zero, running variances left alone."""
+    if subject.state.is_dense and subject.state.model is subject.state.network.model:
+        return State.of(replace(subject.state.network, model=zeroed(subject.state.network, [unit])))
+
+    def change(model: nn.Module, gone: Mapping[tuple[str, int], Indices]) -> None:
+        tensors = _tensors(model)
+        with torch.no_grad():
+            for piece in unit.slices:
+                if piece.parameter in tensors and not piece.parameter.endswith("running_var"):
+                    tensors[piece.parameter].index_fill_(piece.axis, torch.from_numpy(places_left(piece, gone)), 0)
+
+    return subject.changed(change)
+
+
+def with_copy(subject: Subject, original: Unit, twin: Unit) -> State | None:
+    """The state in which `twin` does what `original` does, and both are read with half its weights.
 
     None where the two units' slices do not have the same shape.
     """
-    model = duplicate(subject.network.model)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    readers = {r.node.all_input_nodes[1].name for r in subject.network.readers if r.affine}
-    read = {subject.network.graph.state_names.get(name, name) for name in readers}
+    network = subject.state.network
+    readers = {r.node.all_input_nodes[1].name for r in network.readers if r.affine}
+    read = {network.graph.state_names.get(name, name) for name in readers}
     pairs = list(zip(original.slices, twin.slices, strict=False))
     if len(original.slices) != len(twin.slices) or any(
         (a.parameter, a.axis, len(a.indices)) != (b.parameter, b.axis, len(b.indices)) for a, b in pairs
     ):
         return None
-    with torch.no_grad():
-        for a, b in pairs:
-            tensor, axis = tensors[a.parameter], a.axis
-            ours = tensor.index_select(axis, torch.tensor(a.indices))
-            if axis == 1 and a.parameter in read:
-                ours = ours / 2
-                tensor.index_copy_(axis, torch.tensor(a.indices), ours)
-            tensor.index_copy_(axis, torch.tensor(b.indices), ours)
-    return model
+
+    def change(model: nn.Module, gone: Mapping[tuple[str, int], Indices]) -> None:
+        tensors = _tensors(model)
+        with torch.no_grad():
+            for a, b in pairs:
+                if a.parameter not in tensors:
+                    continue  # it lies in a bypassed block
+                tensor, axis = tensors[a.parameter], a.axis
+                here, there = (torch.from_numpy(places_left(piece, gone)) for piece in (a, b))
+                ours = tensor.index_select(axis, here)
+                if axis == 1 and a.parameter in read:
+                    ours = ours / 2
+                    tensor.index_copy_(axis, here, ours)
+                tensor.index_copy_(axis, there, ours)
+
+    return subject.changed(change)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, by name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _largest(subject: Subject) -> Unit:

@@ -10,13 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whyprune.causal.refutation.subject import Subject, agreement
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects
 from whyprune.results import Refutation
-from whyprune.structure.copies import duplicate
 
 RELIABLE, ROBUST, UNRELATED = 0.7, 0.5, 0.5
 PLACEBOS = 200
@@ -80,13 +79,15 @@ def shifted_images(subject: Subject) -> Refutation:
 
 def randomised_weights(subject: Subject) -> Refutation:
     """With shuffled weights the order is another: what is judged is the trained network."""
-    model = duplicate(subject.network.model)
-    generator = torch.Generator().manual_seed(subject.seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            flat = parameter.flatten()
-            parameter.copy_(flat[torch.randperm(len(flat), generator=generator)].view_as(parameter))
-    found = agreement(subject.judged, subject.on(model, subject.units))
+
+    def shuffle(model: nn.Module, _gone: object) -> None:
+        generator = torch.Generator().manual_seed(subject.seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                flat = parameter.flatten()
+                parameter.copy_(flat[torch.randperm(len(flat), generator=generator)].view_as(parameter))
+
+    found = agreement(subject.judged, subject.on(subject.changed(shuffle), subject.units))
     passed = not found > UNRELATED
     said = "another" if passed else "nearly the same"
     return Refutation(

@@ -18,6 +18,7 @@ from whyprune.errors import InputError, WhypruneError
 from whyprune.progress import Progress
 from whyprune.results import JointEffect, Refutation
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 
 UNITS, IMAGES, FEWEST = 32, 64, 8
 ATTEMPTS: tuple[Callable[[Subject], Refutation], ...] = (
@@ -32,7 +33,7 @@ ATTEMPTS: tuple[Callable[[Subject], Refutation], ...] = (
 
 
 def refute(
-    network: Network,
+    start: Network | State,
     data: Iterable[Any],
     judge: Judge,
     *,
@@ -48,9 +49,9 @@ def refute(
     Truth comes from interventions, never from the estimator's own assumptions.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         data: images that the judgement was not made from, with labels if the outcome needs them.
-        judge: (network, batches, unit names) -> effects, in the way that units were judged for the plan.
+        judge: (state, batches, unit names) -> effects, in the way that units were judged for the plan.
         outcome: what harm is (default `LogitShift`).
         joint: predicted and measured joint effect of the plan, if there is one.
         units: about how many units to judge again, spread over the groups.
@@ -61,14 +62,15 @@ def refute(
     Raises:
         InputError: fewer than eight images, or no group with two units.
     """
-    batches = cut_images(list(as_batches(data, network.positional)), images)[0]
+    state = State.of(start)
+    batches = cut_images(list(as_batches(data, state.network.positional)), images)[0]
     if sum(map(len, batches)) < FEWEST:
         raise InputError(f"{sum(map(len, batches))} images to refute with: give at least {FEWEST}")
-    chosen = sampled(network, units, seed)
+    chosen = sampled(state, units, seed)
     if not chosen:
         raise InputError("no group has two units: there is no order to refute")
-    judged = judge(network, batches, [u.name for u in chosen])
-    subject = Subject(network, judge, tuple(batches), outcome, chosen, judged, seed)
+    judged = judge(state, batches, [u.name for u in chosen])
+    subject = Subject(state, judge, tuple(batches), outcome, chosen, judged, seed)
     found: list[Refutation] = []
     with Progress(progress) as bars:
         bar = bars.add("Trying to refute the effects", len(ATTEMPTS))

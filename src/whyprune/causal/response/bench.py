@@ -1,28 +1,42 @@
 """`Bench`: images on which a changed network is compared with itself as it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 
-from whyprune.data.batches import Batch
+from whyprune.data.batches import as_batches, chunked
+from whyprune.effects.joint import fitted
 from whyprune.effects.outcomes import Outcome
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
+
+CHUNK = 128
 
 
 class Bench:
     """Harm beyond that of a network as it is.
 
     Attributes:
-        replay: the network as it is.
-        batches: the images.
+        state: the network as it is.
+        replay: the same, as it runs.
+        dense: the original, to which the outcome compares.
+        batches: the images, in batches of at most `CHUNK`.
     """
 
-    def __init__(self, replay: Replay, dense: Replay, batches: Sequence[Batch], outcome: Outcome) -> None:
-        """Runs both networks once on all images; the outcome is fitted already."""
-        self.replay, self.batches = replay, batches
-        self._outcome = outcome
-        self._targets = [dense.logits(batch) for batch in batches]
-        self._plain = [self._of(k, replay.logits(batch)) for k, batch in enumerate(batches)]
+    def __init__(self, state: State, measure: Iterable[Any], outcome: Outcome | str | None) -> None:
+        """Runs both networks once on all images.
+
+        Args:
+            state: the network as it is.
+            measure: batches to measure on.
+            outcome: what harm is, not fitted yet.
+        """
+        self.state, self.replay, self.dense = state, Replay.of(state), Replay(state.network)
+        self.batches = chunked(as_batches(measure, state.network.positional), CHUNK)
+        self._outcome = fitted(outcome, self.dense, self.batches)
+        self._targets = [self.dense.logits(batch) for batch in self.batches]
+        self._plain = [self._of(k, self.replay.logits(batch)) for k, batch in enumerate(self.batches)]
 
     def harm(self, index: int, logits: Tensor) -> Tensor:
         """Individual effects on the images of one batch, (B,), from the changed network's logits on them."""

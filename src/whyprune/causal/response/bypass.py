@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from whyprune.causal.response.bench import Bench
 from whyprune.data.batches import Batch, as_batches, chunked, cut_images
-from whyprune.effects.joint import fitted
 from whyprune.effects.outcomes import Outcome
 from whyprune.progress import Progress
 from whyprune.repair.lockstep import Side, schedule
@@ -24,12 +22,12 @@ from whyprune.structure.blocks import Block
 from whyprune.structure.bypass import units_of
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
-from whyprune.structure.units import Unit
+from whyprune.structure.state import State
 
 FIT_IMAGES = 128
 REFITTED = 4
 """Layers behind a block that are refitted: those of two further blocks, in most networks."""
-CHUNK = 64
+FIT_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -48,32 +46,28 @@ class BypassEffect:
 
 
 def bypass_effects(
-    network: Network,
+    start: Network | State,
     fit: Iterable[Any],
     measure: Iterable[Any],
     *,
     outcome: Outcome | str | None = None,
-    model: nn.Module | None = None,
-    removed: Sequence[Unit] = (),
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, BypassEffect]:
-    """Block -> the effect of handing on what it gets, of every residual block that is still there.
+    """Block -> the effect of handing on what it gets, of every residual block, conditional on what is gone.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         fit: batches for local refits.
         measure: other batches, on which effects are measured.
         outcome: what harm is (default `LogitShift`).
-        model: the network without `removed`, as repaired so far.
-        removed: the units it lacks.
         seed: of sampled output places.
         progress: show a progress bar.
     """
-    gone = {block.name for block in network.bypassed(removed)}
-    blocks = [block for block in network.blocks if block.name not in gone]
-    bench = _Bench(network, model, removed, measure, outcome)
-    batches = chunked(cut_images(list(as_batches(fit, network.positional)), FIT_IMAGES)[0], CHUNK)
+    state = State.of(start)
+    network, blocks = state.network, blocks_left(state)
+    bench = _Bench(state, measure, outcome)
+    batches = chunked(cut_images(list(as_batches(fit, network.positional)), FIT_IMAGES)[0], FIT_CHUNK)
     found: dict[str, BypassEffect] = {}
     with Progress(progress) as bars:
         bar = bars.add("Measuring residual blocks", len(blocks))
@@ -83,27 +77,23 @@ def bypass_effects(
     return found
 
 
+def blocks_left(state: State) -> list[Block]:
+    """The residual blocks of which something is there."""
+    gone = {block.name for block in state.network.bypassed(state.removed)}
+    return [block for block in state.network.blocks if block.name not in gone]
+
+
 class _Bench(Bench):
     """The network as it is, and the images on which it is compared with itself without a block."""
 
-    def __init__(
-        self,
-        network: Network,
-        model: nn.Module | None,
-        removed: Sequence[Unit],
-        measure: Iterable[Any],
-        outcome: Outcome | str | None,
-    ) -> None:
-        self.network, self.model, self.removed = network, model, tuple(removed)
-        self.dense = Replay(network)
+    def __init__(self, state: State, measure: Iterable[Any], outcome: Outcome | str | None) -> None:
+        super().__init__(state, measure, outcome)
         self.order = schedule(self.dense)
-        batches = chunked(as_batches(measure, network.positional), CHUNK)
-        now = Replay(network, model, removed)
-        super().__init__(now, self.dense, batches, fitted(outcome, self.dense, batches))
 
     def without(self, block: Block, batches: Sequence[Batch], seed: int) -> Replay:
         """The network without a block, the next layers refitted."""
-        replay = Replay(self.network, self.model, (*self.removed, *units_of(self.network, [block])))
+        network, lost = self.state.network, units_of(self.state.network, [block])
+        replay = Replay(network, self.state.model, (*self.state.removed, *lost))
         order = schedule(replay)
         behind = set(replay.behind({block.result}))
         jobs = [job for job in targets(replay, order) if job.node in behind][:REFITTED]

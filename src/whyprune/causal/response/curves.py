@@ -5,20 +5,19 @@ residual stream): units go by what their readers would lose, and every reader se
 Either way the effect is measured on the network's output, on images that the refit has not seen.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from whyprune.causal.response.bench import Bench
 from whyprune.causal.response.elimination import Elimination, Reading, eliminate, eliminate_jointly
-from whyprune.data.batches import Batch, as_batches, chunked
+from whyprune.data.batches import Batch, as_batches
 from whyprune.effects.effects import ResponseCurve
-from whyprune.effects.joint import fitted
 from whyprune.effects.outcomes import Outcome
 from whyprune.interventions.suffix import edits
 from whyprune.interventions.values import RIDGE, Intervention
@@ -29,11 +28,11 @@ from whyprune.repair.targets import Target, targets
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.units import Group, Unit
 
 KEPT_SHARES = (0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0)
 """The shares of a group's width at which its effect is measured; 0 stands for a single unit."""
-CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -47,48 +46,55 @@ class _Case:
 
 
 def response_curves(
-    network: Network,
+    start: Network | State,
     fit: Iterable[Any],
     measure: Iterable[Any],
     *,
     outcome: Outcome | str | None = None,
-    model: nn.Module | None = None,
-    removed: Sequence[Unit] = (),
+    groups: Collection[str] | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, ResponseCurve]:
-    """Group name -> its response curve, conditional on the units already removed.
+    """Group name -> its response curve, conditional on what is gone.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         fit: batches for local refits.
         measure: other batches, on which effects are measured.
         outcome: what harm is (default `LogitShift`).
-        model: the network without `removed`, as repaired so far.
-        removed: the units it lacks.
+        groups: names of the groups to measure (default: all of which two units are there).
         seed: of sampled output places.
         progress: show a progress bar.
     """
-    replay = Replay(network, model, removed)
-    seen = list(as_batches(measure, network.positional))
-    dense = Replay(network)
-    measured = fitted(outcome, dense, seen)
-    bench = _Bench(replay, dense, chunked(seen, CHUNK), measured)
-    cases = _cases(replay)
+    state = State.of(start)
+    bench = _Bench(state, measure, outcome)
+    replay, batches = bench.replay, list(as_batches(fit, state.network.positional))
+    cases = [case for case in _cases(replay) if groups is None or case.group.name in groups]
     curves: dict[str, ResponseCurve] = {}
     with Progress(progress) as bars:
         bar = bars.add("Measuring response curves", len(cases))
-        for case, path in _paths(network, replay, cases, list(as_batches(fit, network.positional)), seed):
+        for case, path in _paths(bench, cases, batches, seed):
             curves[case.group.name] = bench.single_reader(case, path)
             bars.advance(bar)
         streams = [case for case in cases if case.job is None]
         if streams:
-            value = Intervention("carried").fit(replay, as_batches(fit, network.positional))
+            value = Intervention("carried").fit(replay, batches)
             for case in streams:
                 order = _jointly(replay, case, value)
                 curves[case.group.name] = bench.many_readers(case, order, value)
                 bars.advance(bar)
     return curves
+
+
+def curve_costs(replay: Replay) -> dict[str, float]:
+    """Group -> what its curve costs per measured image, in dense forward passes: one run, and one part per width."""
+    macs = replay.network.cost.by_operation()
+    total = max(sum(macs.values()), 1)
+
+    def behind(case: _Case) -> float:
+        return sum(macs[node.name] for node in replay.behind({r.node for r in case.readers})) / total
+
+    return {case.group.name: 1 + (len(_kept_counts(case)) - 1) * behind(case) for case in _cases(replay)}
 
 
 def _cases(replay: Replay) -> list[_Case]:
@@ -113,15 +119,15 @@ def _kept_counts(case: _Case) -> list[int]:
 
 
 def _paths(
-    network: Network, replay: Replay, cases: Sequence[_Case], batches: Sequence[Batch], seed: int
+    bench: Bench, cases: Sequence[_Case], batches: Sequence[Batch], seed: int
 ) -> Iterable[tuple[_Case, Elimination]]:
     """Runs dense and pruned in lock-step and eliminates channels at every group with one reader."""
+    replay = bench.replay
     order = schedule(replay)
     by_node = {case.job.node: case for case in cases if case.job is not None}
     jobs = [case.job for node in order for case in [by_node.get(node)] if case is not None and case.job is not None]
     generator = torch.Generator().manual_seed(seed)
-    whole = Replay(network)
-    dense = Side(whole, batches, schedule(whole), pinned={j.aim for j in jobs})
+    dense = Side(bench.dense, batches, schedule(bench.dense), pinned={j.aim for j in jobs})
     pruned = Side(replay, batches, order)
     for job in jobs:
         case = by_node[job.node]

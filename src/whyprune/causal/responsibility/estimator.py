@@ -1,4 +1,4 @@
-"""The estimator `responsibility`: blame, the expected responsibility of a unit for the network's predictions.
+"""The scorer `responsibility`: blame, the expected responsibility of a unit for the network's predictions.
 
 Sources: Chockler and Halpern, "Responsibility and blame: a structural-model approach" (JAIR 2004); Debbi, "Causal
 explanation of convolutional neural networks" (CexCNN, ECML PKDD 2021), who ranks filters by it.
@@ -22,24 +22,40 @@ from whyprune.causal.responsibility.result import share_interval
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects
 from whyprune.interventions.worlds import Worlds
-from whyprune.scoring.contract import Question
+from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 
 IMAGES = 128
 
 
-def responsibility(network: Network, batches: Sequence[Batch], question: Question) -> Effects:
-    """Blame of units for the predicted class, whatever outcome is asked for; in the shape of effects."""
-    return blame(network, batches, question, Event(), Contingency())
+@scorer(
+    "responsibility",
+    kind="estimator",
+    summary="blame: the mean over images of 1 / (1 + k), k other units having to go before this one decides the "
+    "prediction",
+    estimand="score",
+    cost="a forward pass per unit and image, and up to one more for every size of set tried; all pairs as well, up to "
+    "64 units; on 128 images",
+    guarantee="every contingency set is run, none inferred; k is exact if 0, else an upper bound unless proven; "
+    "Wilson's intervals over images; says nothing of harm that never comes near a change of prediction",
+    paper="Chockler and Halpern, JAIR 2004; Debbi, CexCNN, ECML PKDD 2021",
+    labels="no",
+    interventions=ALL_INTERVENTIONS,
+    individual=True,
+)
+def responsibility(state: State, batches: Sequence[Batch], question: Question) -> Effects:
+    """Blame of units for the class that the network as it stands predicts, whatever outcome is asked for."""
+    return blame(state, batches, question, Event(), Contingency())
 
 
 def blame(
-    network: Network, batches: Sequence[Batch], question: Question, event: Event, contingency: Contingency
+    start: Network | State, batches: Sequence[Batch], question: Question, event: Event, contingency: Contingency
 ) -> Effects:
     """Blame of units for an event, on at most `IMAGES` images where no budget is given.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         batches: images; labels only if the event is about an outcome that needs them.
         question: intervention, units, budget; the outcome where `event` is about its harm.
         event: what units are causes of.
@@ -54,7 +70,7 @@ def blame(
     batches = cut_images(batches, most)[0]
     checked_images(sum(map(len, batches)))
     outcome = question.outcome if event.harm is not None else "prediction-change"
-    worlds = Worlds(network, batches, outcome=outcome, intervention=question.intervention)
+    worlds = Worlds(start, batches, outcome=outcome, intervention=question.intervention)
     found = measured(
         worlds,
         event,
@@ -75,6 +91,7 @@ def blame(
         intervention=found.intervention,
         estimand="score",
         method="responsibility",
+        given=worlds.given,
         per_image=values.astype(np.float32) if question.per_image else None,
         forward_passes=found.forward_passes,
         bounds=share_interval(found.blame, images),

@@ -14,18 +14,19 @@ from whyprune.interventions.suffix import chosen_units
 from whyprune.interventions.worlds import Floats, Masks, Worlds
 from whyprune.progress import Progress
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 TOGETHER = 16384
 
 
 def responsibilities(
-    network: Network,
+    start: Network | State,
     data: Iterable[Any],
     *,
     event: Event | None = None,
     outcome: str | None = None,
-    intervention: str = "zero",
+    intervention: str | None = None,
     units: Sequence[Unit | str] | None = None,
     among: Sequence[Unit | str] | None = None,
     contingency: Contingency | None = None,
@@ -35,11 +36,12 @@ def responsibilities(
     """Degrees of responsibility of units for an event, image by image.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         data: batches; labels only if the event is about an outcome that needs them.
         event: what units are causes of (default: the predicted class).
         outcome: for `Event(harm=...)`: the outcome it is about.
-        intervention: the value v of do(unit := v): `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`.
+        intervention: the value v of do(unit := v): `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or
+            `carried`.
         units: which units to judge (default: all of `among`).
         among: which units are ever intervened on: those of contingency sets and groups (default: all).
         contingency: how contingency sets are searched.
@@ -51,7 +53,7 @@ def responsibilities(
     """
     event = event or Event()
     named = outcome if event.harm is not None else "prediction-change"
-    worlds = Worlds(network, data, outcome=named, intervention=intervention, units=among)
+    worlds = Worlds(start, data, outcome=named, intervention=intervention, units=among)
     options = contingency or Contingency()
     return measured(worlds, event, options, units=units, sufficiency=sufficiency, progress=progress)
 
@@ -107,7 +109,7 @@ def measured(
 
 def _numbers(worlds: Worlds, units: Sequence[Unit | str] | None) -> list[int]:
     """The places of units among those of `worlds`."""
-    chosen = {u.name for u in chosen_units(worlds.network, units)}
+    chosen = {u.name for u in chosen_units(worlds.state, units)}
     places = [k for k, u in enumerate(worlds.units) if u.name in chosen]
     if units is not None and len(places) < len(chosen):
         raise InputError(f"{len(chosen) - len(places)} units to judge are not among those that may be intervened on")

@@ -12,6 +12,7 @@ from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
 from whyprune.structure.network import Network
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 LISTED = 10
@@ -99,7 +100,7 @@ class Explanation:
 
 
 def explain_prediction(
-    network: Network,
+    start: Network | State,
     image: Any,
     *,
     event: Event | None = None,
@@ -113,7 +114,7 @@ def explain_prediction(
     """The units that are causes of the network's prediction on one image, with their contingency sets.
 
     Args:
-        network: a traced model.
+        start: a traced model, or a state of it.
         image: a batch of one, as the model takes it: a tensor (1, ...), a tuple or a dict; a label is only needed
             where the event is about an outcome that needs it.
         event: what units are causes of (default: the predicted class stays).
@@ -127,15 +128,16 @@ def explain_prediction(
     Raises:
         InputError: not one image, no such unit, too few class names, or an intervention without background.
     """
-    batch = as_batch(image, network.positional)
+    positional = State.of(start).network.positional
+    batch = as_batch(image, positional)
     if len(batch) != 1:
         raise InputError(f"a batch of {len(batch)} images: give one, as a batch of one")
-    others = list(as_batches(background, network.positional))
+    others = list(as_batches(background, positional))
     if not others and intervention != "zero":
         raise InputError(f"intervention {intervention!r} takes its value from other images: give some as background")
     event = event or Event()
     named = outcome if event.harm is not None else "prediction-change"
-    worlds = Worlds(network, [batch, *others], outcome=named, intervention=intervention)
+    worlds = Worlds(start, [batch, *others], outcome=named, intervention=intervention)
     found = measured(worlds, event, contingency or Contingency(), units=units, images=1, sufficiency=True)
     predicted = int(found.classes[0])
     if class_names is not None and predicted >= len(class_names):

@@ -18,15 +18,16 @@ from whyprune.data.batches import as_batch
 from whyprune.errors import InputError
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 
 
 def saliency(
-    network: Network, image: Any, group: str, *, responsibility: Mapping[str, float] | None = None
+    start: Network | State, image: Any, group: str, *, responsibility: Mapping[str, float] | None = None
 ) -> NDArray[np.float64]:
     """Activations of a group's units on one image, weighted with their responsibility.
 
     Args:
-        network: a traced model of images.
+        start: a traced model of images, or a state of it.
         image: a batch of one, as the model takes it.
         group: the group's name; of a residual stream its last value is taken.
         responsibility: of units by name; units that it lacks count 0. Default: for the network's prediction on this
@@ -38,20 +39,23 @@ def saliency(
     Raises:
         InputError: not one image, no such group, or one without places.
     """
+    state = State.of(start)
+    network, replay = state.network, Replay.of(state)
     batch = as_batch(image, network.positional)
     if len(batch) != 1:
         raise InputError(f"a batch of {len(batch)} images: give one, as a batch of one")
-    units = network.group(group).units
+    units = [u for u in network.group(group).units if u.label not in replay.gone]
     images = [t for t in batch.tensors() if t.dim() == 4]
-    node, labels = _last_map(network, {u.label for u in units}, group)
+    node, channels = _last_map(network, {u.label for u in units}, group)
+    labels = [label for label in channels if label not in replay.gone]
     if not images:
         raise InputError("a saliency map is as large as the image, and the batch has none (1, C, H, W)")
     if responsibility is None:
-        causes = explain_prediction(network, batch).causes
+        causes = explain_prediction(state, batch).causes
         responsibility = {c.unit: c.responsibility for c in causes}
     weights = {u.label: float(responsibility.get(u.name, 0.0)) for u in units}
     size = network.graph.batch_size
-    values = Replay(network).run(batch if size is None else batch[torch.zeros(size, dtype=torch.long)], keep={node})
+    values = replay.run(batch if size is None else batch[torch.zeros(size, dtype=torch.long)], keep={node})
     maps: Tensor = values[node][:1]
     weight = torch.tensor([weights.get(label, 0.0) for label in labels], dtype=maps.dtype)
     heat = (maps * weight.view(1, -1, 1, 1)).sum(dim=1, keepdim=True).div(len(units)).relu()
