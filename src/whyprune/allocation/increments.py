@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from math import fsum
 
 from whyprune.allocation.room import Counts, Room
-from whyprune.structure.cost import Axis, Largest
+from whyprune.structure.axes import Axis
+from whyprune.structure.cost import Largest
 from whyprune.structure.parts import Summed, formula, summed
 
 

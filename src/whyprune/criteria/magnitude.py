@@ -10,6 +10,7 @@ import numpy as np
 
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
+from whyprune.structure.axes import Axis
 from whyprune.structure.network import Network
 
 
@@ -25,7 +26,7 @@ def magnitude(network: Network, *, order: int = 2) -> Effects:
     """
     if order not in (1, 2):
         raise InputError(f"magnitude of order {order}: choose 1 or 2")
-    powers: dict[tuple[str, int], np.ndarray] = {}
+    powers: dict[Axis, np.ndarray] = {}
     for name, tensor in network.model.named_parameters():
         if tensor.dim() > 1:
             flat = tensor.detach().double().abs().pow(order)

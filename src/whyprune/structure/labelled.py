@@ -12,11 +12,12 @@ from torch import Tensor, fx, nn
 
 from whyprune.data.batches import Batch
 from whyprune.structure.attributes import ties
+from whyprune.structure.axes import Axis, Extent
 from whyprune.structure.capture import Graph
 from whyprune.structure.closure import close
-from whyprune.structure.cost import Axis, cost_model
+from whyprune.structure.cost import cost_model
 from whyprune.structure.labels import Labels, LabelSpace, Layers, along, distinct, support, varies, vector
-from whyprune.structure.network import Extent, Network, Reader
+from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of
 from whyprune.structure.rules import Context, Count, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims

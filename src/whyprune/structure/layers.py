@@ -10,9 +10,10 @@ from typing import Literal, get_args
 
 from torch import Tensor, fx
 
+from whyprune.structure.axes import Axis, Extent
 from whyprune.structure.blocks import Block, operations_of
 from whyprune.structure.capture import Graph
-from whyprune.structure.cost import CONVOLUTIONS, TRANSPOSED, Axis, Extent, Product, Sizes, product_of, sized, terms_of
+from whyprune.structure.cost import CONVOLUTIONS, TRANSPOSED, Product, Sizes, product_of, sized, terms_of
 from whyprune.structure.labels import Labels
 from whyprune.structure.network import Network
 from whyprune.structure.operations import bind, name_of, sizes

@@ -13,8 +13,9 @@ from math import fsum
 from whyprune.devices.table.rows import Layer, Row
 from whyprune.devices.table.table import Table
 from whyprune.results import DeviceCost
+from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import Block
-from whyprune.structure.cost import Axis, Sizes
+from whyprune.structure.cost import Sizes
 from whyprune.structure.network import Network
 from whyprune.structure.parts import Part, part
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from whyprune.structure.cost import Axis, Sizes
+from whyprune.structure.axes import Axis
+from whyprune.structure.cost import Sizes
 from whyprune.structure.network import Network
 from whyprune.structure.operations import bind, name_of, sizes
 from whyprune.structure.shapes import Dimension, Shape, tensor_shapes
