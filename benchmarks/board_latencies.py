@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ncnn_networks import NETWORKS
 from whyprune.devices.fit import CHANNEL_RAMP, Prior, Problem, learn_prior, posterior_mode, weak_prior
-from whyprune.structure.layers import Layer
+from whyprune.structure.operation_costs import OperationCost
 
 Array = NDArray[np.float64]
 MIN_NETWORKS = 12
@@ -33,7 +33,7 @@ class Table:
     log_ms: Array
     chips: NDArray[np.str_]
     names: tuple[str, ...]
-    layers: tuple[list[Layer], ...]
+    layers: tuple[list[OperationCost], ...]
     runs: tuple[dict[str, Any], ...]
 
     def of_networks(self, which: Sequence[int]) -> "Table":
@@ -66,7 +66,7 @@ def read(path: Path) -> dict[str, Table]:
 
 
 def _table(
-    runs: list[dict[str, Any]], names: list[str], layers: dict[str, list[Layer]], suffix: str, least: int
+    runs: list[dict[str, Any]], names: list[str], layers: dict[str, list[OperationCost]], suffix: str, least: int
 ) -> Table:
     """The best time of every run: the others hold what else the board was doing."""
     kept = [run for run in runs if sum(f"{n}{suffix}" in run["res"] for n in names) >= least]

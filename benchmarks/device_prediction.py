@@ -32,10 +32,10 @@ from whyprune.devices import Device, device
 from whyprune.devices.calibration import Calibration, Measured, fitted, measured
 from whyprune.devices.local import Local
 from whyprune.devices.profile import Rates
-from whyprune.devices.roofline import network_layers, predicted_ms
+from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.models import load_model
 from whyprune.structure.capture import as_example
-from whyprune.structure.layers import Layer
+from whyprune.structure.operation_costs import OperationCost
 
 NETWORKS = ("resnet20", "resnet56", "mobilenet_v2", "vgg16_bn")
 KEPT = (1.0, 0.75, 0.5)
@@ -131,7 +131,7 @@ def here(options: argparse.Namespace) -> dict[str, Any]:
     names = options.networks.split(",")
     networks = list(_networks(names[:1] if options.quick else names))
     best = {r: _best_ms(_device(r, options.clock), networks) for r in runtimes}
-    works = {f"{name} {kept:g}": network_layers(model, as_example(inputs)) for name, kept, model, inputs in networks}
+    works = {f"{name} {kept:g}": module_costs(model, as_example(inputs)) for name, kept, model, inputs in networks}
     found = [*_layer_predictions(layers, fits), *_network_predictions(layers, fits, works, best)]
     rows = [{k: v for k, v in row.items() if k != "boards"} for row in errors(found)]
     print(*(f"{r['protocol']}, {r['method']}: {r['median_percent']}% / {r['p90_percent']}%" for r in rows), sep="\n")
@@ -180,7 +180,7 @@ def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, Calibr
         for i, (row, (_, ms, found)) in enumerate(zip(rows, fits[runtime].held_out, strict=True)):
             yield Prediction("layers held out", "roofline", runtime, row.name, ms, found)
             yield Prediction(f"layers held out, {runtime}", "roofline", runtime, row.name, ms, found)
-            macs = sum(x.macs for x in row.workload.layers)
+            macs = sum(x.macs for x in row.workload.operations)
             if macs:
                 rate = _rate(rows[:i] + rows[i + 1 :])
                 yield Prediction("layers held out", "macs", runtime, row.name, ms, macs * rate)
@@ -189,7 +189,7 @@ def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, Calibr
 def _network_predictions(
     layers: dict[str, list[Measured]],
     fits: dict[str, Calibration],
-    works: dict[str, list[Layer]],
+    works: dict[str, list[OperationCost]],
     best: dict[str, dict[str, float]],
 ) -> Iterator[Prediction]:
     """Latencies, and speed-ups over the dense network, of networks that nothing was fitted to."""
@@ -208,7 +208,7 @@ def _network_predictions(
 
 def _rate(rows: Sequence[Measured]) -> float:
     """Median ms per MAC."""
-    macs = [sum(x.macs for x in row.workload.layers) for row in rows]
+    macs = [sum(x.macs for x in row.workload.operations) for row in rows]
     return float(np.median([row.workload.ms / n for row, n in zip(rows, macs, strict=True) if n]))
 
 

@@ -13,7 +13,7 @@ from whyprune.devices.base import Device
 from whyprune.devices.fit import Prior, Workload, fit, weak_prior
 from whyprune.devices.local import Local
 from whyprune.devices.profile import ErrorFound, Profile, Rates, Roofline, Source
-from whyprune.devices.roofline import network_layers, predicted_ms
+from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.errors import InputError
 from whyprune.progress import track
 from whyprune.structure.capture import as_example
@@ -97,7 +97,7 @@ def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: i
     for part in (order[start::FOLDS] for start in range(FOLDS)):
         rest = [workloads[i] for i in order if i not in set(part.tolist())]
         rates = _best(rest, prior, seed)
-        held_out |= {int(i): predicted_ms(workloads[i].layers, rates) for i in part}
+        held_out |= {int(i): predicted_ms(workloads[i].operations, rates) for i in part}
     off = np.array([100 * abs(held_out[i] / w.ms - 1) for i, w in enumerate(workloads)])
     return Calibration(
         rates=_best(workloads, prior, seed),
@@ -130,7 +130,7 @@ def measured(device: Device, layers: int | None, seed: int, progress: bool) -> l
         measurement = device(networks, inputs)
         for name, network in networks.items():
             best = float(np.min(measurement.samples_ms[name]))
-            works = Workload(network_layers(network, as_example(inputs)), best)
+            works = Workload(module_costs(network, as_example(inputs)), best)
             where = f"{name} on {channels}x{size}x{size}"
             found.append(Measured(where, works, measurement.runtime, measurement.latency[name].threads))
     return found
@@ -221,11 +221,11 @@ def _best(workloads: Sequence[Workload], prior: Prior, seed: int) -> Rates:
         off = []
         for part in parts:
             rates = fit([w for i, w in enumerate(workloads) if i not in part], believed, channel_step=step)
-            off += [abs(np.log(predicted_ms(workloads[i].layers, rates) / workloads[i].ms)) for i in part]
+            off += [abs(np.log(predicted_ms(workloads[i].operations, rates) / workloads[i].ms)) for i in part]
         losses[ramp, step] = float(np.mean(off))
     ramp, step = min(losses, key=lambda key: losses[key])
     return fit(workloads, prior.model_copy(update={"channel_ramp": ramp}), channel_step=step)
 
 
 def _title(workload: Workload) -> str:
-    return ", ".join(dict.fromkeys(f"{x.kind} {x.channels[0]}-{x.channels[1]}" for x in workload.layers))
+    return ", ".join(dict.fromkeys(f"{x.kind} {x.channels[0]}-{x.channels[1]}" for x in workload.operations))

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from whyprune.devices.base import Kind as DeviceKind
 from whyprune.errors import FormatError, InputError
 from whyprune.results import Record
-from whyprune.structure.layers import KINDS, Kind
+from whyprune.structure.operation_costs import KINDS, Kind
 
 FOLDER_VARIABLE = "WHYPRUNE_DEVICES"
 BUILT_IN = Path(__file__).parent / "profiles"
@@ -70,7 +70,7 @@ class Rates(Record):
     """The parameters of a roofline (`roofline.py`), all for one sample at float32 shapes.
 
     Attributes:
-        ms_per_gmac: time of 10^9 multiply-accumulates, by kind of layer (`structure/layers.py`).
+        ms_per_gmac: time of 10^9 multiply-accumulates, by kind of layer (`structure/operation_costs.py`).
         ms_per_mbyte: time to move 10^6 bytes of activations through a layer that computes.
         ms_per_mbyte_elementwise: the same for a layer that only moves numbers, or treats each by itself.
         ms_per_mbyte_of_weights: the same for weights.
