@@ -31,7 +31,7 @@ from whyprune.effects.effects import Effects
 from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.contract import Estimator, Question
 from whyprune.testing import planted
-from whyprune.testing.enumerated import Table, enumerated
+from whyprune.testing.enumerated import EnumeratedEffects, enumerated
 from whyprune.testing.planted import (
     BACKUP,
     BYSTANDER,
@@ -82,7 +82,7 @@ def ordinary() -> Case:
 
 
 @cache
-def truth(preemption: bool) -> Table:
+def truth(preemption: bool) -> EnumeratedEffects:
     """All there is to know of one of the two networks, for the default outcome and the value zero."""
     case = planted.preemption() if preemption else ordinary()
     return enumerated(Worlds(case.network, [case.batch]))
