@@ -18,8 +18,8 @@ from torch import nn
 
 import whyprune as wp
 from benchmarks.board_latencies import (
+    BoardLatencies,
     Prediction,
-    Table,
     errors,
     known_networks,
     new_networks,
@@ -112,7 +112,7 @@ def boards(options: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "tables": about, "source": source, "board_parts": parts, "network_parts": network_parts}
 
 
-def _some(table: Table, count: int) -> Table:
+def _some(table: BoardLatencies, count: int) -> BoardLatencies:
     """Runs from all over the table."""
     return table.of_runs(np.linspace(0, len(table.runs) - 1, count).astype(int))
 

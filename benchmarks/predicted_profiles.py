@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.board_latencies import Array, Others, Table, learned, read
+from benchmarks.board_latencies import Array, BoardLatencies, Others, learned, read
 from benchmarks.common import data_folder
 from whyprune.atomic import atomic_file
 from whyprune.devices.fit import CHANNEL_RAMP, PRIOR_FILE, Problem, posterior_mode, rates_of
@@ -146,7 +146,7 @@ def main() -> None:
         path.write_text(json.dumps(rounded.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
 
 
-def profile_of(board: Board, table: Table) -> Profile:
+def profile_of(board: Board, table: BoardLatencies) -> Profile:
     """The profile of a board: one roofline for every number of threads."""
     chosen = [_row(board, table, threads) for threads in board.threads]
     chips = {str(table.chips[row]) for row in chosen}
@@ -202,7 +202,7 @@ def _rounded(value: Any) -> Any:
     return type(value).model_validate(data)
 
 
-def _row(board: Board, table: Table, threads: int) -> int:
+def _row(board: Board, table: BoardLatencies, threads: int) -> int:
     """The board's run with so many threads; of several the fastest."""
     rows = [
         i
