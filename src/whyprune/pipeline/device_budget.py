@@ -15,7 +15,15 @@ from whyprune.allocation.budget import Budget
 from whyprune.allocation.constraints import Constraints
 from whyprune.devices import Device, Measurement
 from whyprune.devices.inputs import batch_size, inputs_for
-from whyprune.devices.table import LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
+from whyprune.devices.table import (
+    LatencyPrice,
+    LatencyTable,
+    TabulatedLayer,
+    briefly,
+    fastest_ms,
+    latency_price,
+    tabulated_layers,
+)
 from whyprune.errors import BudgetError, InputError
 from whyprune.pipeline.planners import Allocate
 from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
@@ -70,8 +78,8 @@ class Aim:
     device: Device
     dense: dict[DeviceCost, float]
     prices: dict[DeviceCost, LatencyPrice]
-    layers: tuple[Layer, ...]
-    table: Table
+    layers: tuple[TabulatedLayer, ...]
+    table: LatencyTable
     tolerance: float = TOLERANCE
     turns: int = TURNS
     progress: bool = False
@@ -223,8 +231,8 @@ def aimed(
     device = briefly(device)
     measured = device({"dense": network.model}, inputs_for(device, network.example))
     dense = {kind: _cost_of(measured, "dense", kind) for kind in budget.on_device}
-    table = Table.of(device, measured)
-    layers = layers_of(network, batch_size(device))
+    table = LatencyTable.of(device, measured)
+    layers = tabulated_layers(network, batch_size(device))
     if not layers:
         raise InputError(
             f"the budget {budget} cannot be planned for: the network has no convolution or linear layer to price"
