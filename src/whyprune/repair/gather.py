@@ -5,11 +5,11 @@ from torch import Tensor
 
 from whyprune.repair.lockstep import Side
 from whyprune.repair.rows import sample_places
-from whyprune.repair.targets import Target
+from whyprune.repair.targets import RefitTarget
 
 
 def rows_for(
-    dense: Side, pruned: Side, job: Target, features: int, generator: torch.Generator
+    dense: Side, pruned: Side, job: RefitTarget, features: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Features, targets and what the other branch adds, at sampled places of all images."""
     dense.advance(job.aim)

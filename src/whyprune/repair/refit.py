@@ -19,7 +19,7 @@ from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import Side, schedule
 from whyprune.repair.solve import RIDGE, refit
-from whyprune.repair.targets import Target, targets
+from whyprune.repair.targets import RefitTarget, targets
 from whyprune.repair.writeback import Refitted, write
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
@@ -77,7 +77,7 @@ def _run(
     network: Network,
     replay: Replay,
     order: Sequence[Any],
-    jobs: Sequence[Target],
+    jobs: Sequence[RefitTarget],
     batches: Sequence[Batch],
     ridge: float,
     relu_passes: int,
@@ -103,7 +103,7 @@ def refit_layer(
     replay: Replay,
     dense: Side,
     pruned: Side,
-    job: Target,
+    job: RefitTarget,
     generator: torch.Generator,
     *,
     ridge: float = RIDGE,

@@ -25,7 +25,7 @@ from whyprune.interventions.values import RIDGE, Intervention
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import Side, schedule
-from whyprune.repair.targets import Target, targets
+from whyprune.repair.targets import RefitTarget, targets
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
 from whyprune.structure.replay import Replay
@@ -43,7 +43,7 @@ class _Case:
     group: Group
     units: tuple[Unit, ...]
     readers: tuple[Reader, ...]
-    job: Target | None
+    job: RefitTarget | None
 
 
 def response_curves(
