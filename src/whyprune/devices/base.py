@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from whyprune.data.batches import Batch
 from whyprune.results import LatencyMs
 
-Network = Callable[..., Any]
+Model = Callable[..., Any]
+"""What a device runs: a module, or any callable that takes inputs as a module does."""
 Samples = NDArray[np.float64]
 LEAST_CALM = 5
 Kind = Literal["measured", "emulated", "predicted"]
@@ -87,7 +88,7 @@ class Device(Protocol):
         """How its numbers come about."""
         ...
 
-    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Model], inputs: Batch) -> Measurement:
         """Measures every network, by name, on `inputs`.
 
         Raises:

@@ -29,7 +29,7 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
 from whyprune.devices.artifacts.onnx import check_onnx
-from whyprune.devices.base import Network
+from whyprune.devices.base import Model
 from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.devices.foreign import sha256
 from whyprune.devices.onnx_file import export_onnx
@@ -70,7 +70,7 @@ class Asked:
 
 
 def write_bundle(
-    networks: Mapping[str, Network | Path], inputs: Batch, path: str | os.PathLike[str], asked: Asked | None = None
+    networks: Mapping[str, Model | Path], inputs: Batch, path: str | os.PathLike[str], asked: Asked | None = None
 ) -> Path:
     """Writes a bundle, whole or not at all.
 
@@ -109,7 +109,7 @@ def write_bundle(
 
 def fill(
     folder: Path,
-    networks: Mapping[str, Network | Path],
+    networks: Mapping[str, Model | Path],
     inputs: Batch,
     asked: Asked,
     export: Callable[[nn.Module, Batch, Path], object] = export_onnx,

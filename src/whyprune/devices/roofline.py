@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Kind, Measurement, Network
+from whyprune.devices.base import Kind, Measurement, Model
 from whyprune.devices.latency import latency_summary
 from whyprune.devices.machine import library_versions
 from whyprune.devices.profile import RATED, Profile, Rates
@@ -93,7 +93,7 @@ class Predicted:
         rates = self.profile.roofline(self.threads).rates
         return [float(ms) for ms in operation_times_ms(operations, rates, self.batch_size)]
 
-    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Model], inputs: Batch) -> Measurement:
         """Predicts the latency of every network; the one sample of each is the prediction.
 
         Raises:
@@ -123,7 +123,7 @@ class Predicted:
         return hashlib.sha256(self.profile.model_dump_json().encode()).hexdigest()[:16]
 
 
-def module_costs(network: Network, example: Batch, name: str = "the network") -> list[OperationCost]:
+def module_costs(network: Model, example: Batch, name: str = "the network") -> list[OperationCost]:
     """What the operations of a module cost, as they are.
 
     Raises:

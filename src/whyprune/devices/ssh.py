@@ -14,7 +14,7 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.devices.address import Address
 from whyprune.devices.artifacts.cache import SHARED, ArtifactCache
-from whyprune.devices.base import Kind, Measurement, Network
+from whyprune.devices.base import Kind, Measurement, Model
 from whyprune.devices.bundle import EXPECTED, README, RUNNER, SUMS, Asked, fill
 from whyprune.devices.connection import Connection
 from whyprune.devices.foreign import sha256
@@ -89,7 +89,7 @@ class Remote:
         """Samples per call."""
         return self.asked.batch_size
 
-    def __call__(self, networks: Mapping[str, Network | Path], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Model | Path], inputs: Batch) -> Measurement:
         """Measures every network there, by name, on `inputs`.
 
         Raises:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Device, Measurement, Network
+from whyprune.devices.base import Device, Measurement, Model
 from whyprune.devices.local import Local
 from whyprune.devices.roofline import Predicted
 from whyprune.devices.ssh import Remote
@@ -62,7 +62,7 @@ def _timed_part(device: Device, rows: Sequence[Row], shape: tuple[int, ...]) -> 
     else:
         with tempfile.TemporaryDirectory(prefix="whyprune-table-") as folder:
             files = {name: write(row, copies, Path(folder, name)) for name, (row, copies) in names.items()}
-            measured = briefly(device, REPEATS)(cast(Mapping[str, Network], files), inputs)
+            measured = briefly(device, REPEATS)(cast(Mapping[str, Model], files), inputs)
     quick = {name: fastest_ms(measured, name) for name in names}
     found = {}
     for i, row in enumerate(rows):
