@@ -2,7 +2,7 @@
 
 from whyprune.devices.accuracy import Accuracy, accuracy, paired_difference
 from whyprune.devices.base import Device, Measurement, shown
-from whyprune.devices.bundle import Asked, write_bundle
+from whyprune.devices.bundle import MeasurementRequest, write_bundle
 from whyprune.devices.latency import TorchDevice, latency_ratio, measure_latency
 from whyprune.devices.local import Local
 from whyprune.devices.machine import library_versions, machine_state
@@ -13,10 +13,10 @@ from whyprune.devices.ssh import Remote
 
 __all__ = [
     "Accuracy",
-    "Asked",
     "Device",
     "Local",
     "Measurement",
+    "MeasurementRequest",
     "Remote",
     "TorchDevice",
     "accuracy",

@@ -82,8 +82,8 @@ def fastest_ms(measured: Measurement, name: str) -> float:
 def briefly(device: Device, repeats: int | None = None) -> Device:
     """The same device, measuring latency and energy alone, at most so many times."""
     if isinstance(device, Remote):
-        fewer = min(device.asked.repeats, repeats or device.asked.repeats)
-        return replace(device, asked=replace(device.asked, repeats=fewer, each_alone=False))
+        fewer = min(device.request.repeats, repeats or device.request.repeats)
+        return replace(device, request=replace(device.request, repeats=fewer, each_alone=False))
     if not isinstance(device, Local):
         return device
     return replace(device, repeats=min(device.repeats, repeats or device.repeats), each_alone=False)
