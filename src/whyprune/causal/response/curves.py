@@ -24,7 +24,7 @@ from whyprune.interventions.suffix import edits
 from whyprune.interventions.values import RIDGE, Intervention
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
-from whyprune.repair.lockstep import Side, schedule
+from whyprune.repair.lockstep import StreamedActivations, schedule
 from whyprune.repair.targets import RefitTarget, targets
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
@@ -121,8 +121,8 @@ def _paths(
     jobs = [case.job for node in order for case in [by_node.get(node)] if case is not None and case.job is not None]
     generator = torch.Generator().manual_seed(seed)
     whole = Replay(network)
-    dense = Side(whole, batches, schedule(whole), pinned={j.aim for j in jobs})
-    pruned = Side(replay, batches, order)
+    dense = StreamedActivations(whole, batches, schedule(whole), pinned={j.aim for j in jobs})
+    pruned = StreamedActivations(replay, batches, order)
     for job in jobs:
         case = by_node[job.node]
         weight, _ = replay.parameters_of(job.node)
