@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.fit import PARAMETERS, Problem, Workload, fit, posterior_mode, rates_of, weak_prior
+from whyprune.devices.fit import PARAMETERS, Problem, Workload, fitted_rates, posterior_mode, rates_of, weak_prior
 from whyprune.devices.profile import RATED, Rates
 from whyprune.devices.registry import device
 from whyprune.devices.roofline import operation_times_ms, predicted_ms
@@ -87,11 +87,11 @@ def test_planted_rates_are_recovered(seed):
     rng = np.random.default_rng(seed)
     workloads, fresh = drawn_workloads(rng, 150), drawn_workloads(rng, 50)
     expected = np.array([w.ms for w in fresh])
-    rates = fit(workloads, weak_prior(2.0), noise=0.02)
+    rates = fitted_rates(workloads, weak_prior(2.0), noise=0.02)
     assert [predicted_ms(w.operations, rates) for w in fresh] == pytest.approx(expected, rel=0.02)
     assert rates.ms_per_gmac["winograd"] == pytest.approx(PLANTED.ms_per_gmac["winograd"], rel=0.02)
     disturbed = [Workload(w.operations, w.ms * 50 if i % 20 == 0 else w.ms) for i, w in enumerate(workloads)]
-    rates = fit(disturbed, weak_prior(2.0), noise=0.02)
+    rates = fitted_rates(disturbed, weak_prior(2.0), noise=0.02)
     off = np.abs([predicted_ms(w.operations, rates) for w in fresh] / expected - 1)
     assert np.median(off) < 0.05
 
@@ -120,9 +120,9 @@ def test_the_derivatives_are_those_of_the_prediction():
 @pytest.mark.parametrize("ms", [0.0, -1.0, float("nan"), float("inf")])
 def test_no_rates_come_from_latencies_that_are_none(ms):
     with pytest.raises(InputError, match="positive ms"):
-        fit([Workload([conv(8, 8, 8)], ms)], weak_prior())
+        fitted_rates([Workload([conv(8, 8, 8)], ms)], weak_prior())
     with pytest.raises(InputError, match="0 latencies"):
-        fit([], weak_prior())
+        fitted_rates([], weak_prior())
 
 
 def test_a_predicted_device_follows_the_contract():

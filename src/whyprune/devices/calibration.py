@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device
-from whyprune.devices.fit import Prior, Workload, fit, weak_prior
+from whyprune.devices.fit import Prior, Workload, fitted_rates, weak_prior
 from whyprune.devices.local import Local
 from whyprune.devices.profile import ErrorFound, Profile, Rates, Roofline, Source
 from whyprune.devices.roofline import module_costs, predicted_ms
@@ -220,11 +220,11 @@ def _best(workloads: Sequence[Workload], prior: Prior, seed: int) -> Rates:
         believed = prior.model_copy(update={"channel_ramp": ramp})
         off = []
         for part in parts:
-            rates = fit([w for i, w in enumerate(workloads) if i not in part], believed, channel_step=step)
+            rates = fitted_rates([w for i, w in enumerate(workloads) if i not in part], believed, channel_step=step)
             off += [abs(np.log(predicted_ms(workloads[i].operations, rates) / workloads[i].ms)) for i in part]
         losses[ramp, step] = float(np.mean(off))
     ramp, step = min(losses, key=lambda key: losses[key])
-    return fit(workloads, prior.model_copy(update={"channel_ramp": ramp}), channel_step=step)
+    return fitted_rates(workloads, prior.model_copy(update={"channel_ramp": ramp}), channel_step=step)
 
 
 def _title(workload: Workload) -> str:

@@ -80,7 +80,7 @@ def default_prior() -> Prior:
     return Prior.model_validate_json(PRIOR_FILE.read_text(encoding="utf-8"))
 
 
-def fit(
+def fitted_rates(
     workloads: Sequence[Workload], prior: Prior | None = None, *, channel_step: int = 1, noise: float = NOISE
 ) -> Rates:
     """The rates of the device on which the workloads were measured.
