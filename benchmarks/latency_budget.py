@@ -143,7 +143,7 @@ def accuracies(what: Subject, networks: Mapping[str, nn.Module]) -> dict[str, An
     assert what.images is not None
     every = dict(networks)
     if "torch-pruning" in every:
-        every["torch-pruning, batch norm"] = wp.reestimate_batch_norm(every["torch-pruning"], what.images.fit)
+        every["torch-pruning, batch norm"] = wp.reestimate_batch_norm(every["torch-pruning"], what.images.planning)
     found = {name: accuracy(model, what.test, progress=False) for name, model in every.items()}
     gaps = {}
     ours = found["latency"].correct

@@ -186,7 +186,7 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
     with run.step("remove"):
         bare = remove(network, plan.units)
     with run.step("verify"):
-        proof = verify(network, bare, plan.units, run.calibration.fit, seed=run.seed)
+        proof = verify(network, bare, plan.units, run.calibration.planning, seed=run.seed)
     bare_accuracy = run.accuracy(bare, "after removal")
     units = network.select(plan.units)
     audit = run.calibration.audit
@@ -226,10 +226,10 @@ def _compress(run: _Run, budget: Budget, method: str, facts: dict[str, Any]) -> 
 
 def _plan(run: _Run, budget: Budget, method: str) -> tuple[Plan, Effects, nn.Module | None]:
     """The plan, the effects of all units, and the network as repaired while planning."""
-    few = cut_images(run.calibration.fit, run.settings.effect_images)[0]
+    few = cut_images(run.calibration.planning, run.settings.effect_images)[0]
     if method not in PLANNERS:
         with run.step("estimate"):
-            images = run.calibration.fit if method in (CURVES, *CRITERIA) else few
+            images = run.calibration.planning if method in (CURVES, *CRITERIA) else few
             effects = estimate(
                 run.network, images, method=method, outcome=run.outcome, seed=run.seed, progress=run.progress
             )
