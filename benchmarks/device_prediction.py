@@ -29,7 +29,7 @@ from benchmarks.common import RESULTS, Stopwatch, arguments, data_folder, write_
 from benchmarks.cpu_time import CpuTime
 from whyprune.data.batches import Batch
 from whyprune.devices import Device, device
-from whyprune.devices.calibration import Calibration, Measured, fitted, measured
+from whyprune.devices.calibration import FittedRates, Measured, fitted, measured
 from whyprune.devices.local import Local
 from whyprune.devices.profile import Rates
 from whyprune.devices.roofline import module_costs, predicted_ms
@@ -174,7 +174,7 @@ def _best_ms(where: Device, networks: Sequence[tuple[str, float, nn.Module, Batc
     return found
 
 
-def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, Calibration]) -> Iterator[Prediction]:
+def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, FittedRates]) -> Iterator[Prediction]:
     """Each layer from a fit to other layers; by MACs at the median rate of other layers, where it has any."""
     for runtime, rows in layers.items():
         for i, (row, (_, ms, found)) in enumerate(zip(rows, fits[runtime].held_out, strict=True)):
@@ -188,7 +188,7 @@ def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, Calibr
 
 def _network_predictions(
     layers: dict[str, list[Measured]],
-    fits: dict[str, Calibration],
+    fits: dict[str, FittedRates],
     works: dict[str, list[OperationCost]],
     best: dict[str, dict[str, float]],
 ) -> Iterator[Prediction]:

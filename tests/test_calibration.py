@@ -49,8 +49,8 @@ def test_no_more_is_audited_than_is_useful():
 @given(sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4))
 def test_effects_are_measured_on_other_images_than_refits_see(sizes):
     batches = calibrate(numbered(8, *sizes), 1, None, 0).planning
-    planning, measure = split_images(batches)
-    assert sorted(numbers_in(planning) + numbers_in(measure)) == sorted(numbers_in(batches))
+    fit, measure = split_images(batches)
+    assert sorted(numbers_in(fit) + numbers_in(measure)) == sorted(numbers_in(batches))
     assert 2 <= len(numbers_in(measure)) <= min(128, sum(map(len, batches)) // 3)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Kind, Measurement
-from whyprune.devices.calibration import SHAPES, calibrate, fitted, layer_names, small_network
+from whyprune.devices.calibration import SHAPES, calibrate_device, fitted, layer_names, small_network
 from whyprune.devices.fit import PARAMETERS, Workload, rates_of, weak_prior
 from whyprune.devices.latency import latency_summary
 from whyprune.devices.profile import Rates, write_profile
@@ -53,7 +53,7 @@ class MadeUp:
 def test_a_calibrated_profile_predicts_what_was_not_measured(tmp_path):
     """Through the file and the name, and although two in five rounds are disturbed."""
     made_up = MadeUp(planted(), noise=0.02)
-    found = calibrate(made_up, layers=14)
+    found = calibrate_device(made_up, layers=14)
     write_profile(found.profile("copy", made_up), tmp_path / "copy.json")
     torch.manual_seed(0)
     unseen = nn.Sequential(*(nn.Conv2d(a, b, 3, padding=1) for a, b in ((32, 48), (48, 96), (96, 32)))).eval()
@@ -82,9 +82,9 @@ def test_the_error_is_that_of_layers_that_were_not_fitted_to():
 
 def test_a_prediction_is_not_calibrated():
     with pytest.raises(InputError, match="predicted"):
-        calibrate(device("pi4"))
+        calibrate_device(device("pi4"))
     with pytest.raises(InputError, match="at least 10"):
-        calibrate(MadeUp(planted()), layers=3)
+        calibrate_device(MadeUp(planted()), layers=3)
 
 
 def layer_workloads(rates: Rates) -> list[Workload]:

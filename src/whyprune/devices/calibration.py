@@ -39,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FittedRates:
     """Rates fitted to a device, and the errors they show on layers that they were not fitted to."""
 
     rates: Rates
@@ -63,7 +63,9 @@ class Calibration:
         )
 
 
-def calibrate(device: Device, *, layers: int | None = None, seed: int = 0, progress: bool = False) -> Calibration:
+def calibrate_device(
+    device: Device, *, layers: int | None = None, seed: int = 0, progress: bool = False
+) -> FittedRates:
     """Measures small layers on a device and fits its rates.
 
     Args:
@@ -86,7 +88,7 @@ def calibrate(device: Device, *, layers: int | None = None, seed: int = 0, progr
     return replace(calibration, runtime=found[0].runtime, threads=found[0].threads)
 
 
-def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: int = 0) -> Calibration:
+def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: int = 0) -> FittedRates:
     """Rates fitted to measured layers, with the block of channels that predicts held-out layers best.
 
     The error is that of predictions for layers held out from the fit *and* from the choice of the block.
@@ -99,7 +101,7 @@ def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: i
         rates = _best(rest, prior, seed)
         held_out |= {int(i): predicted_ms(workloads[i].operations, rates) for i in part}
     off = np.array([100 * abs(held_out[i] / w.ms - 1) for i, w in enumerate(workloads)])
-    return Calibration(
+    return FittedRates(
         rates=_best(workloads, prior, seed),
         error=ErrorFound(
             compared_with="layers that were held out",
