@@ -121,7 +121,7 @@ def cell_row(cell: Cell, quick: bool, seed: int, *, compare: bool = True) -> dic
         "macs_ratio": 1 / fewer,
         "params_ratio": plan.params / dense.params,
         "realised_over_macs": 1 / (alone["ratios"]["latency"]["ratio"] * fewer),
-        "turns": [turn.model_dump() for turn in record.turns],
+        "turns": [iteration.model_dump() for iteration in record.iterations],
         "table_rows": record.table_rows,
         "share_of_rows": record.share_of_rows,
         "blocks": list(plan.blocks),

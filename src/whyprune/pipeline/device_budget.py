@@ -26,7 +26,7 @@ from whyprune.devices.table import (
 )
 from whyprune.errors import BudgetError, InputError
 from whyprune.pipeline.planners import Allocate
-from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
+from whyprune.results import BudgetIteration, DeviceCost, Interval, MeasuredBudget
 from whyprune.structure.blocks import operations_of
 from whyprune.structure.cost import Price
 from whyprune.structure.memory import peak_memory
@@ -83,7 +83,7 @@ class Aim:
     tolerance: float = TOLERANCE
     turns: int = TURNS
     progress: bool = False
-    tried: list[BudgetTurn] = field(default_factory=list)
+    tried: list[BudgetIteration] = field(default_factory=list)
     last: Measurement | None = None
 
     def __call__(self, allocate: Allocate, target: Budget) -> Plan:
@@ -144,7 +144,7 @@ class Aim:
             priced_operations=len(layers),
             operations=len(self.network.graph.operations),
             share_of_rows=self.prices[kind].share,
-            turns=turns,
+            iterations=turns,
         )
 
     def _asked(self, target: Budget) -> dict[DeviceCost, float]:
@@ -169,7 +169,7 @@ class Aim:
             weight = DAMPED if any(turn.kind == kind for turn in self.tried) else 1.0
             self.prices[kind] = self.prices[kind].corrected(gone, ratio.value, weight=weight)
             self.tried.append(
-                BudgetTurn(
+                BudgetIteration(
                     kind=kind,
                     asked_ratio=asked[kind],
                     predicted_ratio=predicted[kind],
