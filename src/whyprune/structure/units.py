@@ -12,7 +12,7 @@ from torch import Tensor
 from whyprune.structure.axes import Axis
 from whyprune.structure.labels import LabelSpace, distinct
 
-State = Mapping[str, Mapping[int, Tensor]]
+ParameterAtoms = Mapping[str, Mapping[int, Tensor]]
 """Parameter or buffer name -> axis -> the atom of every index."""
 
 
@@ -95,7 +95,7 @@ class Refusal:
 
 def derive(
     space: LabelSpace,
-    state: State,
+    state: ParameterAtoms,
     writers: Mapping[int, Sequence[str]],
     marks: Mapping[int, Sequence[str]],
 ) -> tuple[tuple[Group, ...], tuple[Refusal, ...]]:
@@ -144,7 +144,7 @@ class _Members:
     runs: np.ndarray
 
     @classmethod
-    def of(cls, space: LabelSpace, state: State) -> "_Members":
+    def of(cls, space: LabelSpace, state: ParameterAtoms) -> "_Members":
         held = {(name, axis): labels for name, axes in state.items() for axis, labels in axes.items()}
         sizes = {key: len(labels) for key, labels in held.items()}
         lengths = list(sizes.values())
