@@ -9,7 +9,7 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.devices import device
 from whyprune.devices.local import Local
-from whyprune.devices.profile import Limits, Profile, write_profile
+from whyprune.devices.profile import Profile, ResourceLimits, write_profile
 from whyprune.devices.ssh import Remote
 from whyprune.errors import InputError, WhypruneError
 
@@ -18,7 +18,7 @@ INPUTS = Batch((torch.randn(2, 3, 8, 8),), {})
 
 def board(folder, **limits):
     write_profile(
-        Profile(name="board", kind="emulated", title="A board", limits=Limits(**limits)), folder / "board.json"
+        Profile(name="board", kind="emulated", title="A board", limits=ResourceLimits(**limits)), folder / "board.json"
     )
     return device("board-ort", folder=folder)
 

@@ -12,7 +12,7 @@ from whyprune.data.batches import Batch
 from whyprune.devices.base import Device
 from whyprune.devices.fit import Prior, Workload, fitted_rates, weak_prior
 from whyprune.devices.local import Local
-from whyprune.devices.profile import ErrorFound, Profile, Rates, Roofline, Source
+from whyprune.devices.profile import Citation, ErrorFound, Profile, Rates, Roofline
 from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.errors import InputError
 from whyprune.progress import track
@@ -59,7 +59,7 @@ class FittedRates:
             threads=self.threads,
             batch_size=1,
             rooflines=(Roofline(threads=self.threads, rates=self.rates, fitted_to=device.name, errors=(self.error,)),),
-            sources=(Source(title=f"whyprune devices calibrate, device {device.name}", what="all rates"),),
+            sources=(Citation(title=f"whyprune devices calibrate, device {device.name}", what="all rates"),),
         )
 
 

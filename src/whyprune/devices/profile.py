@@ -28,7 +28,7 @@ RATED: tuple[Kind, ...] = ("winograd", "spatial", "pointwise", "grouped", "depth
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Source(Record):
+class Citation(Record):
     """Where a figure comes from.
 
     `second_hand` marks a page that repeats a vendor's figures, and a figure written down from memory.
@@ -40,7 +40,7 @@ class Source(Record):
     second_hand: bool = False
 
 
-class Limits(Record):
+class ResourceLimits(Record):
     """What an emulated device may use of the machine that imitates it. `None` is no limit."""
 
     threads: int = Field(1, ge=1)
@@ -49,7 +49,7 @@ class Limits(Record):
     isa: str | None = Field(None, description="the best instruction set, as oneDNN's ONEDNN_MAX_CPU_ISA names it")
 
 
-class Figure(Record):
+class DeviceProperty(Record):
     """A published property of the device; it is shown, and bounds what a fit may believe."""
 
     name: str
@@ -120,10 +120,10 @@ class Profile(Record):
     runtime: str = "ort"
     threads: int = Field(1, ge=1)
     batch_size: int = Field(1, ge=1)
-    limits: Limits | None = None
+    limits: ResourceLimits | None = None
     rooflines: tuple[Roofline, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    sources: tuple[Source, ...] = ()
+    figures: tuple[DeviceProperty, ...] = ()
+    sources: tuple[Citation, ...] = ()
     note: str = ""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import cast
 from whyprune.devices.base import Device
 from whyprune.devices.local import Local
 from whyprune.devices.names import SSH, DeviceName, parse
-from whyprune.devices.profile import Limits, Profile, profiles
+from whyprune.devices.profile import Profile, ResourceLimits, profiles
 from whyprune.devices.roofline import Predicted
 from whyprune.devices.ssh import Remote
 from whyprune.errors import InputError
@@ -67,7 +67,7 @@ def _here(profile: Profile, asked: DeviceName) -> Device:
     )
 
 
-def _cores(limits: Limits, asked: DeviceName) -> tuple[int, ...]:
+def _cores(limits: ResourceLimits, asked: DeviceName) -> tuple[int, ...]:
     """The cores that the device may use: this process's own, up to the limit."""
     affinity = getattr(os, "sched_getaffinity", None)
     if affinity is None:
@@ -81,7 +81,7 @@ def _cores(limits: Limits, asked: DeviceName) -> tuple[int, ...]:
     return usable
 
 
-def _environment(limits: Limits, runtime: str) -> dict[str, str]:
+def _environment(limits: ResourceLimits, runtime: str) -> dict[str, str]:
     """Variables that hold the runtime to an instruction set; none where it would not keep to it."""
     if limits.isa is None or runtime not in HONOUR_ISA:
         return {}
