@@ -29,8 +29,8 @@ from benchmarks.common import RESULTS, Stopwatch, arguments, data_folder, write_
 from benchmarks.cpu_time import CpuTime
 from whyprune.data.batches import Batch
 from whyprune.devices import Device, device
-from whyprune.devices.calibration import FittedRates, Measured, fitted, measured
-from whyprune.devices.local import Local
+from whyprune.devices.calibration import FittedRates, TimedNetwork, fitted, measured
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.profile import Rates
 from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.models import load_model
@@ -149,7 +149,7 @@ def _device(runtime: str, clock: str) -> Device:
     if clock == "cpu":
         return CpuTime(runtime)
     found = device(f"local-{runtime}-1t")
-    return replace(found, each_alone=False) if isinstance(found, Local) else found
+    return replace(found, each_alone=False) if isinstance(found, LocalDevice) else found
 
 
 def _networks(names: Sequence[str]) -> Iterator[tuple[str, float, nn.Module, Batch]]:
@@ -174,7 +174,7 @@ def _best_ms(where: Device, networks: Sequence[tuple[str, float, nn.Module, Batc
     return found
 
 
-def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, FittedRates]) -> Iterator[Prediction]:
+def _layer_predictions(layers: dict[str, list[TimedNetwork]], fits: dict[str, FittedRates]) -> Iterator[Prediction]:
     """Each layer from a fit to other layers; by MACs at the median rate of other layers, where it has any."""
     for runtime, rows in layers.items():
         for i, (row, (_, ms, found)) in enumerate(zip(rows, fits[runtime].held_out, strict=True)):
@@ -187,7 +187,7 @@ def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, Fitted
 
 
 def _network_predictions(
-    layers: dict[str, list[Measured]],
+    layers: dict[str, list[TimedNetwork]],
     fits: dict[str, FittedRates],
     works: dict[str, list[OperationCost]],
     best: dict[str, dict[str, float]],
@@ -206,7 +206,7 @@ def _network_predictions(
                         yield Prediction(f"speed-ups on {which}", method, target, name, gain, said)
 
 
-def _rate(rows: Sequence[Measured]) -> float:
+def _rate(rows: Sequence[TimedNetwork]) -> float:
     """Median ms per MAC."""
     macs = [sum(x.macs for x in row.workload.operations) for row in rows]
     return float(np.median([row.workload.ms / n for row, n in zip(rows, macs, strict=True) if n]))

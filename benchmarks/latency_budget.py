@@ -36,7 +36,7 @@ from benchmarks.latency_budget_subject import ASKED, Subject, subject
 from whyprune.allocation.constraints import Constraints
 from whyprune.devices import accuracy, latency_ratio, paired_difference
 from whyprune.devices.inputs import inputs_for
-from whyprune.devices.local import Local
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.table import fastest_ms
 
 MODELS = ("resnet56", "mobilenet_v2", "resnet50")
@@ -61,12 +61,12 @@ class Cell:
         model, runtime, threads, batch = text.split(":")
         return cls(model, runtime, int(threads), int(batch))
 
-    def device(self) -> Local:
+    def device(self) -> LocalDevice:
         """Where it is measured."""
-        return Local(self.runtime, self.threads, self.batch)
+        return LocalDevice(self.runtime, self.threads, self.batch)
 
 
-def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> dict[str, Any]:
+def measured(device: LocalDevice, networks: Mapping[str, nn.Module], example: Any) -> dict[str, Any]:
     """Medians of all networks in one interleaved run, and each one's ratio to the dense network."""
     found = device(networks, inputs_for(device, example))
     row: dict[str, Any] = {"p50_ms": {name: found.latency[name].p50_ms for name in networks}, "ratios": {}}

@@ -6,7 +6,7 @@ from torch import nn
 
 from whyprune.devices.profile import profiles
 from whyprune.devices.registry import device
-from whyprune.devices.roofline import Predicted, operation_times_ms
+from whyprune.devices.roofline import PredictedDevice, operation_times_ms
 from whyprune.devices.table.predicted import cost_of, predicted_rows
 from whyprune.devices.table.rows import Row
 from whyprune.devices.table.timing import timed
@@ -39,7 +39,7 @@ def test_a_row_is_the_layer_that_it_stands_for(row):
 
 def test_a_table_of_a_predicted_device_runs_nothing():
     predicted = device("pi4-1t-b3")
-    assert isinstance(predicted, Predicted)
+    assert isinstance(predicted, PredictedDevice)
     (part,) = timed(predicted, ROWS)
     assert part == predicted_rows(predicted, ROWS)
     rates = profiles()["pi4"].roofline(1).rates

@@ -15,7 +15,7 @@ from carried import NETWORKS
 
 from whyprune.data.batches import Batch
 from whyprune.devices.bundle import MeasurementRequest
-from whyprune.devices.ssh import Remote
+from whyprune.devices.ssh import RemoteDevice
 from whyprune.errors import DeviceError, FormatError
 from whyprune.testing.devices import check_device
 
@@ -44,7 +44,7 @@ def device(machine):
 
 @pytest.fixture
 def remote(device, tmp_path):
-    return Remote(device.address, SHORT, timeout_s=120, workspace=tmp_path / "kept", options=device.options)
+    return RemoteDevice(device.address, SHORT, timeout_s=120, workspace=tmp_path / "kept", options=device.options)
 
 
 def kept(remote):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device
 from whyprune.devices.fit import Prior, Workload, fitted_rates, weak_prior
-from whyprune.devices.local import Local
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.profile import Citation, ErrorFound, Profile, Rates, Roofline
 from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.errors import InputError
@@ -29,7 +29,7 @@ DEEP = (16, 48, 96)
 
 
 @dataclass(frozen=True)
-class Measured:
+class TimedNetwork:
     """A small network and its best time for a batch of one: what else the machine does is no property of the device."""
 
     name: str
@@ -81,7 +81,7 @@ def calibrate_device(
         raise InputError(f"device {device.name!r} is predicted: calibrate one that runs networks, such as local-ort-1t")
     if layers is not None and layers < 10:
         raise InputError(f"layers is {layers}: give at least 10, or the rates are not determined")
-    if isinstance(device, Local):
+    if isinstance(device, LocalDevice):
         device = replace(device, each_alone=False)  # cold starts and memory are not asked for
     found = measured(device, layers, seed, progress)
     calibration = fitted([m.workload for m in found], seed=seed)
@@ -113,7 +113,7 @@ def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: i
     )
 
 
-def measured(device: Device, layers: int | None, seed: int, progress: bool) -> list[Measured]:
+def measured(device: Device, layers: int | None, seed: int, progress: bool) -> list[TimedNetwork]:
     """Measures small layers; those with the same input run interleaved in one call."""
     generator = torch.Generator().manual_seed(seed)
     everything = [(shape, name) for shape in SHAPES for name in layer_names(*shape)]
@@ -134,7 +134,7 @@ def measured(device: Device, layers: int | None, seed: int, progress: bool) -> l
             best = float(np.min(measurement.samples_ms[name]))
             works = Workload(module_costs(network, as_example(inputs)), best)
             where = f"{name} on {channels}x{size}x{size}"
-            found.append(Measured(where, works, measurement.runtime, measurement.latency[name].threads))
+            found.append(TimedNetwork(where, works, measurement.runtime, measurement.latency[name].threads))
     return found
 
 

@@ -30,7 +30,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalDevice:
     """A `Device`: this machine, one runtime, so many threads.
 
     Networks may also be paths of files in the runtime's format; their outputs have nothing to be compared with then.

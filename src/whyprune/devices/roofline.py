@@ -74,7 +74,7 @@ def predicted_ms(operations: Sequence[OperationCost], rates: Rates, batch_size: 
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictedDevice:
     """A device that no network runs on: its latency is computed from its profile's rates."""
 
     profile: Profile

@@ -34,7 +34,7 @@ COMES_BACK = re.compile(rf"{re.escape(RECORD)}|{re.escape(OUTPUTS)}|{re.escape(P
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteDevice:
     """Runs networks on another machine over ssh; a `Device`.
 
     What a run had finished before it broke off is kept here, and the next run with the same networks, inputs and

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from math import prod
 
-from whyprune.devices.roofline import Predicted
+from whyprune.devices.roofline import PredictedDevice
 from whyprune.devices.table.rows import Row
 from whyprune.structure.operation_costs import OperationCost, kind_of_convolution
 
 
-def predicted_rows(device: Predicted, rows: Iterable[Row]) -> dict[Row, float]:
+def predicted_rows(device: PredictedDevice, rows: Iterable[Row]) -> dict[Row, float]:
     """Milliseconds per row."""
     wanted = list(rows)
     return dict(zip(wanted, device.operations_ms([cost_of(row) for row in wanted]), strict=True))
