@@ -8,7 +8,7 @@ does; swish and gates are counted. The MACs of every network equal those that we
 import math
 from collections.abc import Callable
 
-from whyprune.structure.operation_costs import Kind, OperationCost, kind_of_convolution
+from whyprune.structure.operation_costs import OperationCost, OperationKind, kind_of_convolution
 
 
 class Shape:
@@ -80,7 +80,9 @@ class Shape:
         self._add("elementwise", 0, self.count)
         return self
 
-    def _add(self, kind: Kind, macs: int, reads: int, weights: int = 0, channels: tuple[int, int] = (1, 1)) -> None:
+    def _add(
+        self, kind: OperationKind, macs: int, reads: int, weights: int = 0, channels: tuple[int, int] = (1, 1)
+    ) -> None:
         name = f"{kind}{len(self.layers)}"
         self.layers.append(OperationCost(name, kind, macs, reads, self.count, weights, channels))
 

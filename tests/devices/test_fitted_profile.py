@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Kind, Measurement
+from whyprune.devices.base import DeviceKind, Measurement
 from whyprune.devices.calibration import SHAPES, calibrate_device, fitted, layer_names, small_network
 from whyprune.devices.fit import PARAMETERS, Workload, rates_of, weak_prior
 from whyprune.devices.latency import latency_summary
@@ -33,7 +33,7 @@ class MadeUp:
     rates: Rates
     noise: float = 0.0
     name: str = "made-up"
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
     runtime: str = "ort"
     threads: int = 1
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))

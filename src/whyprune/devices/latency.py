@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Kind, Measurement, Model, Samples
+from whyprune.devices.base import DeviceKind, Measurement, Model, Samples
 from whyprune.devices.evaluation import call, evaluating
 from whyprune.devices.machine import machine_state
 from whyprune.devices.runner import by_host_clock, interleaved, warm_up
@@ -35,7 +35,7 @@ class TorchDevice:
     batch_size: int = 1
     progress: bool = False
     name: str = "torch"
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
 
     def __call__(self, networks: Mapping[str, Model], inputs: Batch) -> Measurement:
         """Measures the networks with `measure_latency`."""

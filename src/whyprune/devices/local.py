@@ -18,7 +18,7 @@ from whyprune.devices.artifacts.cache import SHARED, ArtifactCache
 from whyprune.devices.artifacts.formats import FORMATS, Artifact
 from whyprune.devices.artifacts.onnx import check_onnx
 from whyprune.devices.artifacts.onnx_int8 import quantize_onnx
-from whyprune.devices.base import Kind, Measurement, Model
+from whyprune.devices.base import DeviceKind, Measurement, Model
 from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.devices.latency import latency_summary
 from whyprune.devices.outputs import TOLERANCE, agreement
@@ -69,7 +69,7 @@ class LocalDevice:
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 1800.0
     name: str = ""
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
     cache: ArtifactCache = field(default=SHARED, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -12,17 +12,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from whyprune.devices.base import Kind as DeviceKind
+from whyprune.devices.base import DeviceKind
 from whyprune.errors import FormatError, InputError
 from whyprune.results import Record
-from whyprune.structure.operation_costs import KINDS, Kind
+from whyprune.structure.operation_costs import KINDS, OperationKind
 
 FOLDER_VARIABLE = "WHYPRUNE_DEVICES"
 BUILT_IN = Path(__file__).parent / "profiles"
 MAX_BYTES = 1_000_000
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-RATED: tuple[Kind, ...] = ("winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product")
+RATED: tuple[OperationKind, ...] = ("winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product")
 """Kinds of layers that compute; the others only move numbers."""
 
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -80,11 +80,11 @@ class Rates(Record):
         channel_step: channels are worked on in blocks of this many; a width costs as much as the next full block.
     """
 
-    ms_per_gmac: dict[Kind, Rate]
+    ms_per_gmac: dict[OperationKind, Rate]
     ms_per_mbyte: Rate
     ms_per_mbyte_elementwise: Rate
     ms_per_mbyte_of_weights: Rate
-    ms_per_layer: dict[Kind, Rate]
+    ms_per_layer: dict[OperationKind, Rate]
     ms_per_run: Rate = 0.0
     channel_ramp: Rate = 0.0
     channel_step: int = Field(1, ge=1, le=1024)

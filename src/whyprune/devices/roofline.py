@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Kind, Measurement, Model
+from whyprune.devices.base import DeviceKind, Measurement, Model
 from whyprune.devices.latency import latency_summary
 from whyprune.devices.machine import library_versions
 from whyprune.devices.profile import RATED, Profile, Rates
@@ -81,7 +81,7 @@ class PredictedDevice:
     threads: int | None = None
     batch_size: int = 1
     name: str = ""
-    kind: Kind = "predicted"
+    kind: DeviceKind = "predicted"
 
     @property
     def runtime(self) -> str:

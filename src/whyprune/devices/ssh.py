@@ -14,7 +14,7 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.devices.address import Address
 from whyprune.devices.artifacts.cache import SHARED, ArtifactCache
-from whyprune.devices.base import Kind, Measurement, Model
+from whyprune.devices.base import DeviceKind, Measurement, Model
 from whyprune.devices.bundle import EXPECTED, README, RUNNER, SUMS, MeasurementRequest, fill
 from whyprune.devices.connection import Connection
 from whyprune.devices.foreign import sha256
@@ -59,7 +59,7 @@ class RemoteDevice:
     program: str = "ssh"
     options: Sequence[str] = ()
     progress: bool = False
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
     cache: ArtifactCache = field(default=SHARED, repr=False, compare=False)
 
     def __post_init__(self) -> None:

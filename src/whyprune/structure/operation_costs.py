@@ -19,8 +19,8 @@ from whyprune.structure.network import Network
 from whyprune.structure.operations import bind, name_of, sizes
 from whyprune.structure.units import Group, Unit
 
-Kind = Literal["winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product", "elementwise"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+OperationKind = Literal["winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product", "elementwise"]
+KINDS: tuple[OperationKind, ...] = get_args(OperationKind)
 
 _FREE = {
     *(
@@ -77,7 +77,7 @@ class OperationCost:
     """
 
     name: str
-    kind: Kind
+    kind: OperationKind
     macs: int
     reads: int
     writes: int
@@ -90,7 +90,7 @@ class OperationFormula:
     """An operation whose sizes follow the widths that stay."""
 
     name: str
-    kind: Kind
+    kind: OperationKind
     macs: tuple[Product, ...]
     reads: tuple[Product, ...]
     writes: Product
@@ -149,7 +149,7 @@ class OperationCostModel:
         return [operation.at(lambda product: sized(product, self.shapes, gone)) for operation in left]
 
 
-def kind_of_convolution(channels_in: int, groups: int, kernel: Iterable[int], stride: Iterable[int]) -> Kind:
+def kind_of_convolution(channels_in: int, groups: int, kernel: Iterable[int], stride: Iterable[int]) -> OperationKind:
     """The loop that runs a convolution with `channels_in` input channels in every one of `groups`."""
     if groups > 1:
         return "depthwise" if channels_in == 1 else "grouped"
@@ -196,7 +196,7 @@ def _operations(
         )
 
 
-def _kind(node: fx.Node) -> Kind:
+def _kind(node: fx.Node) -> OperationKind:
     name, bound = name_of(node), bind(node)
     if name in CONVOLUTIONS:
         weight = sizes(bound["weight"])
