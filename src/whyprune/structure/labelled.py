@@ -19,7 +19,7 @@ from whyprune.structure.cost import cost_model
 from whyprune.structure.labels import Labellings, Labels, LabelSpace, along, distinct, support, varies, vector
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of
-from whyprune.structure.rules import Context, Count, Reading, Rectangle, propagate
+from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
 
@@ -124,7 +124,7 @@ class Labelled:
         labels = vector(roots, dims[0]).numpy()
         return Reader(reading.node, reading.data, dims[0], labels, affine, reading.statistics)
 
-    def _site(self, count: Count) -> WidthSite | None:
+    def _site(self, count: ChannelCount) -> WidthSite | None:
         roots = self.space.roots(count.labelling)
         if support(roots) - {count.dim} and not varies(roots, {count.dim}):
             return None

@@ -9,10 +9,10 @@ its inputs, with its name as the reason.
 import importlib
 import pkgutil
 
-from whyprune.structure.rules.base import Context, Count, Meeting, Reading, Rectangle, known_operations, rule
+from whyprune.structure.rules.base import ChannelCount, Context, Meeting, Reading, Rectangle, known_operations, rule
 from whyprune.structure.rules.propagate import propagate
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["Context", "Count", "Meeting", "Reading", "Rectangle", "known_operations", "propagate", "rule"]
+__all__ = ["ChannelCount", "Context", "Meeting", "Reading", "Rectangle", "known_operations", "propagate", "rule"]

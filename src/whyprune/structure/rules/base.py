@@ -52,7 +52,7 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Count:
+class ChannelCount:
     """A number among an operation's arguments that counts the channels along `dim` of `labelling`."""
 
     node: fx.Node
@@ -96,7 +96,7 @@ class Context:
     values: dict[fx.Node, Value] = field(default_factory=dict)
     readings: list[Reading] = field(default_factory=list)
     writers: list[tuple[fx.Node, Tensor]] = field(default_factory=list)
-    counts: list[Count] = field(default_factory=list)
+    counts: list[ChannelCount] = field(default_factory=list)
     rectangles: list[Rectangle] = field(default_factory=list)
     meetings: list[Meeting] = field(default_factory=list)
 
@@ -194,7 +194,7 @@ class Context:
         """
         if labelling.shape[dim] > 1 and isinstance(value, int | fx.Node):
             number = value if isinstance(value, int) else at_batch_one(value.meta["val"])
-            self.counts.append(Count(node, argument, place, labelling, dim, number))
+            self.counts.append(ChannelCount(node, argument, place, labelling, dim, number))
 
     def concrete(self, value: Any) -> Any:
         """An argument as the operation gets it for one sample: numbers, and tensors as far as they are known."""

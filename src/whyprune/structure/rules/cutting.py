@@ -6,7 +6,7 @@ from torch import Tensor, fx
 
 from whyprune.structure.labels import support
 from whyprune.structure.operations import bind, position_of, sizes, where
-from whyprune.structure.rules.base import Arguments, Context, Count, Value, compact, rule
+from whyprune.structure.rules.base import Arguments, ChannelCount, Context, Value, compact, rule
 
 CONSTANT = "a constant index reaches into these channels"
 
@@ -61,7 +61,7 @@ def _stretch(ctx: Context, node: fx.Node, labelling: Tensor, dim: int, bounds: t
             counted = (
                 labelling.narrow(dim, last, size - last) if written < 0 else labelling.narrow(dim, first, last - first)
             )
-            ctx.counts.append(Count(node, position_of(node, name), 0, counted, dim, written))
+            ctx.counts.append(ChannelCount(node, position_of(node, name), 0, counted, dim, written))
 
 
 def in_step(ctx: Context, labelling: Tensor, parts: int, node: fx.Node, *, interleaved: bool = False) -> None:
@@ -109,7 +109,7 @@ def _sizes(ctx: Context, node: fx.Node, args: Arguments, labelling: Tensor, dim:
     for place, (start, width) in enumerate(zip(accumulate([0, *widths]), widths, strict=False)):
         if place < len(numbers) and isinstance(numbers[place], int):
             part = labelling.narrow(dim, start, width)
-            ctx.counts.append(Count(node, position_of(node, name), place, part, dim, width))
+            ctx.counts.append(ChannelCount(node, position_of(node, name), place, part, dim, width))
 
 
 @rule("channel_shuffle", "native_channel_shuffle")

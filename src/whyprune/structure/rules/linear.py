@@ -6,7 +6,7 @@ from torch import Tensor, fx
 
 from whyprune.structure.labels import along
 from whyprune.structure.operations import position_of, sizes, where
-from whyprune.structure.rules.base import Arguments, Context, Count, Value, rule, vector_labellings
+from whyprune.structure.rules.base import Arguments, ChannelCount, Context, Value, rule, vector_labellings
 
 STRANGERS = "its input features are no channels of an earlier layer"
 
@@ -95,7 +95,7 @@ def _grouped(
         ctx.space.unite(first.reshape(groups, -1), heads[:, None])
         ctx.space.pin(second, where(node), "whole groups of a grouped convolution go")
         atoms = heads if transposed else None
-        ctx.counts.append(Count(node, position_of(node, "groups"), 0, heads, 0, groups))
+        ctx.counts.append(ChannelCount(node, position_of(node, "groups"), 0, heads, 0, groups))
         per_group = sizes(weight)[1]
         return atoms.repeat_interleave(per_group) if atoms is not None else written
     rows = labels.reshape(groups, inside)

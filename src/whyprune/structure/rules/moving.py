@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from whyprune.structure.labels import NONE, Labellings, along, support
 from whyprune.structure.operations import position_of, sizes, where
-from whyprune.structure.rules.base import Arguments, Context, Count, Value, compact, rule
+from whyprune.structure.rules.base import Arguments, ChannelCount, Context, Value, compact, rule
 from whyprune.structure.rules.elementwise import meet
 
 _FREE = (
@@ -218,6 +218,6 @@ def _widened(
         atoms = torch.full((count,), NONE) if place is None else ctx.space.fresh(count)
         atoms = along(atoms, dim, labelling.dim())
         if place is not None and count:
-            ctx.counts.append(Count(node, position_of(node, "pad"), place + side, atoms, dim, count))
+            ctx.counts.append(ChannelCount(node, position_of(node, "pad"), place + side, atoms, dim, count))
         ends.append(atoms.expand([count if d == dim else s for d, s in enumerate(labelling.shape)]))
     return torch.cat([ends[0], labelling, ends[1]], dim)
