@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.ncnn_networks import NETWORKS
 from whyprune.devices.fit import CHANNEL_RAMP, Prior, Problem, learn_prior, posterior_mode, weak_prior
-from whyprune.structure.layers import Layer
+from whyprune.structure.operation_costs import OperationCost
 
 Array = NDArray[np.float64]
 MIN_NETWORKS = 12
@@ -27,27 +27,27 @@ CHIP = re.compile(
 
 
 @dataclass(frozen=True)
-class Table:
+class BoardLatencies:
     """Log ms, shape (runs, networks), NaN where there is none; the chip of every run; the layers of every network."""
 
     log_ms: Array
     chips: NDArray[np.str_]
     names: tuple[str, ...]
-    layers: tuple[list[Layer], ...]
+    layers: tuple[list[OperationCost], ...]
     runs: tuple[dict[str, Any], ...]
 
-    def of_networks(self, which: Sequence[int]) -> "Table":
+    def of_networks(self, which: Sequence[int]) -> "BoardLatencies":
         """Some of the networks."""
         names, layers = ([column[i] for i in which] for column in (self.names, self.layers))
-        return Table(self.log_ms[:, which], self.chips, tuple(names), tuple(layers), self.runs)
+        return BoardLatencies(self.log_ms[:, which], self.chips, tuple(names), tuple(layers), self.runs)
 
-    def of_runs(self, which: NDArray[Any]) -> "Table":
+    def of_runs(self, which: NDArray[Any]) -> "BoardLatencies":
         """Some of the runs."""
         runs = tuple(self.runs[i] for i in np.arange(len(self.runs))[which])
-        return Table(self.log_ms[which], self.chips[which], self.names, self.layers, runs)
+        return BoardLatencies(self.log_ms[which], self.chips[which], self.names, self.layers, runs)
 
 
-def read(path: Path) -> dict[str, Table]:
+def read(path: Path) -> dict[str, BoardLatencies]:
     """The published table: runs on a CPU, on a GPU, and with int8 networks on a CPU; MACs are checked."""
     data = json.loads(path.read_text(encoding="utf-8"))
     layers = {name: make() for name, make in NETWORKS.items()}
@@ -66,13 +66,13 @@ def read(path: Path) -> dict[str, Table]:
 
 
 def _table(
-    runs: list[dict[str, Any]], names: list[str], layers: dict[str, list[Layer]], suffix: str, least: int
-) -> Table:
+    runs: list[dict[str, Any]], names: list[str], layers: dict[str, list[OperationCost]], suffix: str, least: int
+) -> BoardLatencies:
     """The best time of every run: the others hold what else the board was doing."""
     kept = [run for run in runs if sum(f"{n}{suffix}" in run["res"] for n in names) >= least]
     ms = np.array([[run["res"].get(f"{n}{suffix}", [np.nan])[0] for n in names] for run in kept], dtype=np.float64)
     chips = np.array([(CHIP.search(run["device"]) or [run["device"]])[0].lower() for run in kept])
-    return Table(np.log(ms), chips, tuple(names), tuple(layers[n] for n in names), tuple(kept))
+    return BoardLatencies(np.log(ms), chips, tuple(names), tuple(layers[n] for n in names), tuple(kept))
 
 
 # --- who predicts -----------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def _table(
 class Others:
     """What the other boards teach; every part is worked out when it is first asked for."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: BoardLatencies) -> None:
         self.table = table
         self.problem = Problem.of(table.layers, CHANNEL_RAMP)
         self.log_macs = np.log([sum(x.macs for x in rows) for rows in table.layers])
@@ -95,7 +95,7 @@ class Others:
         self.residual_covariance = np.cov(self.residuals.T) + ridge
 
 
-def learned(table: Table, problem: Problem, rounds: int = 2) -> tuple[Prior, Array]:
+def learned(table: BoardLatencies, problem: Problem, rounds: int = 2) -> tuple[Prior, Array]:
     """A prior from the runs of a table, and the fits that it is made of."""
     prior, fits = weak_prior(), np.empty(0)
     for left in reversed(range(rounds)):
@@ -191,7 +191,7 @@ def folds(items: Sequence[Any], count: int, seed: int) -> list[set[Any]]:
     return [{items[i] for i in order[start::count]} for start in range(min(count, len(items)))]
 
 
-def new_networks(table: Table, board_folds: int, network_folds: int, seed: int) -> Iterator[Prediction]:
+def new_networks(table: BoardLatencies, board_folds: int, network_folds: int, seed: int) -> Iterator[Prediction]:
     """Networks that were measured on no board at all: a part of the networks is hidden everywhere."""
     for hidden in folds(range(len(table.names)), network_folds, seed):
         shown = [i for i in range(len(table.names)) if i not in hidden]
@@ -203,7 +203,7 @@ def new_networks(table: Table, board_folds: int, network_folds: int, seed: int) 
 
 
 def known_networks(
-    table: Table, board_folds: int, network_folds: int, anchor_counts: Sequence[int], seed: int
+    table: BoardLatencies, board_folds: int, network_folds: int, anchor_counts: Sequence[int], seed: int
 ) -> Iterator[Prediction]:
     """Networks that other boards were measured with: a part of the networks is hidden on the board.
 
@@ -238,13 +238,13 @@ def _left_open(covariance: Array, seen: list[int]) -> float:
     return float(np.trace(covariance - across @ np.linalg.solve(within, across.T)))
 
 
-def _boards(table: Table, count: int, seed: int) -> Iterator[tuple[Table, Table]]:
+def _boards(table: BoardLatencies, count: int, seed: int) -> Iterator[tuple[BoardLatencies, BoardLatencies]]:
     for part in folds(sorted(set(table.chips)), count, seed):
         held_out = np.isin(table.chips, sorted(part))
         yield table.of_runs(held_out), table.of_runs(~held_out)
 
 
-def _with_problem(others: Others, table: Table) -> Others:
+def _with_problem(others: Others, table: BoardLatencies) -> Others:
     """What the others teach, for predicting all networks of a table."""
     others.problem = Problem.of(table.layers, CHANNEL_RAMP)
     others.log_macs = np.log([sum(x.macs for x in rows) for rows in table.layers])

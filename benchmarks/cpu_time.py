@@ -14,7 +14,7 @@ import numpy as np
 from whyprune.data.batches import Batch
 from whyprune.devices import Measurement
 from whyprune.devices.artifacts.cache import SHARED
-from whyprune.devices.base import Kind
+from whyprune.devices.base import DeviceKind
 from whyprune.devices.latency import latency_summary
 from whyprune.devices.machine import machine_state
 from whyprune.devices.runner import by_host_clock, interleaved, warm_up
@@ -29,7 +29,7 @@ class CpuTime:
     repeats: int = 200
     seconds: float = 6.0
     threads: int = 1
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
 
     @property
     def name(self) -> str:

@@ -18,8 +18,8 @@ from torch import nn
 
 import whyprune as wp
 from benchmarks.board_latencies import (
+    BoardLatencies,
     Prediction,
-    Table,
     errors,
     known_networks,
     new_networks,
@@ -29,13 +29,13 @@ from benchmarks.common import RESULTS, Stopwatch, arguments, data_folder, write_
 from benchmarks.cpu_time import CpuTime
 from whyprune.data.batches import Batch
 from whyprune.devices import Device, device
-from whyprune.devices.calibration import Calibration, Measured, fitted, measured
-from whyprune.devices.local import Local
+from whyprune.devices.calibration import FittedRates, TimedNetwork, fitted, measured
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.profile import Rates
-from whyprune.devices.roofline import network_layers, predicted_ms
+from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.models import load_model
 from whyprune.structure.capture import as_example
-from whyprune.structure.layers import Layer
+from whyprune.structure.operation_costs import OperationCost
 
 NETWORKS = ("resnet20", "resnet56", "mobilenet_v2", "vgg16_bn")
 KEPT = (1.0, 0.75, 0.5)
@@ -112,7 +112,7 @@ def boards(options: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "tables": about, "source": source, "board_parts": parts, "network_parts": network_parts}
 
 
-def _some(table: Table, count: int) -> Table:
+def _some(table: BoardLatencies, count: int) -> BoardLatencies:
     """Runs from all over the table."""
     return table.of_runs(np.linspace(0, len(table.runs) - 1, count).astype(int))
 
@@ -131,7 +131,7 @@ def here(options: argparse.Namespace) -> dict[str, Any]:
     names = options.networks.split(",")
     networks = list(_networks(names[:1] if options.quick else names))
     best = {r: _best_ms(_device(r, options.clock), networks) for r in runtimes}
-    works = {f"{name} {kept:g}": network_layers(model, as_example(inputs)) for name, kept, model, inputs in networks}
+    works = {f"{name} {kept:g}": module_costs(model, as_example(inputs)) for name, kept, model, inputs in networks}
     found = [*_layer_predictions(layers, fits), *_network_predictions(layers, fits, works, best)]
     rows = [{k: v for k, v in row.items() if k != "boards"} for row in errors(found)]
     print(*(f"{r['protocol']}, {r['method']}: {r['median_percent']}% / {r['p90_percent']}%" for r in rows), sep="\n")
@@ -149,7 +149,7 @@ def _device(runtime: str, clock: str) -> Device:
     if clock == "cpu":
         return CpuTime(runtime)
     found = device(f"local-{runtime}-1t")
-    return replace(found, each_alone=False) if isinstance(found, Local) else found
+    return replace(found, each_alone=False) if isinstance(found, LocalDevice) else found
 
 
 def _networks(names: Sequence[str]) -> Iterator[tuple[str, float, nn.Module, Batch]]:
@@ -174,22 +174,22 @@ def _best_ms(where: Device, networks: Sequence[tuple[str, float, nn.Module, Batc
     return found
 
 
-def _layer_predictions(layers: dict[str, list[Measured]], fits: dict[str, Calibration]) -> Iterator[Prediction]:
+def _layer_predictions(layers: dict[str, list[TimedNetwork]], fits: dict[str, FittedRates]) -> Iterator[Prediction]:
     """Each layer from a fit to other layers; by MACs at the median rate of other layers, where it has any."""
     for runtime, rows in layers.items():
         for i, (row, (_, ms, found)) in enumerate(zip(rows, fits[runtime].held_out, strict=True)):
             yield Prediction("layers held out", "roofline", runtime, row.name, ms, found)
             yield Prediction(f"layers held out, {runtime}", "roofline", runtime, row.name, ms, found)
-            macs = sum(x.macs for x in row.workload.layers)
+            macs = sum(x.macs for x in row.workload.operations)
             if macs:
                 rate = _rate(rows[:i] + rows[i + 1 :])
                 yield Prediction("layers held out", "macs", runtime, row.name, ms, macs * rate)
 
 
 def _network_predictions(
-    layers: dict[str, list[Measured]],
-    fits: dict[str, Calibration],
-    works: dict[str, list[Layer]],
+    layers: dict[str, list[TimedNetwork]],
+    fits: dict[str, FittedRates],
+    works: dict[str, list[OperationCost]],
     best: dict[str, dict[str, float]],
 ) -> Iterator[Prediction]:
     """Latencies, and speed-ups over the dense network, of networks that nothing was fitted to."""
@@ -206,9 +206,9 @@ def _network_predictions(
                         yield Prediction(f"speed-ups on {which}", method, target, name, gain, said)
 
 
-def _rate(rows: Sequence[Measured]) -> float:
+def _rate(rows: Sequence[TimedNetwork]) -> float:
     """Median ms per MAC."""
-    macs = [sum(x.macs for x in row.workload.layers) for row in rows]
+    macs = [sum(x.macs for x in row.workload.operations) for row in rows]
     return float(np.median([row.workload.ms / n for row, n in zip(rows, macs, strict=True) if n]))
 
 

@@ -36,7 +36,7 @@ from benchmarks.latency_budget_subject import ASKED, Subject, subject
 from whyprune.allocation.constraints import Constraints
 from whyprune.devices import accuracy, latency_ratio, paired_difference
 from whyprune.devices.inputs import inputs_for
-from whyprune.devices.local import Local
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.table import fastest_ms
 
 MODELS = ("resnet56", "mobilenet_v2", "resnet50")
@@ -61,12 +61,12 @@ class Cell:
         model, runtime, threads, batch = text.split(":")
         return cls(model, runtime, int(threads), int(batch))
 
-    def device(self) -> Local:
+    def device(self) -> LocalDevice:
         """Where it is measured."""
-        return Local(self.runtime, self.threads, self.batch)
+        return LocalDevice(self.runtime, self.threads, self.batch)
 
 
-def measured(device: Local, networks: Mapping[str, nn.Module], example: Any) -> dict[str, Any]:
+def measured(device: LocalDevice, networks: Mapping[str, nn.Module], example: Any) -> dict[str, Any]:
     """Medians of all networks in one interleaved run, and each one's ratio to the dense network."""
     found = device(networks, inputs_for(device, example))
     row: dict[str, Any] = {"p50_ms": {name: found.latency[name].p50_ms for name in networks}, "ratios": {}}
@@ -121,7 +121,7 @@ def cell_row(cell: Cell, quick: bool, seed: int, *, compare: bool = True) -> dic
         "macs_ratio": 1 / fewer,
         "params_ratio": plan.params / dense.params,
         "realised_over_macs": 1 / (alone["ratios"]["latency"]["ratio"] * fewer),
-        "turns": [turn.model_dump() for turn in record.turns],
+        "turns": [iteration.model_dump() for iteration in record.iterations],
         "table_rows": record.table_rows,
         "share_of_rows": record.share_of_rows,
         "blocks": list(plan.blocks),
@@ -143,7 +143,7 @@ def accuracies(what: Subject, networks: Mapping[str, nn.Module]) -> dict[str, An
     assert what.images is not None
     every = dict(networks)
     if "torch-pruning" in every:
-        every["torch-pruning, batch norm"] = wp.reestimate_batch_norm(every["torch-pruning"], what.images.fit)
+        every["torch-pruning, batch norm"] = wp.reestimate_batch_norm(every["torch-pruning"], what.images.planning)
     found = {name: accuracy(model, what.test, progress=False) for name, model in every.items()}
     gaps = {}
     ours = found["latency"].correct

@@ -17,7 +17,7 @@ from whyprune.causal.response.curves import response_curves
 from whyprune.data import Augmentation
 from whyprune.data.batches import cut_images, split_images
 from whyprune.data.calibration import calibrate
-from whyprune.devices.local import Local
+from whyprune.devices.local import LocalDevice
 from whyprune.effects.effects import ResponseCurve
 from whyprune.models import load_model
 from whyprune.pipeline.device_budget import Aim, aimed
@@ -54,7 +54,7 @@ class Subject:
             self.network = wp.trace(self.model, torch.randn(2, *shape))
             self.curves, self.bypass = made_up(self.network)
 
-    def plan(self, device: Local) -> tuple[wp.Plan, Aim]:
+    def plan(self, device: LocalDevice) -> tuple[wp.Plan, Aim]:
         """The plan for half the latency."""
         budget = wp.Budget(latency=ASKED)
         aim = aimed(self.network, budget, device, Constraints())

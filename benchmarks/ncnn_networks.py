@@ -8,15 +8,15 @@ does; swish and gates are counted. The MACs of every network equal those that we
 import math
 from collections.abc import Callable
 
-from whyprune.structure.layers import Kind, Layer, kind_of_convolution
+from whyprune.structure.operation_costs import OperationCost, OperationKind, kind_of_convolution
 
 
 class Shape:
     """A tensor of `channels` x `size` x `size` on its way; every call adds a layer."""
 
-    def __init__(self, channels: int, size: int, layers: list[Layer] | None = None) -> None:
+    def __init__(self, channels: int, size: int, layers: list[OperationCost] | None = None) -> None:
         self.channels, self.size = channels, size
-        self.layers: list[Layer] = [] if layers is None else layers
+        self.layers: list[OperationCost] = [] if layers is None else layers
 
     @property
     def count(self) -> int:
@@ -80,12 +80,14 @@ class Shape:
         self._add("elementwise", 0, self.count)
         return self
 
-    def _add(self, kind: Kind, macs: int, reads: int, weights: int = 0, channels: tuple[int, int] = (1, 1)) -> None:
+    def _add(
+        self, kind: OperationKind, macs: int, reads: int, weights: int = 0, channels: tuple[int, int] = (1, 1)
+    ) -> None:
         name = f"{kind}{len(self.layers)}"
-        self.layers.append(Layer(name, kind, macs, reads, self.count, weights, channels))
+        self.layers.append(OperationCost(name, kind, macs, reads, self.count, weights, channels))
 
 
-def squeezenet() -> list[Layer]:
+def squeezenet() -> list[OperationCost]:
     """SqueezeNet 1.1, arXiv 1602.07360; 227x227; the last convolution is padded."""
     x = Shape(3, 227).conv(64, 3, 2, 0).pool(3, 2)
     for number, (squeeze, expand) in enumerate(
@@ -99,7 +101,7 @@ def squeezenet() -> list[Layer]:
     return x.conv(1000, 1, 1, 1).global_pool().layers
 
 
-def mobilenet() -> list[Layer]:
+def mobilenet() -> list[OperationCost]:
     """MobileNet, arXiv 1704.04861."""
     x = Shape(3, 224).conv(32, 3, 2)
     for out, stride in [
@@ -127,7 +129,7 @@ def _inverted(x: Shape, hidden: int, out: int, k: int, stride: int) -> None:
         x.elementwise(2)
 
 
-def mobilenet_v2() -> list[Layer]:
+def mobilenet_v2() -> list[OperationCost]:
     """MobileNetV2, arXiv 1801.04381; as in the Caffe model, the last 32-wide block keeps 28x28."""
     x = Shape(3, 224).conv(32, 3, 2).conv(32, 1)
     _inverted(x, 32, 16, 3, 1)
@@ -138,7 +140,7 @@ def mobilenet_v2() -> list[Layer]:
     return x.conv(1280, 1).global_pool().linear(1000).layers
 
 
-def mobilenet_v3() -> list[Layer]:
+def mobilenet_v3() -> list[OperationCost]:
     """MobileNetV3 large, arXiv 1905.02244; the gate's hidden width is a quarter of the block's."""
     x = Shape(3, 224).conv(16, 3, 2).elementwise().elementwise(2)
     x.depthwise(3).conv(16, 1).elementwise(2)
@@ -174,7 +176,7 @@ def mobilenet_v3() -> list[Layer]:
     return x.linear(1280).elementwise().linear(1000).layers
 
 
-def shufflenet() -> list[Layer]:
+def shufflenet() -> list[OperationCost]:
     """ShuffleNet, 3 groups, arXiv 1707.01083."""
     x = Shape(3, 224).conv(24, 3, 2).pool(3, 2)
     for stage, (width, blocks) in enumerate([(240, 4), (480, 8), (960, 4)]):
@@ -196,7 +198,7 @@ def shufflenet() -> list[Layer]:
     return x.global_pool().conv(1000, 1).layers
 
 
-def shufflenet_v2() -> list[Layer]:
+def shufflenet_v2() -> list[OperationCost]:
     """ShuffleNetV2 1.0x, arXiv 1807.11164."""
     x = Shape(3, 224).conv(24, 3, 2).pool(3, 2)
     for width, blocks in [(58, 4), (116, 8), (232, 4)]:
@@ -216,7 +218,7 @@ def _blocks(x: Shape, blocks: list[tuple[int, int, int, int]]) -> Shape:
     return x
 
 
-def mnasnet() -> list[Layer]:
+def mnasnet() -> list[OperationCost]:
     """MnasNet (B1 widths), arXiv 1807.11626."""
     x = Shape(3, 224).conv(32, 3, 2).depthwise(3).conv(16, 1)
     _blocks(x, [(3, 48, 24, 2), (3, 72, 24, 1), (3, 72, 24, 1), (5, 72, 40, 2), (5, 120, 40, 1), (5, 120, 40, 1)])
@@ -225,7 +227,7 @@ def mnasnet() -> list[Layer]:
     return x.conv(1280, 1).global_pool().linear(1000).layers
 
 
-def proxylessnasnet() -> list[Layer]:
+def proxylessnasnet() -> list[OperationCost]:
     """ProxylessNAS for mobile, arXiv 1812.00332."""
     x = Shape(3, 224).conv(32, 3, 2).depthwise(3).conv(32, 1)
     _blocks(x, [(5, 48, 32, 2), (3, 96, 32, 1), (7, 96, 40, 2), (3, 120, 40, 1), (5, 120, 40, 1), (5, 120, 40, 1)])
@@ -234,7 +236,7 @@ def proxylessnasnet() -> list[Layer]:
     return x.conv(1280, 1).global_pool().linear(1000).layers
 
 
-def efficientnet_b0() -> list[Layer]:
+def efficientnet_b0() -> list[OperationCost]:
     """EfficientNet-B0, arXiv 1905.11946."""
     x = Shape(3, 224).conv(32, 3, 2).elementwise()
     rows = [
@@ -258,7 +260,7 @@ def efficientnet_b0() -> list[Layer]:
     return x.conv(1280, 1).elementwise().global_pool().linear(1000).layers
 
 
-def regnety_400m() -> list[Layer]:
+def regnety_400m() -> list[OperationCost]:
     """RegNetY-400MF, arXiv 2003.13678: 8 channels per group, gates of a quarter of the block's input."""
     x = Shape(3, 224).conv(32, 3, 2)
     for width, blocks in [(48, 1), (104, 3), (208, 6), (440, 6)]:
@@ -271,7 +273,7 @@ def regnety_400m() -> list[Layer]:
     return x.global_pool().linear(1000).layers
 
 
-def googlenet() -> list[Layer]:
+def googlenet() -> list[OperationCost]:
     """GoogLeNet, arXiv 1409.4842, with its local response normalisations."""
     x = Shape(3, 224).conv(64, 7, 2).pool(3, 2).elementwise().conv(64, 1).conv(192, 3).elementwise().pool(3, 2)
     rows = [
@@ -292,7 +294,7 @@ def googlenet() -> list[Layer]:
     return x.global_pool().linear(1000).layers
 
 
-def resnet18() -> list[Layer]:
+def resnet18() -> list[OperationCost]:
     """ResNet-18, arXiv 1512.03385."""
     x = Shape(3, 224).conv(64, 7, 2).pool(3, 2)
     for stage, width in enumerate([64, 128, 256, 512]):
@@ -304,7 +306,7 @@ def resnet18() -> list[Layer]:
     return x.global_pool().linear(1000).layers
 
 
-def resnet50() -> list[Layer]:
+def resnet50() -> list[OperationCost]:
     """ResNet-50, arXiv 1512.03385: the stride is in the first 1x1 convolution."""
     x = Shape(3, 224).conv(64, 7, 2).pool(3, 2)
     for stage, (width, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)]):
@@ -316,14 +318,14 @@ def resnet50() -> list[Layer]:
     return x.global_pool().linear(1000).layers
 
 
-def alexnet() -> list[Layer]:
+def alexnet() -> list[OperationCost]:
     """AlexNet (2012), two groups as published, 227x227."""
     x = Shape(3, 227).conv(96, 11, 4, 0).elementwise().pool(3, 2).conv(256, 5, 1, 2, 2).elementwise().pool(3, 2)
     x.conv(384, 3).conv(384, 3, groups=2).conv(256, 3, groups=2).pool(3, 2)
     return x.linear(4096).linear(4096).linear(1000).layers
 
 
-def vgg16() -> list[Layer]:
+def vgg16() -> list[OperationCost]:
     """VGG-16, arXiv 1409.1556."""
     x = Shape(3, 224)
     for width, blocks in [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]:
@@ -333,7 +335,7 @@ def vgg16() -> list[Layer]:
     return x.linear(4096).linear(4096).linear(1000).layers
 
 
-def blazeface() -> list[Layer]:
+def blazeface() -> list[OperationCost]:
     """BlazeFace's body, arXiv 1907.05047, 128x128."""
     x = Shape(3, 128).conv(24, 5, 2, 2)
     blocks = [
@@ -357,7 +359,7 @@ def blazeface() -> list[Layer]:
     return x.layers
 
 
-NETWORKS: dict[str, Callable[[], list[Layer]]] = {
+NETWORKS: dict[str, Callable[[], list[OperationCost]]] = {
     f.__name__: f
     for f in (
         squeezenet,

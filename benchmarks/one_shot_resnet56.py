@@ -43,11 +43,11 @@ def criterion_rows(
     images = calibrate(loader, 1, Augmentation(), seed)
     views = images.views(range(VIEWS))
     for criterion in criteria:
-        effects = wp.estimate(network, images.fit, method=criterion, seed=seed)
+        effects = wp.estimate(network, images.planning, method=criterion, seed=seed)
         for allocation in ("uniform",) if criterion == "random" else ALLOCATIONS:
             plan = wp.allocate(network, effects, budget, allocation=allocation)
             plain = wp.remove(network, plan.units)
-            tuned = wp.reestimate_batch_norm(plain, images.fit)
+            tuned = wp.reestimate_batch_norm(plain, images.planning)
             repaired = wp.repair(wp.State(network, plain, plan.units), views, seed=seed).model
             rows.append(
                 {

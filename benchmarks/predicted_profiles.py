@@ -13,27 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.board_latencies import Array, Others, Table, learned, read
+from benchmarks.board_latencies import Array, BoardLatencies, Others, learned, read
 from benchmarks.common import data_folder
 from whyprune.atomic import atomic_file
 from whyprune.devices.fit import CHANNEL_RAMP, PRIOR_FILE, Problem, posterior_mode, rates_of
-from whyprune.devices.profile import BUILT_IN, ErrorFound, Figure, Profile, Roofline, Source, write_profile
+from whyprune.devices.profile import BUILT_IN, Citation, DeviceProperty, ErrorFound, Profile, Roofline, write_profile
 
-HPL = Source(
+HPL = Citation(
     title="geerlingguy/top500-benchmark README at commit be7b6781",
     url="https://github.com/geerlingguy/top500-benchmark",
     what="HPL",
 )
-MEMORY = Source(
+MEMORY = Citation(
     title="geerlingguy/sbc-reviews, memory benchmarks in the boards' issues",
     url="https://github.com/geerlingguy/sbc-reviews/issues",
     what="memory",
 )
-DERIVED = Source(title="cores x clock x operations per cycle, worked out here", what="FP32 peak", second_hand=True)
-RESELLER = Source(
+DERIVED = Citation(title="cores x clock x operations per cycle, worked out here", what="FP32 peak", second_hand=True)
+RESELLER = Citation(
     title="a shop's listing of specifications, not the vendor's own page", what="memory", second_hand=True
 )
-CITED = Source(title="a page that cites NVIDIA's data sheet", what="memory, int8 peak", second_hand=True)
+CITED = Citation(title="a page that cites NVIDIA's data sheet", what="memory, int8 peak", second_hand=True)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Board:
     threads: tuple[int, ...]
     gpu: bool = False
     figures: tuple[tuple[str, float, str], ...] = ()
-    sources: tuple[Source, ...] = field(default=())
+    sources: tuple[Citation, ...] = field(default=())
     powersave: int | None = None
 
 
@@ -146,13 +146,13 @@ def main() -> None:
         path.write_text(json.dumps(rounded.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
 
 
-def profile_of(board: Board, table: Table) -> Profile:
+def profile_of(board: Board, table: BoardLatencies) -> Profile:
     """The profile of a board: one roofline for every number of threads."""
     chosen = [_row(board, table, threads) for threads in board.threads]
     chips = {str(table.chips[row]) for row in chosen}
     others = Others(table.of_runs(~np.isin(table.chips, sorted(chips))))
     lines = ", ".join(str(table.runs[row]["line"]) for row in chosen)
-    source = Source(
+    source = Citation(
         title=f"Tencent/ncnn benchmark/README.md at commit a4d2ea1d, entries at lines {lines} (BSD-3-Clause)",
         url="https://github.com/Tencent/ncnn/blob/a4d2ea1d4422c9e849f166fd7a4aefb52f942f6a/benchmark/README.md",
         what="all rates",
@@ -166,7 +166,7 @@ def profile_of(board: Board, table: Table) -> Profile:
         rooflines=tuple(
             _roofline(others, table.log_ms[row], threads) for row, threads in zip(chosen, board.threads, strict=True)
         ),
-        figures=tuple(Figure(name=n, value=v, unit=u) for n, v, u in board.figures),
+        figures=tuple(DeviceProperty(name=n, value=v, unit=u) for n, v, u in board.figures),
         sources=(source, *board.sources),
         note="Published best times of ncnn's own settings, which use half precision where the CPU has it. "
         "Another runtime on the same board, or a batch, is further off.",
@@ -202,7 +202,7 @@ def _rounded(value: Any) -> Any:
     return type(value).model_validate(data)
 
 
-def _row(board: Board, table: Table, threads: int) -> int:
+def _row(board: Board, table: BoardLatencies, threads: int) -> int:
     """The board's run with so many threads; of several the fastest."""
     rows = [
         i

@@ -22,7 +22,7 @@ from torch import nn
 import whyprune as wp
 from benchmarks.common import Stopwatch, arguments, calibration, cifar10, fingerprint, trained, write_record
 from whyprune.data.batches import Batch
-from whyprune.devices import Local, Measurement, accuracy, latency_ratio
+from whyprune.devices import LocalDevice, Measurement, accuracy, latency_ratio
 from whyprune.devices.artifacts import OnnxNetwork, quantize_onnx
 from whyprune.devices.artifacts.cache import SHARED
 from whyprune.devices.runtimes import RUNTIMES
@@ -100,7 +100,7 @@ class Column:
             return
         watch, alone = Stopwatch(), not self.found and self.runtime != "compile"
         try:
-            device = Local(
+            device = LocalDevice(
                 self.runtime,
                 batch_size=len(self.batch),
                 seconds=seconds,
@@ -192,7 +192,7 @@ def int8(model: nn.Module, source: Any, normalization: Any, images: int) -> dict
             name: accuracy(OnnxNetwork(file), test_images(source, normalization, images), progress=False).top1_percent
             for name, file in (("float", path), ("int8", quantised))
         }
-        found = Local(seconds=3.0, repeats=10**5)({"dense": path, "int8": quantised}, one)
+        found = LocalDevice(seconds=3.0, repeats=10**5)({"dense": path, "int8": quantised}, one)
     ratio = latency_ratio(found.samples_ms["dense"], found.samples_ms["int8"])
     return {
         "images": images,

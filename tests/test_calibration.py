@@ -32,11 +32,11 @@ def test_every_image_is_either_fitted_or_audited(sizes):
             calibrate(numbered(*sizes), 1, None, 0)
         return
     found = calibrate(numbered(*sizes), 1, None, 0)
-    fit, audit = numbers_in(found.fit), numbers_in(found.audit)
-    assert sorted(fit + audit) == list(range(sum(sizes)))
+    planning, audit = numbers_in(found.planning), numbers_in(found.audit)
+    assert sorted(planning + audit) == list(range(sum(sizes)))
     assert len(audit) == max(2, round(sum(sizes) / 8))
     assert found.images == sum(sizes)
-    for batch in (*found.fit, *found.audit):
+    for batch in (*found.planning, *found.audit):
         assert batch.labels.tolist() == numbers_in([batch])  # labels stay with their images
 
 
@@ -48,7 +48,7 @@ def test_no_more_is_audited_than_is_useful():
 @settings(max_examples=30, deadline=None)
 @given(sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4))
 def test_effects_are_measured_on_other_images_than_refits_see(sizes):
-    batches = calibrate(numbered(8, *sizes), 1, None, 0).fit
+    batches = calibrate(numbered(8, *sizes), 1, None, 0).planning
     fit, measure = split_images(batches)
     assert sorted(numbers_in(fit) + numbers_in(measure)) == sorted(numbers_in(batches))
     assert 2 <= len(numbers_in(measure)) <= min(128, sum(map(len, batches)) // 3)
@@ -63,13 +63,13 @@ def test_views_differ_by_number_and_by_seed_and_come_back():
     assert torch.equal(seen(first, 3), seen(first, 3))
     assert not torch.equal(seen(first, 3), seen(first, 4))
     assert not torch.equal(seen(first, 3), seen(other_seed, 3))
-    assert torch.equal(seen(first, 3).floor(), first.fit[0].args[0])
+    assert torch.equal(seen(first, 3).floor(), first.planning[0].args[0])
     assert len(first.views([1, 2, 3])) == 3
 
 
 def test_without_augmentation_all_views_are_one():
     plain = calibrate(numbered(16), 1, None, 0)
-    assert numbers_in(plain.views([1, 2, 3])) == numbers_in(plain.fit)
+    assert numbers_in(plain.views([1, 2, 3])) == numbers_in(plain.planning)
 
 
 def test_augmentation_finds_the_images_among_named_inputs():

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
 
@@ -55,7 +55,7 @@ class LatencyRatio(Record):
     interval: Interval
 
 
-class BudgetTurn(Record):
+class BudgetIteration(Record):
     """One plan that was built and measured on a device on the way to a budget; ratios are pruned over dense."""
 
     kind: DeviceCost
@@ -72,6 +72,7 @@ class MeasuredBudget(Record):
 
     `asked` and `dense` are in ms (latency) or mJ (energy), `asked` as given: a number up to 1 is a ratio.
     `share_of_rows` is the share of the dense network's cost that shrinks with the table's rows, as last corrected.
+    `iterations` are the plans measured on the way; older files call them `turns`.
     """
 
     kind: DeviceCost
@@ -87,7 +88,7 @@ class MeasuredBudget(Record):
     priced_operations: int
     operations: int
     share_of_rows: float
-    turns: list[BudgetTurn]
+    iterations: list[BudgetIteration] = Field(validation_alias=AliasChoices("iterations", "turns"))
 
 
 class AccuracyAfter(Record):

@@ -18,7 +18,7 @@ from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.increments import Increments
 from whyprune.allocation.knapsack import Search
 from whyprune.devices.table.price import LatencyPrice, axes_of, stops_of
-from whyprune.devices.table.rows import layers_of
+from whyprune.devices.table.rows import tabulated_layers
 from whyprune.structure.memory import peak_memory
 from whyprune.structure.parts import Summed, summed
 from whyprune.structure.trace import trace
@@ -56,7 +56,7 @@ def priced(name, plain=False):
     """Rows of made-up times that no width orders; `plain` prices know no parts."""
     made = {"shared axis": shared_axis, "blocks": blocks}
     network = made[name]() if name in made else traced(name)
-    layers, rng = layers_of(network, 2), np.random.default_rng(0)
+    layers, rng = tabulated_layers(network, 2), np.random.default_rng(0)
     sizes = axes_of(network, layers)
     multiples = {axis: 1 + number % 3 for number, axis in enumerate(sizes)}
     times = {row: rng.gamma(2.0) for row in stops_of(layers, sizes, multiples)}

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.bundle import Asked, write_bundle
+from whyprune.devices.bundle import MeasurementRequest, write_bundle
 from whyprune.devices.runner import checksum
 
 INPUTS = Batch((torch.arange(12.0).reshape(4, 3),), {})
-ASKED = Asked(repeats=12, seconds=0.2, batch_size=2)
+REQUEST = MeasurementRequest(repeats=12, seconds=0.2, batch_size=2)
 
 
 class Times(nn.Module):
@@ -32,7 +32,7 @@ NETWORKS = {"dense": Times(2.0), "pruned": Times(3.0)}
 
 def bundle_with_results(folder):
     """(the bundle as it was written, as an archive; a copy of it as a folder, with results)."""
-    home = write_bundle(NETWORKS, INPUTS, folder / "home.tar.gz", ASKED)
+    home = write_bundle(NETWORKS, INPUTS, folder / "home.tar.gz", REQUEST)
     shutil.unpack_archive(home, folder / "away", filter="data")
     away = folder / "away" / "home"
     done = subprocess.run([sys.executable, away / "runner.py"], check=False, capture_output=True, text=True)

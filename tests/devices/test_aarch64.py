@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.bundle import Asked, write_bundle
+from whyprune.devices.bundle import MeasurementRequest, write_bundle
 from whyprune.devices.instructions import emulated_instructions
 from whyprune.devices.returned import read_results
 from whyprune.errors import DeviceError, InputError, MissingDependencyError
@@ -32,7 +32,10 @@ def stack(layers, channels=8):
 def test_a_bundle_gives_the_same_logits_on_arm(tmp_path):
     networks = {"dense": nn.Sequential(stack(3), nn.Flatten(), nn.Linear(8 * 144, 10)), "pruned": stack(1)}
     folder = write_bundle(
-        networks, INPUTS, tmp_path / "bundle", Asked(min_warmup=1, repeats=3, seconds=1.0, each_alone=False)
+        networks,
+        INPUTS,
+        tmp_path / "bundle",
+        MeasurementRequest(min_warmup=1, repeats=3, seconds=1.0, each_alone=False),
     )
     done = subprocess.run([PYTHON, folder / "runner.py"], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

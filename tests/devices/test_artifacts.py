@@ -11,7 +11,7 @@ from torch import nn
 
 import tiny
 from whyprune.data.batches import Batch
-from whyprune.devices import Local, accuracy
+from whyprune.devices import LocalDevice, accuracy
 from whyprune.devices.artifacts import FORMATS, OnnxNetwork, check_onnx, quantize_onnx, write_artifact
 from whyprune.devices.runner import RefusedError
 from whyprune.devices.runtimes import RUNTIMES
@@ -109,7 +109,7 @@ def test_what_tracing_cannot_write_the_other_exporter_does(tmp_path, monkeypatch
 
 def test_slices_with_steps_run_in_ncnn():
     needs("ncnn")
-    found = Local("ncnn", **QUICK)({"net": Every()}, images())
+    found = LocalDevice("ncnn", **QUICK)({"net": Every()}, images())
     assert found.max_abs_difference["net"] < 1e-5
 
 
@@ -142,7 +142,7 @@ def test_unreadable_and_dangerous_files_are_refused(tmp_path, made, says):
     folder.mkdir()
     (folder / "link").symlink_to("/etc/hostname")
     path = onnx_file(folder / "a.onnx", **made)
-    for use in (check_onnx, OnnxNetwork, lambda p: Local(**QUICK)({"net": p}, Batch((torch.ones(1, 3),), {}))):
+    for use in (check_onnx, OnnxNetwork, lambda p: LocalDevice(**QUICK)({"net": p}, Batch((torch.ones(1, 3),), {}))):
         with pytest.raises(FormatError, match=says):
             use(path)
 
@@ -199,7 +199,7 @@ def test_quantised_files_hold_weights_of_eight_bits_and_keep_their_accuracy(digi
 
 def test_a_device_measures_in_eight_bits_and_says_how_far_they_are(digits_file):
     model, inputs = tiny.trained(), Batch((tiny.digits()[0][:1],), {})
-    found = Local(calibration=calibration(), **QUICK)({"net": model}, inputs)
+    found = LocalDevice(calibration=calibration(), **QUICK)({"net": model}, inputs)
     assert 1e-4 < found.max_abs_difference["net"] < 10
     assert found.size_bytes["net"] != digits_file.stat().st_size
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.board_latencies import Table, anchors, errors, known_networks, new_networks
+from benchmarks.board_latencies import BoardLatencies, anchors, errors, known_networks, new_networks
 from benchmarks.ncnn_networks import NETWORKS
 
 TABLE = Path(os.environ.get("WHYPRUNE_DATA", ""), "devices", "ncnn-latencies.json")
@@ -19,7 +19,7 @@ def test_every_network_has_the_macs_that_were_counted(name):
     assert sum(layer.macs for layer in NETWORKS[name]()) == json.loads(TABLE.read_text())["macs"][name]
 
 
-def made_up(boards: int = 8) -> Table:
+def made_up(boards: int = 8) -> BoardLatencies:
     """Boards whose log latencies are a level, a slope in log MACs, and noise."""
     rng = np.random.default_rng(0)
     names = ("mobilenet", "resnet18", "squeezenet", "mnasnet", "blazeface", "googlenet")
@@ -27,7 +27,9 @@ def made_up(boards: int = 8) -> Table:
     macs = np.log([sum(x.macs for x in rows) for rows in layers])
     level, slope = rng.normal(0, 2, (boards, 1)), rng.normal(0.8, 0.1, (boards, 1))
     log_ms = level + slope * (macs - macs.mean()) + 0.01 * rng.normal(size=(boards, len(names)))
-    return Table(log_ms, np.array([f"chip{i}" for i in range(boards)]), names, layers, tuple({} for _ in range(boards)))
+    return BoardLatencies(
+        log_ms, np.array([f"chip{i}" for i in range(boards)]), names, layers, tuple({} for _ in range(boards))
+    )
 
 
 def test_what_is_hidden_cannot_be_seen():
@@ -58,10 +60,10 @@ def test_anchors_leave_the_least_open():
     assert anchors(covariance, 2) == [0, 2]
 
 
-def _all(table: Table):
+def _all(table: BoardLatencies):
     yield from known_networks(table, 4, 3, (2,), seed=0)
     yield from new_networks(table, 4, 3, seed=0)
 
 
-def _with(table: Table, log_ms) -> Table:
-    return Table(log_ms, table.chips, table.names, table.layers, table.runs)
+def _with(table: BoardLatencies, log_ms) -> BoardLatencies:
+    return BoardLatencies(log_ms, table.chips, table.names, table.layers, table.runs)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from carried import ASKED, INPUTS, NETWORKS, Times, bundle_with_results, rewritten
+from carried import INPUTS, NETWORKS, REQUEST, Times, bundle_with_results, rewritten
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,13 +76,13 @@ def test_results_fit_the_networks_from_the_folder_and_from_the_archive(carried, 
         assert one.device == "board"
         assert one.runtime == "ort"
         assert one.max_abs_difference == {"dense": 0, "pruned": 0}
-        assert one.latency["dense"].batch_size == ASKED.batch_size
+        assert one.latency["dense"].batch_size == REQUEST.batch_size
         assert one.size_bytes["dense"] == (away / "dense.onnx").stat().st_size
         np.testing.assert_array_equal(one.samples_ms["pruned"], found[0].samples_ms["pruned"])
 
 
 def test_the_same_bundle_is_the_same_file(carried, tmp_path):
-    again = write_bundle(NETWORKS, INPUTS, tmp_path / "home.tar.gz", ASKED)
+    again = write_bundle(NETWORKS, INPUTS, tmp_path / "home.tar.gz", REQUEST)
     assert again.read_bytes() == carried[0].read_bytes()
 
 
@@ -281,33 +281,33 @@ def test_links_and_other_things_in_a_folder_are_not_followed(away, tmp_path):
 
 def test_a_file_is_carried_as_it_is_and_compared_with_nothing(carried, tmp_path):
     dense = carried[1] / "dense.onnx"
-    away = write_bundle({"file": dense, "module": NETWORKS["pruned"]}, INPUTS, tmp_path / "away", ASKED)
+    away = write_bundle({"file": dense, "module": NETWORKS["pruned"]}, INPUTS, tmp_path / "away", REQUEST)
     assert (away / "file.onnx").read_bytes() == dense.read_bytes()
     done = subprocess.run([sys.executable, away / "runner.py"], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert read_results(away).max_abs_difference == {"module": 0}
     (tmp_path / "broken.onnx").write_bytes(dense.read_bytes()[:50])
     with pytest.raises(FormatError, match=r"broken\.onnx is no whole ONNX file"):
-        write_bundle({"file": tmp_path / "broken.onnx"}, INPUTS, tmp_path / "other", ASKED)
+        write_bundle({"file": tmp_path / "broken.onnx"}, INPUTS, tmp_path / "other", REQUEST)
 
 
 def test_writing_refuses_what_cannot_be_a_bundle_and_leaves_nothing(tmp_path, carried):
     target = tmp_path / "b"
     cases = [
-        (NETWORKS, replace(ASKED, batch_size=9), "4 inputs for a batch of 9"),
-        (NETWORKS, replace(ASKED, repeats=0), "repeats is 0"),
-        (NETWORKS, replace(ASKED, seconds=float("inf")), "seconds"),
-        ({}, ASKED, "no network"),
-        ({"../out": Times(1.0)}, ASKED, "../out"),
-        ({"a": Times(1.0), "A": Times(1.0)}, ASKED, "differ in case only"),
-        ({"a": torch.sin}, ASKED, "give a module, or an ONNX file's path"),
+        (NETWORKS, replace(REQUEST, batch_size=9), "4 inputs for a batch of 9"),
+        (NETWORKS, replace(REQUEST, repeats=0), "repeats is 0"),
+        (NETWORKS, replace(REQUEST, seconds=float("inf")), "seconds"),
+        ({}, REQUEST, "no network"),
+        ({"../out": Times(1.0)}, REQUEST, "../out"),
+        ({"a": Times(1.0), "A": Times(1.0)}, REQUEST, "differ in case only"),
+        ({"a": torch.sin}, REQUEST, "give a module, or an ONNX file's path"),
     ]
     for networks, asked, message in cases:
         with pytest.raises(InputError) as caught:
             write_bundle(networks, INPUTS, target, asked)
         assert message in str(caught.value)
     with pytest.raises(InputError, match="exists"):
-        write_bundle(NETWORKS, INPUTS, carried[0], ASKED)
+        write_bundle(NETWORKS, INPUTS, carried[0], REQUEST)
     with pytest.raises(InputError, match="cannot write"):
-        write_bundle(NETWORKS, INPUTS, tmp_path / "no" / "folder", ASKED)
+        write_bundle(NETWORKS, INPUTS, tmp_path / "no" / "folder", REQUEST)
     assert list(tmp_path.iterdir()) == []

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Kind, Measurement
-from whyprune.devices.calibration import SHAPES, calibrate, fitted, layer_names, small_network
+from whyprune.devices.base import DeviceKind, Measurement
+from whyprune.devices.calibration import SHAPES, calibrate_device, fitted, layer_names, small_network
 from whyprune.devices.fit import PARAMETERS, Workload, rates_of, weak_prior
 from whyprune.devices.latency import latency_summary
 from whyprune.devices.profile import Rates, write_profile
 from whyprune.devices.registry import device
-from whyprune.devices.roofline import network_layers, predicted_ms
+from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.errors import InputError
 from whyprune.structure.capture import as_example
-from whyprune.structure.layers import Layer
+from whyprune.structure.operation_costs import OperationCost
 
 
 def planted(channel_ramp=0.0, channel_step=1) -> Rates:
@@ -33,7 +33,7 @@ class MadeUp:
     rates: Rates
     noise: float = 0.0
     name: str = "made-up"
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
     runtime: str = "ort"
     threads: int = 1
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
@@ -42,7 +42,7 @@ class MadeUp:
         example = as_example(inputs)
         samples = {}
         for name, network in networks.items():
-            ms = predicted_ms(network_layers(network, example), self.rates)
+            ms = predicted_ms(module_costs(network, example), self.rates)
             ms *= float(np.exp(self.noise * self.rng.normal()))
             samples[name] = ms * (1 + 5 * (self.rng.random(20) < 0.4) * self.rng.random(20))
             samples[name][0] = ms
@@ -53,7 +53,7 @@ class MadeUp:
 def test_a_calibrated_profile_predicts_what_was_not_measured(tmp_path):
     """Through the file and the name, and although two in five rounds are disturbed."""
     made_up = MadeUp(planted(), noise=0.02)
-    found = calibrate(made_up, layers=14)
+    found = calibrate_device(made_up, layers=14)
     write_profile(found.profile("copy", made_up), tmp_path / "copy.json")
     torch.manual_seed(0)
     unseen = nn.Sequential(*(nn.Conv2d(a, b, 3, padding=1) for a, b in ((32, 48), (48, 96), (96, 32)))).eval()
@@ -76,15 +76,15 @@ def test_the_block_of_channels_is_found(step):
 def test_the_error_is_that_of_layers_that_were_not_fitted_to():
     """Latencies that follow nothing cannot be predicted, however well they can be fitted."""
     rng = np.random.default_rng(0)
-    noise = [Workload(w.layers, float(np.exp(rng.normal()))) for w in layer_workloads(planted())]
+    noise = [Workload(w.operations, float(np.exp(rng.normal()))) for w in layer_workloads(planted())]
     assert fitted(noise).error.median_percent > 30
 
 
 def test_a_prediction_is_not_calibrated():
     with pytest.raises(InputError, match="predicted"):
-        calibrate(device("pi4"))
+        calibrate_device(device("pi4"))
     with pytest.raises(InputError, match="at least 10"):
-        calibrate(MadeUp(planted()), layers=3)
+        calibrate_device(MadeUp(planted()), layers=3)
 
 
 def layer_workloads(rates: Rates) -> list[Workload]:
@@ -92,11 +92,11 @@ def layer_workloads(rates: Rates) -> list[Workload]:
 
 
 @cache
-def small_layers() -> list[list[Layer]]:
+def small_layers() -> list[list[OperationCost]]:
     generator = torch.Generator().manual_seed(0)
     found = []
     for channels, size in SHAPES[1::3]:
         example = as_example(torch.randn(2, channels, size, size))
         networks = [small_network(name, channels, size, generator) for name in layer_names(channels, size)]
-        found += [network_layers(network, example) for network in networks]
+        found += [module_costs(network, example) for network in networks]
     return found

@@ -10,7 +10,7 @@ from made_up_spec import onnx_file
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices import Local
+from whyprune.devices import LocalDevice
 from whyprune.devices.artifacts import FORMATS
 from whyprune.devices.artifacts.cache import ArtifactCache
 from whyprune.devices.runtimes import RUNTIMES
@@ -66,7 +66,7 @@ def test_every_runtime_that_is_here_keeps_the_contract(runtime):
     if runtime == "compile" and "WHYPRUNE_SLOW" not in os.environ:
         pytest.skip("a compilation takes minutes on a busy machine: set WHYPRUNE_SLOW to run it")
     light = runtime in ("ort", "openvino", "ncnn", "litert")  # the others bring PyTorch into each process
-    found = check_device(Local(runtime, seconds=0.5, repeats=5, each_alone=light), images=1)
+    found = check_device(LocalDevice(runtime, seconds=0.5, repeats=5, each_alone=light), images=1)
     assert found.runtime == runtime
     assert set(found.size_bytes) == set(found.max_abs_difference) == {"dense", "pruned"}
     assert set(found.cold_start_ms) == set(found.peak_memory_bytes) == ({"dense", "pruned"} if light else set())
@@ -80,7 +80,7 @@ def test_a_runtime_for_gpus_says_what_is_missing(runtime):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(MissingDependencyError, match=f"local-{runtime}-1t.*install"):
-        Local(runtime)({"m": nn.Linear(3, 2)}, batch())
+        LocalDevice(runtime)({"m": nn.Linear(3, 2)}, batch())
 
 
 @pytest.mark.parametrize("runtime", [r for r in RUNTIMES if r not in ("ort-cuda", "ort-tensorrt", "cuda", "compile")])
@@ -91,7 +91,7 @@ def test_a_runtime_that_is_not_installed_names_the_way(runtime, monkeypatch):
 
 def test_keyword_inputs_constants_and_nested_outputs_reach_the_runtime():
     inputs = Batch((batch(4).args[0],), {"shift": torch.ones(4, 1)})
-    found = Local(batch_size=4, **QUICK)({"net": Scaled(3.0)}, inputs)
+    found = LocalDevice(batch_size=4, **QUICK)({"net": Scaled(3.0)}, inputs)
     assert found.max_abs_difference["net"] < 1e-6
     assert found.device == "local-ort-1t-b4"
     latency = found.latency["net"]
@@ -101,7 +101,7 @@ def test_keyword_inputs_constants_and_nested_outputs_reach_the_runtime():
 
 def test_the_machine_says_what_the_processes_were_held_to():
     core = max(os.sched_getaffinity(0))
-    device = Local(cores=(core,), environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}, **QUICK)
+    device = LocalDevice(cores=(core,), environment={"ONEDNN_MAX_CPU_ISA": "AVX2"}, **QUICK)
     machine = device({"net": nn.Linear(3, 2)}, batch()).machine
     assert machine["affinity"] == [core]
     assert machine["environment"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
@@ -111,7 +111,7 @@ def test_the_machine_says_what_the_processes_were_held_to():
 def test_nothing_is_left_behind_and_modes_come_back(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     model, cache = nn.Sequential(nn.Linear(3, 2), nn.Dropout()), ArtifactCache()
-    Local(cache=cache, **QUICK)({"net": model}, batch(1))
+    LocalDevice(cache=cache, **QUICK)({"net": model}, batch(1))
     assert all(m.training for m in model.modules())
     assert len([f for f in files_in(tmp_path) if f.endswith(".onnx")]) == 1
     del cache
@@ -155,7 +155,7 @@ def test_the_oldest_files_make_room():
 
 
 def test_a_network_that_differs_in_its_code_alone_is_told_apart_by_its_outputs():
-    device = Local(cache=Counting(), **QUICK)
+    device = LocalDevice(cache=Counting(), **QUICK)
     for factor in (2.0, 5.0):
         assert device({"net": Scaled(factor)}, batch(1)).max_abs_difference["net"] < 1e-6
     assert device.cache.found == [False, True, False]
@@ -176,7 +176,7 @@ def test_a_network_that_differs_in_its_code_alone_is_told_apart_by_its_outputs()
 )
 def test_refuses_settings_out_of_range(settings, says):
     with pytest.raises(InputError, match=says):
-        Local(**settings)
+        LocalDevice(**settings)
 
 
 @pytest.mark.parametrize(
@@ -191,15 +191,15 @@ def test_refuses_settings_out_of_range(settings, says):
 )
 def test_refuses_networks_that_cannot_be_measured(networks, says):
     with pytest.raises((InputError, FormatError), match=says):
-        Local(**QUICK)(networks, batch())
+        LocalDevice(**QUICK)(networks, batch())
 
 
 def test_refuses_too_few_inputs_and_batches_where_a_runtime_has_none(monkeypatch):
     with pytest.raises(InputError, match="2 inputs for a batch of 5"):
-        Local(batch_size=5)({"net": nn.Linear(3, 2)}, batch())
+        LocalDevice(batch_size=5)({"net": nn.Linear(3, 2)}, batch())
     monkeypatch.setattr(RUNTIMES["ncnn"], "missing", lambda: None)
     with pytest.raises(InputError, match="batch_size is 2, but ncnn"):
-        Local("ncnn", batch_size=2)({"net": nn.Linear(3, 2)}, batch())
+        LocalDevice("ncnn", batch_size=2)({"net": nn.Linear(3, 2)}, batch())
 
 
 def test_a_file_that_computes_something_else_is_refused(monkeypatch):
@@ -210,23 +210,23 @@ def test_a_file_that_computes_something_else_is_refused(monkeypatch):
             return super().get(form, wrong, example)
 
     with pytest.raises(VerificationError, match=r"'net' in ONNX Runtime differs from PyTorch"):
-        Local(cache=Swapping(), **QUICK)({"net": nn.Linear(3, 2)}, batch(1))
+        LocalDevice(cache=Swapping(), **QUICK)({"net": nn.Linear(3, 2)}, batch(1))
 
 
 def test_nan_memory_and_time_are_refused_in_one_line(tmp_path):
     bad = onnx_file(tmp_path / "bad.onnx", 0.0, divide=True)
     with pytest.raises(VerificationError, match=r"local-ort-1t: network 'net' gives NaN"):
-        Local(**QUICK)({"net": bad}, Batch((torch.zeros(1, 3),), {}))
+        LocalDevice(**QUICK)({"net": bad}, Batch((torch.zeros(1, 3),), {}))
     with pytest.raises(VerificationError, match=r"no answer in 0\.01 s"):
-        Local(timeout_s=0.01, **QUICK)({"net": nn.Linear(3, 2)}, batch())
+        LocalDevice(timeout_s=0.01, **QUICK)({"net": nn.Linear(3, 2)}, batch())
     large = onnx_file(tmp_path / "large.onnx", copies=10**7)
     with pytest.raises(InputError, match="memory_bytes"):
-        Local(memory_bytes=100 * 2**20, **QUICK)({"net": large}, Batch((torch.zeros(1, 3),), {}))
+        LocalDevice(memory_bytes=100 * 2**20, **QUICK)({"net": large}, Batch((torch.zeros(1, 3),), {}))
 
 
 def test_a_ready_file_is_measured_as_it_is(tmp_path):
     ready = onnx_file(tmp_path / "ready.onnx")
-    found = Local(**QUICK)({"net": ready}, batch(1))
+    found = LocalDevice(**QUICK)({"net": ready}, batch(1))
     assert found.max_abs_difference == {}
     assert found.size_bytes == {"net": ready.stat().st_size}
 
@@ -237,4 +237,4 @@ def test_what_cannot_be_exported_is_one_error():
             return torch.linalg.svdvals(x)
 
     with pytest.raises(TraceError, match="cannot be written as"):
-        Local(**QUICK)({"net": Branching()}, batch())
+        LocalDevice(**QUICK)({"net": Branching()}, batch())

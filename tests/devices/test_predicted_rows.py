@@ -6,12 +6,12 @@ from torch import nn
 
 from whyprune.devices.profile import profiles
 from whyprune.devices.registry import device
-from whyprune.devices.roofline import Predicted, layer_times_ms
-from whyprune.devices.table.predicted import layer_of, predicted_rows
+from whyprune.devices.roofline import PredictedDevice, operation_times_ms
+from whyprune.devices.table.predicted import cost_of, predicted_rows
 from whyprune.devices.table.rows import Row
 from whyprune.devices.table.timing import timed
 from whyprune.structure.capture import as_example, capture
-from whyprune.structure.layers import layers_of
+from whyprune.structure.operation_costs import operation_costs
 
 ROWS = [
     Row("conv", 12, 20, (3, 3), (1, 1), (1, 1), size=(9, 9)),
@@ -31,16 +31,16 @@ def test_a_row_is_the_layer_that_it_stands_for(row):
         example = as_example(torch.randn(2, row.inputs, *row.size))
     else:
         layer, example = nn.Linear(row.inputs, row.outputs), as_example(torch.randn(2, row.inputs))
-    (captured,) = layers_of(capture(layer.eval(), example))
-    found = layer_of(row)
+    (captured,) = operation_costs(capture(layer.eval(), example))
+    found = cost_of(row)
     for attribute in ("kind", "macs", "reads", "writes", "weights", "channels"):
         assert getattr(found, attribute) == getattr(captured, attribute), attribute
 
 
 def test_a_table_of_a_predicted_device_runs_nothing():
     predicted = device("pi4-1t-b3")
-    assert isinstance(predicted, Predicted)
+    assert isinstance(predicted, PredictedDevice)
     (part,) = timed(predicted, ROWS)
     assert part == predicted_rows(predicted, ROWS)
     rates = profiles()["pi4"].roofline(1).rates
-    assert list(part.values()) == pytest.approx(layer_times_ms([layer_of(r) for r in ROWS], rates, 3))
+    assert list(part.values()) == pytest.approx(operation_times_ms([cost_of(r) for r in ROWS], rates, 3))

@@ -8,9 +8,9 @@ from torch import nn
 
 from whyprune.data.batches import Batch
 from whyprune.devices import device
-from whyprune.devices.local import Local
-from whyprune.devices.profile import Limits, Profile, write_profile
-from whyprune.devices.ssh import Remote
+from whyprune.devices.local import LocalDevice
+from whyprune.devices.profile import Profile, ResourceLimits, write_profile
+from whyprune.devices.ssh import RemoteDevice
 from whyprune.errors import InputError, WhypruneError
 
 INPUTS = Batch((torch.randn(2, 3, 8, 8),), {})
@@ -18,7 +18,7 @@ INPUTS = Batch((torch.randn(2, 3, 8, 8),), {})
 
 def board(folder, **limits):
     write_profile(
-        Profile(name="board", kind="emulated", title="A board", limits=Limits(**limits)), folder / "board.json"
+        Profile(name="board", kind="emulated", title="A board", limits=ResourceLimits(**limits)), folder / "board.json"
     )
     return device("board-ort", folder=folder)
 
@@ -47,18 +47,18 @@ def test_an_emulated_device_has_no_more_memory_than_its_limit(tmp_path):
 @pytest.mark.parametrize(("runtime", "held"), [("openvino", True), ("torch", True), ("ort", False), ("ncnn", False)])
 def test_an_instruction_set_is_asked_of_runtimes_that_keep_to_it(runtime, held):
     found = device(f"edge-{runtime}")
-    assert isinstance(found, Local)
+    assert isinstance(found, LocalDevice)
     assert ("ONEDNN_MAX_CPU_ISA" in found.environment) == held
 
 
 def test_names_become_devices():
     local = device("local-openvino-2t-b16")
-    assert isinstance(local, Local)
+    assert isinstance(local, LocalDevice)
     assert (local.runtime, local.threads, local.batch_size, local.kind) == ("openvino", 2, 16, "measured")
     assert (local.name, local.cores, local.memory_bytes) == ("local-openvino-2t-b16", None, None)
     assert device("local").name == "local-ort-1t"
     assert device("pi4").kind == "predicted"
-    assert isinstance(device("ssh://user@board:2222"), Remote)
+    assert isinstance(device("ssh://user@board:2222"), RemoteDevice)
     with pytest.raises(InputError):
         device("ssh://")
 
@@ -66,7 +66,7 @@ def test_names_become_devices():
 def test_an_emulated_device_never_has_more_threads_than_cores():
     cores = len(os.sched_getaffinity(0))
     found = device("pc")
-    assert isinstance(found, Local)
+    assert isinstance(found, LocalDevice)
     assert found.kind == "emulated"
     assert found.threads == len(found.cores or ()) == min(4, cores)
     with pytest.raises(InputError, match="at most"):

@@ -23,7 +23,7 @@ from whyprune.devices.address import Address
 from whyprune.devices.foreign import sha256
 from whyprune.devices.inbox import Inbox
 from whyprune.devices.registry import device
-from whyprune.devices.ssh import COMES_BACK, Remote
+from whyprune.devices.ssh import COMES_BACK, RemoteDevice
 from whyprune.devices.ssh_errors import failure, ssh_failure
 from whyprune.errors import DeviceError, InputError
 
@@ -109,13 +109,13 @@ SAID = {
 @pytest.fixture
 def remote(tmp_path, monkeypatch):
     """A device whose ssh is a script of the test's; networks are not exported."""
-    monkeypatch.setattr(Remote, "_export", lambda _, __, ___, path: path.write_bytes(b"network"))
+    monkeypatch.setattr(RemoteDevice, "_export", lambda _, __, ___, path: path.write_bytes(b"network"))
 
     def make(script):
         program = tmp_path / "ssh"
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-        return Remote("ssh://me@pi:2200", program=str(program), workspace=tmp_path / "kept", timeout_s=30.0)
+        return RemoteDevice("ssh://me@pi:2200", program=str(program), workspace=tmp_path / "kept", timeout_s=30.0)
 
     return make
 
@@ -196,7 +196,7 @@ def test_ssh_never_asks_and_host_keys_are_checked_as_the_user_has_it(remote, tmp
 
 def test_an_ssh_that_hangs_is_ended(remote, tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "GOODBYE_S", 0.3)
-    monkeypatch.setattr(Remote, "_export", lambda _, __, ___, path: path.write_bytes(bytes(2**20)))
+    monkeypatch.setattr(RemoteDevice, "_export", lambda _, __, ___, path: path.write_bytes(bytes(2**20)))
     slow = replace(remote(f"echo $$ > {tmp_path}/pid; exec sleep 100"), timeout_s=0.5)
     assert "did not finish in time" in message(slow)
     with pytest.raises(ProcessLookupError):

@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.fit import PARAMETERS, Problem, Workload, fit, posterior_mode, rates_of, weak_prior
+from whyprune.devices.fit import PARAMETERS, Problem, Workload, fitted_rates, posterior_mode, rates_of, weak_prior
 from whyprune.devices.profile import RATED, Rates
 from whyprune.devices.registry import device
-from whyprune.devices.roofline import layer_times_ms, predicted_ms
+from whyprune.devices.roofline import operation_times_ms, predicted_ms
 from whyprune.errors import InputError
-from whyprune.structure.layers import KINDS, Layer
+from whyprune.structure.operation_costs import KINDS, OperationCost
 
 ALMOST = 1 + 1e-12  # sums are rounded
 PLANTED = rates_of(np.array(weak_prior().mean) + np.linspace(-1, 1, len(PARAMETERS)), channel_ramp=4.0)
 
 
-def conv(channels: int, out: int, size: int, kind: str = "winograd") -> Layer:
+def conv(channels: int, out: int, size: int, kind: str = "winograd") -> OperationCost:
     weights = 9 * channels * out
-    return Layer("conv", kind, weights * size**2, channels * size**2, out * size**2, weights, (channels, out))
+    return OperationCost("conv", kind, weights * size**2, channels * size**2, out * size**2, weights, (channels, out))
 
 
 def test_by_hand():
@@ -35,13 +35,13 @@ def test_by_hand():
         ms_per_run=7.0,
         channel_step=8,
     )
-    computing = Layer("a", "winograd", 10**6, 100, 100, 9, (8, 12))
-    moving = Layer("b", "pointwise", 10**3, 250_000, 250_000, 9, (8, 8))
-    only_moving = Layer("c", "elementwise", 0, 125_000, 125_000)
-    found = layer_times_ms([computing, moving, only_moving], rates)
+    computing = OperationCost("a", "winograd", 10**6, 100, 100, 9, (8, 12))
+    moving = OperationCost("b", "pointwise", 10**3, 250_000, 250_000, 9, (8, 8))
+    only_moving = OperationCost("c", "elementwise", 0, 125_000, 125_000)
+    found = operation_times_ms([computing, moving, only_moving], rates)
     assert found == pytest.approx([1.0 * 16 / 12 + 0.5, 4.0 + 0.5, 3.0 + 0.5])
     assert predicted_ms([computing, moving, only_moving], rates) == pytest.approx(found.sum() + 7.0)
-    assert layer_times_ms([computing], rates, batch_size=3) == pytest.approx([3 * 16 / 12 + 0.5])
+    assert operation_times_ms([computing], rates, batch_size=3) == pytest.approx([3 * 16 / 12 + 0.5])
 
 
 @given(
@@ -76,7 +76,7 @@ def drawn_workloads(rng, count, noise=0.0):
             kind = KINDS[rng.integers(len(KINDS))]
             channels, out, size = (int(2 ** rng.uniform(a, b)) for a, b in ((2, 9), (2, 9), (1, 6)))
             made = conv(channels, out, size, kind)
-            layers.append(made if kind in RATED else Layer("e", kind, 0, made.reads, made.writes))
+            layers.append(made if kind in RATED else OperationCost("e", kind, 0, made.reads, made.writes))
         found.append(Workload(layers, predicted_ms(layers, PLANTED) * float(np.exp(noise * rng.normal()))))
     return found
 
@@ -87,12 +87,12 @@ def test_planted_rates_are_recovered(seed):
     rng = np.random.default_rng(seed)
     workloads, fresh = drawn_workloads(rng, 150), drawn_workloads(rng, 50)
     expected = np.array([w.ms for w in fresh])
-    rates = fit(workloads, weak_prior(2.0), noise=0.02)
-    assert [predicted_ms(w.layers, rates) for w in fresh] == pytest.approx(expected, rel=0.02)
+    rates = fitted_rates(workloads, weak_prior(2.0), noise=0.02)
+    assert [predicted_ms(w.operations, rates) for w in fresh] == pytest.approx(expected, rel=0.02)
     assert rates.ms_per_gmac["winograd"] == pytest.approx(PLANTED.ms_per_gmac["winograd"], rel=0.02)
-    disturbed = [Workload(w.layers, w.ms * 50 if i % 20 == 0 else w.ms) for i, w in enumerate(workloads)]
-    rates = fit(disturbed, weak_prior(2.0), noise=0.02)
-    off = np.abs([predicted_ms(w.layers, rates) for w in fresh] / expected - 1)
+    disturbed = [Workload(w.operations, w.ms * 50 if i % 20 == 0 else w.ms) for i, w in enumerate(workloads)]
+    rates = fitted_rates(disturbed, weak_prior(2.0), noise=0.02)
+    off = np.abs([predicted_ms(w.operations, rates) for w in fresh] / expected - 1)
     assert np.median(off) < 0.05
 
 
@@ -101,7 +101,7 @@ def test_a_device_that_is_faster_throughout_has_rates_that_are_smaller_throughou
     """The prior believes a shape and no level: latencies times a factor give rates times it."""
     prior = weak_prior()
     workloads = drawn_workloads(np.random.default_rng(0), 6)
-    problem = Problem.of([w.layers for w in workloads], prior.channel_ramp)
+    problem = Problem.of([w.operations for w in workloads], prior.channel_ramp)
     log_ms = np.log([w.ms for w in workloads])
     before, after = (posterior_mode(problem, log_ms + shift, prior) for shift in (0.0, np.log(factor)))
     predicted = [problem.predict(found)[0] for found in (before, after)]
@@ -110,7 +110,7 @@ def test_a_device_that_is_faster_throughout_has_rates_that_are_smaller_throughou
 
 def test_the_derivatives_are_those_of_the_prediction():
     workloads = drawn_workloads(np.random.default_rng(1), 20)
-    problem, at = Problem.of([w.layers for w in workloads], 4.0), np.array(weak_prior().mean)
+    problem, at = Problem.of([w.operations for w in workloads], 4.0), np.array(weak_prior().mean)
     predicted, slopes = problem.predict(at)
     for i, direction in enumerate(np.eye(len(at))):
         moved = problem.predict(at + 1e-6 * direction)[0]
@@ -120,9 +120,9 @@ def test_the_derivatives_are_those_of_the_prediction():
 @pytest.mark.parametrize("ms", [0.0, -1.0, float("nan"), float("inf")])
 def test_no_rates_come_from_latencies_that_are_none(ms):
     with pytest.raises(InputError, match="positive ms"):
-        fit([Workload([conv(8, 8, 8)], ms)], weak_prior())
+        fitted_rates([Workload([conv(8, 8, 8)], ms)], weak_prior())
     with pytest.raises(InputError, match="0 latencies"):
-        fit([], weak_prior())
+        fitted_rates([], weak_prior())
 
 
 def test_a_predicted_device_follows_the_contract():

@@ -14,13 +14,13 @@ import torch
 from carried import NETWORKS
 
 from whyprune.data.batches import Batch
-from whyprune.devices.bundle import Asked
-from whyprune.devices.ssh import Remote
+from whyprune.devices.bundle import MeasurementRequest
+from whyprune.devices.ssh import RemoteDevice
 from whyprune.errors import DeviceError, FormatError
 from whyprune.testing.devices import check_device
 
 pytestmark = pytest.mark.skipif(sshd.why_not() is not None, reason=str(sshd.why_not()))
-SHORT = Asked(repeats=20, seconds=0.5)
+SHORT = MeasurementRequest(repeats=20, seconds=0.5)
 
 
 INPUTS = Batch((torch.arange(6.0).reshape(2, 3),), {})
@@ -44,7 +44,7 @@ def device(machine):
 
 @pytest.fixture
 def remote(device, tmp_path):
-    return Remote(device.address, SHORT, timeout_s=120, workspace=tmp_path / "kept", options=device.options)
+    return RemoteDevice(device.address, SHORT, timeout_s=120, workspace=tmp_path / "kept", options=device.options)
 
 
 def kept(remote):
@@ -212,9 +212,9 @@ def test_a_full_disk(device, remote, kilobytes, repeats):
         pytest.skip("this machine does not let root mount a tmpfs")
     try:
         device.start(tmp=small)
-        asked = Asked(repeats=repeats, seconds=2.0)
+        request = MeasurementRequest(repeats=repeats, seconds=2.0)
         with pytest.raises(DeviceError, match=r"the disk there is full.*make room, or set TMPDIR"):
-            replace(remote, asked=asked)(NETWORKS, INPUTS)
+            replace(remote, request=request)(NETWORKS, INPUTS)
         assert device.left() == []
         assert list(small.iterdir()) == []
     finally:

@@ -16,9 +16,9 @@ from whyprune.errors import FormatError, InputError
 from whyprune.repair import repair
 from whyprune.structure.bypass import units_of
 from whyprune.structure.capture import capture
-from whyprune.structure.layers import layer_model, layers_of
 from whyprune.structure.memory import peak_memory
 from whyprune.structure.network import Network
+from whyprune.structure.operation_costs import operation_cost_model, operation_costs
 from whyprune.structure.plan import Plan, check_plan, make_plan, replay_plan
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
@@ -93,8 +93,8 @@ def test_nothing_is_left_of_a_block(case):
     pruned = remove(network(), units)
     for block in blocks:
         assert isinstance(pruned.get_submodule(block.name), nn.Identity)
-    model = layer_model(network())
-    captured = layers_of(capture(pruned, fresh_batch(network(), count=2)))
+    model = operation_cost_model(network())
+    captured = operation_costs(capture(pruned, fresh_batch(network(), count=2)))
     assert sum(x.macs for x in model(units)) == sum(x.macs for x in captured) == network().cost(units).macs
 
 

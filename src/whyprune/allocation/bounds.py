@@ -8,7 +8,7 @@ import networkx as nx
 
 from whyprune.allocation.constraints import Constraints
 from whyprune.errors import InputError
-from whyprune.structure.cost import Axis
+from whyprune.structure.axes import Axis
 from whyprune.structure.network import Network
 
 Counts = Mapping[str, int]

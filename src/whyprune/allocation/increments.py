@@ -9,7 +9,8 @@ from math import fsum
 
 from whyprune.allocation.bounds import Counts
 from whyprune.allocation.space import Point, Space
-from whyprune.structure.cost import Axis, Largest
+from whyprune.structure.axes import Axis
+from whyprune.structure.cost import Largest
 from whyprune.structure.parts import Summed, formula, summed
 
 

@@ -12,9 +12,9 @@ from whyprune.cli.tables import run_tables
 from whyprune.errors import InputError
 from whyprune.models.digits import EPOCHS
 from whyprune.progress import Progress
+from whyprune.workspace.destination import Destination
 from whyprune.workspace.folder import is_demo, prune_to_folder
 from whyprune.workspace.setup import prepare_demo
-from whyprune.workspace.target import Target
 
 
 def demo(
@@ -29,13 +29,13 @@ def demo(
     screen = Screen(quiet, as_json)
     if out.exists() and not is_demo(out):
         raise InputError(f"{out} exists and is no earlier demo: name another folder with --out")
-    target = Target.claim(out, overwrite=True)
+    destination = Destination.claim(out, overwrite=True)
     screen.note("training a small residual network on scikit-learn's 8x8 digits")
     with Progress(screen.progress) as bars:
         bar = bars.add("Training", EPOCHS)
         setup = prepare_demo(seed, lambda *_: bars.advance(bar))
     screen.note("pruning it to half its MACs")
-    record = prune_to_folder(setup, target, budget=Budget(macs=0.5), seed=seed, progress=screen.progress)
+    record = prune_to_folder(setup, destination, budget=Budget(macs=0.5), seed=seed, progress=screen.progress)
     if record is not None:
         screen.show(run_tables(record, out))
         screen.emit({**record.model_dump(mode="json"), "folder": str(out)})

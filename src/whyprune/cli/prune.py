@@ -35,9 +35,9 @@ from whyprune.methods import method_names
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery
 from whyprune.repair.registry import REPAIRS
+from whyprune.workspace.destination import Destination
 from whyprune.workspace.folder import prune_to_folder
 from whyprune.workspace.setup import BATCH_SIZE, CALIBRATION_IMAGES, prepare
-from whyprune.workspace.target import Target
 
 DATA, NETWORK, PRUNING, TUNING, OUTPUT = "Data", "Network", "Pruning", "Recovery by fine-tuning", "Output"
 NAMES = {
@@ -245,7 +245,7 @@ def prune(
         "devices": int(devices) if devices.isdecimal() else devices,
     }
     recovery = Recovery(epochs=finetune_epochs, **tuning) if finetune_epochs else None
-    target = Target.claim(out, recovering=recovery is not None, overwrite=overwrite, resume=resume)
+    destination = Destination.claim(out, recovering=recovery is not None, overwrite=overwrite, resume=resume)
     setup = prepare(
         model,
         data,
@@ -259,11 +259,11 @@ def prune(
         batch_size=batch_size,
         seed=seed,
     )
-    if not target.helper:
+    if not destination.helper:
         screen.note(_normalization(setup.normalization))
     record = prune_to_folder(
         setup,
-        target,
+        destination,
         command=command_of(ctx),
         budget=bounds,
         method=method,
@@ -274,7 +274,7 @@ def prune(
         onnx=onnx,
         seed=seed,
         device=device,
-        progress=screen.progress and not target.helper,
+        progress=screen.progress and not destination.helper,
     )
     if record is not None:
         screen.show(run_tables(record, out))

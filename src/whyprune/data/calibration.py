@@ -21,13 +21,13 @@ class Calibration:
     """Images to plan and repair with, and others kept apart to measure joint effects on.
 
     Attributes:
-        fit: images that plans and repairs are made from.
+        planning: images that plans and repairs are made from.
         audit: images that they never see.
         augment: (images, generator) -> images, or None.
         seed: of the augmentation.
     """
 
-    fit: tuple[Batch, ...]
+    planning: tuple[Batch, ...]
     audit: tuple[Batch, ...]
     augment: Augment | None
     seed: int
@@ -35,14 +35,14 @@ class Calibration:
     @property
     def images(self) -> int:
         """How many images there are in all."""
-        return sum(len(b) for b in (*self.fit, *self.audit))
+        return sum(len(b) for b in (*self.planning, *self.audit))
 
     def view(self, number: int) -> list[Batch]:
-        """The fit images; with augmentation, another number gives another view of them."""
+        """The planning images; with augmentation, another number gives another view of them."""
         if self.augment is None:
-            return list(self.fit)
+            return list(self.planning)
         generator = torch.Generator().manual_seed(1_000_003 * self.seed + number)
-        return [_augmented(b, self.augment, generator) for b in self.fit]
+        return [_augmented(b, self.augment, generator) for b in self.planning]
 
     def views(self, numbers: Iterable[int]) -> list[Batch]:
         """Several views; one where there is no augmentation, since all would be the same."""
@@ -65,8 +65,8 @@ def calibrate(data: Iterable[Any], positional: int, augment: Augment | None, see
             "effects are estimated and checked on different images"
         )
     audited = max(2, min(MOST_AUDITED, round(total * AUDIT_SHARE)))
-    fit, audit = cut_images(batches, total - audited)
-    return Calibration(tuple(fit), tuple(audit), augment, seed)
+    planning, audit = cut_images(batches, total - audited)
+    return Calibration(tuple(planning), tuple(audit), augment, seed)
 
 
 def _augmented(batch: Batch, augment: Augment, generator: torch.Generator) -> Batch:

@@ -2,22 +2,22 @@
 
 from whyprune.devices.accuracy import Accuracy, accuracy, paired_difference
 from whyprune.devices.base import Device, Measurement, shown
-from whyprune.devices.bundle import Asked, write_bundle
+from whyprune.devices.bundle import MeasurementRequest, write_bundle
 from whyprune.devices.latency import TorchDevice, latency_ratio, measure_latency
-from whyprune.devices.local import Local
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.machine import library_versions, machine_state
 from whyprune.devices.onnx_file import export_onnx
 from whyprune.devices.registry import device
 from whyprune.devices.returned import read_results
-from whyprune.devices.ssh import Remote
+from whyprune.devices.ssh import RemoteDevice
 
 __all__ = [
     "Accuracy",
-    "Asked",
     "Device",
-    "Local",
+    "LocalDevice",
     "Measurement",
-    "Remote",
+    "MeasurementRequest",
+    "RemoteDevice",
     "TorchDevice",
     "accuracy",
     "device",

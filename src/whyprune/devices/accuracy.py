@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whyprune.data.batches import Batch, as_batches
 from whyprune.data.outputs import logits_of
-from whyprune.devices.base import Network
+from whyprune.devices.base import Model
 from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.errors import InputError
 from whyprune.progress import track
@@ -45,7 +45,7 @@ class Accuracy:
 
 
 def accuracy(
-    model: Network,
+    model: Model,
     batches: Iterable[Any],
     *,
     progress: bool = True,
@@ -110,7 +110,7 @@ def _summary(correct: Correct) -> Accuracy:
     return Accuracy(100 * right / images, percent, images, correct)
 
 
-def _correct(model: Network, batch: Batch) -> Tensor:
+def _correct(model: Model, batch: Batch) -> Tensor:
     if batch.labels is None:
         raise InputError("a batch has no labels: accuracy needs (inputs, labels) or a dict with 'labels'")
     labels = batch.labels

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from whyprune.data.batches import Batch
 from whyprune.results import LatencyMs
 
-Network = Callable[..., Any]
+Model = Callable[..., Any]
+"""What a device runs: a module, or any callable that takes inputs as a module does."""
 Samples = NDArray[np.float64]
 LEAST_CALM = 5
-Kind = Literal["measured", "emulated", "predicted"]
+DeviceKind = Literal["measured", "emulated", "predicted"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Measurement:
     samples_ms: dict[str, Samples]
     machine: dict[str, Any]
     preempted_rounds: dict[str, list[int]] = field(default_factory=dict)
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
     runtime: str = "torch"
     versions: dict[str, str] = field(default_factory=dict)
     size_bytes: dict[str, int] = field(default_factory=dict)
@@ -83,11 +84,11 @@ class Device(Protocol):
         ...
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> DeviceKind:
         """How its numbers come about."""
         ...
 
-    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Model], inputs: Batch) -> Measurement:
         """Measures every network, by name, on `inputs`.
 
         Raises:

@@ -29,7 +29,7 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
 from whyprune.devices.artifacts.onnx import check_onnx
-from whyprune.devices.base import Network
+from whyprune.devices.base import Model
 from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.devices.foreign import sha256
 from whyprune.devices.onnx_file import export_onnx
@@ -45,8 +45,8 @@ Take record.json and outputs.npz home:  whyprune devices import record.json --bu
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a bundle asks a device to measure.
+class MeasurementRequest:
+    """What a bundle asks a device to measure, and how.
 
     Attributes:
         threads: of the runtime.
@@ -70,16 +70,19 @@ class Asked:
 
 
 def write_bundle(
-    networks: Mapping[str, Network | Path], inputs: Batch, path: str | os.PathLike[str], asked: Asked | None = None
+    networks: Mapping[str, Model | Path],
+    inputs: Batch,
+    path: str | os.PathLike[str],
+    request: MeasurementRequest | None = None,
 ) -> Path:
     """Writes a bundle, whole or not at all.
 
     Args:
         networks: modules, or paths of ONNX files, whose outputs have nothing to be compared with, by name; a name is
             of letters, digits, '.', '_' and '-', 64 at most.
-        inputs: at least `asked.batch_size` samples.
+        inputs: at least `request.batch_size` samples.
         path: a new folder, or a file ending in `.tar.gz`; it must not exist.
-        asked: what is to be measured.
+        request: what is to be measured.
 
     Returns:
         The path.
@@ -95,7 +98,7 @@ def write_bundle(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
             folder = Path(temporary, "bundle")
             folder.mkdir()
-            fill(folder, networks, inputs, asked or Asked())
+            fill(folder, networks, inputs, request or MeasurementRequest())
             built = folder
             if target.name.endswith(ARCHIVE):
                 built = Path(temporary, "archive")
@@ -109,9 +112,9 @@ def write_bundle(
 
 def fill(
     folder: Path,
-    networks: Mapping[str, Network | Path],
+    networks: Mapping[str, Model | Path],
     inputs: Batch,
-    asked: Asked,
+    request: MeasurementRequest,
     export: Callable[[nn.Module, Batch, Path], object] = export_onnx,
 ) -> Spec:
     """Writes a bundle's files into an empty folder; the arguments are those of `write_bundle`.
@@ -120,12 +123,12 @@ def fill(
     """
     if not networks:
         raise InputError("no network to measure: give a dict such as {'dense': model, 'pruned': pruned}")
-    if len(inputs) < asked.batch_size:
-        raise InputError(f"{len(inputs)} inputs for a batch of {asked.batch_size}: give at least as many inputs")
-    batch = inputs[slice(0, asked.batch_size)]
+    if len(inputs) < request.batch_size:
+        raise InputError(f"{len(inputs)} inputs for a batch of {request.batch_size}: give at least as many inputs")
+    batch = inputs[slice(0, request.batch_size)]
     files = {name: f"{name}.onnx" for name in networks}
     unknown = dict.fromkeys([*files.values(), INPUTS], "0" * 64)
-    _spec(asked, files, unknown)  # before the work: it refuses what cannot be asked
+    _spec(request, files, unknown)  # before the work: it refuses what cannot be asked
     _check_names(files)
     for name, network in networks.items():
         if isinstance(network, nn.Module):
@@ -141,7 +144,7 @@ def fill(
     (folder / RUNNER).write_bytes(resources.files("whyprune.devices").joinpath(RUNNER).read_bytes())
     (folder / README).write_text(HOW, encoding="utf-8")
     sums = {path.name: sha256(path.read_bytes()) for path in folder.iterdir()}
-    spec = _spec(asked, files, sums)
+    spec = _spec(request, files, sums)
     data = spec.model_dump_json(indent=1).encode()
     (folder / SPEC).write_bytes(data)
     sums[SPEC] = sha256(data)
@@ -150,19 +153,19 @@ def fill(
     return spec
 
 
-def _spec(asked: Asked, files: Mapping[str, str], sums: Mapping[str, str]) -> Spec:
+def _spec(request: MeasurementRequest, files: Mapping[str, str], sums: Mapping[str, str]) -> Spec:
     return new_spec(
         runtime="ort",
-        threads=asked.threads,
-        batch_size=asked.batch_size,
-        cores=None if asked.cores is None else list(asked.cores),
-        memory_bytes=asked.memory_bytes,
+        threads=request.threads,
+        batch_size=request.batch_size,
+        cores=None if request.cores is None else list(request.cores),
+        memory_bytes=request.memory_bytes,
         networks={name: {"path": file, "sha256": sums[file]} for name, file in files.items()},
         inputs={"path": INPUTS, "sha256": sums[INPUTS]},
-        min_warmup=asked.min_warmup,
-        repeats=asked.repeats,
-        seconds=asked.seconds,
-        each_alone=asked.each_alone,
+        min_warmup=request.min_warmup,
+        repeats=request.repeats,
+        seconds=request.seconds,
+        each_alone=request.each_alone,
     )
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
 from whyprune.devices.base import Device
-from whyprune.devices.fit import Prior, Workload, fit, weak_prior
-from whyprune.devices.local import Local
-from whyprune.devices.profile import ErrorFound, Profile, Rates, Roofline, Source
-from whyprune.devices.roofline import network_layers, predicted_ms
+from whyprune.devices.fit import Prior, Workload, fitted_rates, weak_prior
+from whyprune.devices.local import LocalDevice
+from whyprune.devices.profile import Citation, ErrorFound, Profile, Rates, Roofline
+from whyprune.devices.roofline import module_costs, predicted_ms
 from whyprune.errors import InputError
 from whyprune.progress import track
 from whyprune.structure.capture import as_example
@@ -29,7 +29,7 @@ DEEP = (16, 48, 96)
 
 
 @dataclass(frozen=True)
-class Measured:
+class TimedNetwork:
     """A small network and its best time for a batch of one: what else the machine does is no property of the device."""
 
     name: str
@@ -39,7 +39,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class FittedRates:
     """Rates fitted to a device, and the errors they show on layers that they were not fitted to."""
 
     rates: Rates
@@ -59,11 +59,13 @@ class Calibration:
             threads=self.threads,
             batch_size=1,
             rooflines=(Roofline(threads=self.threads, rates=self.rates, fitted_to=device.name, errors=(self.error,)),),
-            sources=(Source(title=f"whyprune devices calibrate, device {device.name}", what="all rates"),),
+            sources=(Citation(title=f"whyprune devices calibrate, device {device.name}", what="all rates"),),
         )
 
 
-def calibrate(device: Device, *, layers: int | None = None, seed: int = 0, progress: bool = False) -> Calibration:
+def calibrate_device(
+    device: Device, *, layers: int | None = None, seed: int = 0, progress: bool = False
+) -> FittedRates:
     """Measures small layers on a device and fits its rates.
 
     Args:
@@ -79,14 +81,14 @@ def calibrate(device: Device, *, layers: int | None = None, seed: int = 0, progr
         raise InputError(f"device {device.name!r} is predicted: calibrate one that runs networks, such as local-ort-1t")
     if layers is not None and layers < 10:
         raise InputError(f"layers is {layers}: give at least 10, or the rates are not determined")
-    if isinstance(device, Local):
+    if isinstance(device, LocalDevice):
         device = replace(device, each_alone=False)  # cold starts and memory are not asked for
     found = measured(device, layers, seed, progress)
     calibration = fitted([m.workload for m in found], seed=seed)
     return replace(calibration, runtime=found[0].runtime, threads=found[0].threads)
 
 
-def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: int = 0) -> Calibration:
+def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: int = 0) -> FittedRates:
     """Rates fitted to measured layers, with the block of channels that predicts held-out layers best.
 
     The error is that of predictions for layers held out from the fit *and* from the choice of the block.
@@ -97,9 +99,9 @@ def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: i
     for part in (order[start::FOLDS] for start in range(FOLDS)):
         rest = [workloads[i] for i in order if i not in set(part.tolist())]
         rates = _best(rest, prior, seed)
-        held_out |= {int(i): predicted_ms(workloads[i].layers, rates) for i in part}
+        held_out |= {int(i): predicted_ms(workloads[i].operations, rates) for i in part}
     off = np.array([100 * abs(held_out[i] / w.ms - 1) for i, w in enumerate(workloads)])
-    return Calibration(
+    return FittedRates(
         rates=_best(workloads, prior, seed),
         error=ErrorFound(
             compared_with="layers that were held out",
@@ -111,7 +113,7 @@ def fitted(workloads: Sequence[Workload], *, prior: Prior | None = None, seed: i
     )
 
 
-def measured(device: Device, layers: int | None, seed: int, progress: bool) -> list[Measured]:
+def measured(device: Device, layers: int | None, seed: int, progress: bool) -> list[TimedNetwork]:
     """Measures small layers; those with the same input run interleaved in one call."""
     generator = torch.Generator().manual_seed(seed)
     everything = [(shape, name) for shape in SHAPES for name in layer_names(*shape)]
@@ -130,9 +132,9 @@ def measured(device: Device, layers: int | None, seed: int, progress: bool) -> l
         measurement = device(networks, inputs)
         for name, network in networks.items():
             best = float(np.min(measurement.samples_ms[name]))
-            works = Workload(network_layers(network, as_example(inputs)), best)
+            works = Workload(module_costs(network, as_example(inputs)), best)
             where = f"{name} on {channels}x{size}x{size}"
-            found.append(Measured(where, works, measurement.runtime, measurement.latency[name].threads))
+            found.append(TimedNetwork(where, works, measurement.runtime, measurement.latency[name].threads))
     return found
 
 
@@ -220,12 +222,12 @@ def _best(workloads: Sequence[Workload], prior: Prior, seed: int) -> Rates:
         believed = prior.model_copy(update={"channel_ramp": ramp})
         off = []
         for part in parts:
-            rates = fit([w for i, w in enumerate(workloads) if i not in part], believed, channel_step=step)
-            off += [abs(np.log(predicted_ms(workloads[i].layers, rates) / workloads[i].ms)) for i in part]
+            rates = fitted_rates([w for i, w in enumerate(workloads) if i not in part], believed, channel_step=step)
+            off += [abs(np.log(predicted_ms(workloads[i].operations, rates) / workloads[i].ms)) for i in part]
         losses[ramp, step] = float(np.mean(off))
     ramp, step = min(losses, key=lambda key: losses[key])
-    return fit(workloads, prior.model_copy(update={"channel_ramp": ramp}), channel_step=step)
+    return fitted_rates(workloads, prior.model_copy(update={"channel_ramp": ramp}), channel_step=step)
 
 
 def _title(workload: Workload) -> str:
-    return ", ".join(dict.fromkeys(f"{x.kind} {x.channels[0]}-{x.channels[1]}" for x in workload.layers))
+    return ", ".join(dict.fromkeys(f"{x.kind} {x.channels[0]}-{x.channels[1]}" for x in workload.operations))

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Network
+from whyprune.devices.base import Model
 from whyprune.errors import InputError
 
 
 @contextmanager
-def evaluation_mode(networks: Iterable[Network]) -> Iterator[None]:
+def evaluation_mode(networks: Iterable[Model]) -> Iterator[None]:
     """Every module in evaluation mode; each submodule's own mode comes back after."""
     modules = [m for network in networks if isinstance(network, nn.Module) for m in network.modules()]
     modes = [module.training for module in modules]
@@ -27,13 +27,13 @@ def evaluation_mode(networks: Iterable[Network]) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(networks: Iterable[Network]) -> Iterator[None]:
+def evaluating(networks: Iterable[Model]) -> Iterator[None]:
     """Evaluation mode and no gradients."""
     with evaluation_mode(networks), torch.inference_mode():
         yield
 
 
-def call(network: Network, batch: Batch, name: str = "the network") -> Any:
+def call(network: Model, batch: Batch, name: str = "the network") -> Any:
     """The network's output on a batch.
 
     Raises:
@@ -49,7 +49,7 @@ def call(network: Network, batch: Batch, name: str = "the network") -> Any:
         ) from error
 
 
-def device_of(network: Network) -> torch.device:
+def device_of(network: Model) -> torch.device:
     """Where the network's parameters are; the CPU for one without parameters."""
     parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
     return next((p.device for p in parameters), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Fits the rates of a roofline to measured latencies of layers or of whole networks.
+"""Fits the rates of a roofline to measured latencies of operations or of whole networks.
 
 Errors of the *logarithm* of the latency are minimised, so that a fast network counts as much as a slow one and errors
 are relative, as they are reported. A dozen rates do not follow from a handful of networks: a prior over their
@@ -19,7 +19,7 @@ from whyprune.devices.profile import RATED, Rates
 from whyprune.devices.roofline import Array, Work
 from whyprune.errors import InputError
 from whyprune.results import Record
-from whyprune.structure.layers import KINDS, Layer
+from whyprune.structure.operation_costs import KINDS, OperationCost
 
 PARAMETERS = (
     *(f"gmac_{kind}" for kind in RATED),
@@ -55,14 +55,14 @@ class Prior(Record):
 class Workload:
     """Layers that were measured together, and their latency in ms for a batch of one."""
 
-    layers: Sequence[Layer]
+    operations: Sequence[OperationCost]
     ms: float
 
 
 def weak_prior(spread: float = 1.0, channel_ramp: float = CHANNEL_RAMP) -> Prior:
     """Every log rate around that of a mid-range board, with a standard deviation of `spread`.
 
-    What a layer costs besides is alike for all kinds: half of the spread is their own.
+    What an operation costs besides is alike for all kinds: half of the spread is their own.
     """
     gmac = {"winograd": 13.0, "spatial": 33.0, "pointwise": 32.0, "grouped": 39.0, "depthwise": 20.0}
     rates = {f"gmac_{kind}": gmac.get(kind, 33.0) for kind in RATED}
@@ -80,7 +80,7 @@ def default_prior() -> Prior:
     return Prior.model_validate_json(PRIOR_FILE.read_text(encoding="utf-8"))
 
 
-def fit(
+def fitted_rates(
     workloads: Sequence[Workload], prior: Prior | None = None, *, channel_step: int = 1, noise: float = NOISE
 ) -> Rates:
     """The rates of the device on which the workloads were measured.
@@ -92,13 +92,13 @@ def fit(
         noise: how far log latencies scatter around the roofline.
 
     Raises:
-        InputError: no workloads, one without layers, or a latency that is no positive number.
+        InputError: no workloads, one without operations, or a latency that is no positive number.
     """
     prior = default_prior() if prior is None else prior
     bad = next((w.ms for w in workloads if not (np.isfinite(w.ms) and w.ms > 0)), None)
-    if not workloads or bad is not None or not all(w.layers for w in workloads):
+    if not workloads or bad is not None or not all(w.operations for w in workloads):
         raise InputError(f"cannot fit to {len(workloads)} latencies, one of them {bad}: give layers and positive ms")
-    problem = Problem.of([w.layers for w in workloads], prior.channel_ramp, channel_step)
+    problem = Problem.of([w.operations for w in workloads], prior.channel_ramp, channel_step)
     found = posterior_mode(problem, np.log([w.ms for w in workloads]), prior, noise)
     return rates_of(found, prior.channel_ramp, channel_step)
 
@@ -120,16 +120,16 @@ def rates_of(parameters: Array, channel_ramp: float, channel_step: int = 1) -> R
 
 @dataclass(frozen=True)
 class Problem:
-    """Workloads as arrays: the work of all layers, one after the other, and where every workload begins."""
+    """Workloads as arrays: the work of all operations, one after the other, and where every workload begins."""
 
     work: Work
     starts: NDArray[np.intp]
 
     @classmethod
-    def of(cls, workloads: Sequence[Sequence[Layer]], channel_ramp: float, channel_step: int = 1) -> "Problem":
-        """Stacks the layers of all workloads."""
-        lengths = [len(layers) for layers in workloads]
-        stacked = [layer for layers in workloads for layer in layers]
+    def of(cls, workloads: Sequence[Sequence[OperationCost]], channel_ramp: float, channel_step: int = 1) -> "Problem":
+        """Stacks the operations of all workloads."""
+        lengths = [len(operations) for operations in workloads]
+        stacked = [operation for operations in workloads for operation in operations]
         work = Work.of(stacked, channel_ramp=channel_ramp, channel_step=channel_step)
         return cls(work, np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.intp))
 

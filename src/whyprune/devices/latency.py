@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Kind, Measurement, Network, Samples
+from whyprune.devices.base import DeviceKind, Measurement, Model, Samples
 from whyprune.devices.evaluation import call, evaluating
 from whyprune.devices.machine import machine_state
 from whyprune.devices.runner import by_host_clock, interleaved, warm_up
@@ -35,16 +35,16 @@ class TorchDevice:
     batch_size: int = 1
     progress: bool = False
     name: str = "torch"
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
 
-    def __call__(self, networks: Mapping[str, Network], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Model], inputs: Batch) -> Measurement:
         """Measures the networks with `measure_latency`."""
         settings = {k: v for k, v in vars(self).items() if k not in ("name", "kind")}
         return measure_latency(networks, inputs, device=self.name, **settings)
 
 
 def measure_latency(
-    networks: Mapping[str, Network],
+    networks: Mapping[str, Model],
     inputs: Batch,
     *,
     repeats: int = 200,
@@ -143,11 +143,11 @@ def latency_summary(samples_ms: Samples, batch_size: int, threads: int) -> Laten
 
 
 def _rounds(
-    networks: Mapping[str, Network], batch: Batch, repeats: int, seconds: float | None, progress: bool
+    networks: Mapping[str, Model], batch: Batch, repeats: int, seconds: float | None, progress: bool
 ) -> tuple[dict[str, Samples], dict[str, list[int]]]:
     on_accelerator = any(t.device.type != "cpu" for t in batch.tensors())
 
-    def run(network: Network) -> None:
+    def run(network: Model) -> None:
         network(*batch.args, **batch.kwargs)
         if on_accelerator:
             torch.accelerator.synchronize()

@@ -18,7 +18,7 @@ from whyprune.devices.artifacts.cache import SHARED, ArtifactCache
 from whyprune.devices.artifacts.formats import FORMATS, Artifact
 from whyprune.devices.artifacts.onnx import check_onnx
 from whyprune.devices.artifacts.onnx_int8 import quantize_onnx
-from whyprune.devices.base import Kind, Measurement, Network
+from whyprune.devices.base import DeviceKind, Measurement, Model
 from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.devices.latency import latency_summary
 from whyprune.devices.outputs import TOLERANCE, agreement
@@ -30,7 +30,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalDevice:
     """A `Device`: this machine, one runtime, so many threads.
 
     Networks may also be paths of files in the runtime's format; their outputs have nothing to be compared with then.
@@ -69,7 +69,7 @@ class Local:
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 1800.0
     name: str = ""
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
     cache: ArtifactCache = field(default=SHARED, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Local:
             batch = f"-b{self.batch_size}" if self.batch_size != 1 else ""
             object.__setattr__(self, "name", f"local-{self.runtime}-{self.threads}t{batch}")
 
-    def __call__(self, networks: Mapping[str, Network | Path], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Model | Path], inputs: Batch) -> Measurement:
         """Measures every network, by name, on the first `batch_size` inputs.
 
         Raises:
@@ -126,7 +126,7 @@ class Local:
 
     def _measured(
         self,
-        networks: Mapping[str, Network | Path],
+        networks: Mapping[str, Model | Path],
         batch: Batch,
         expected: Mapping[str, list[Tensor]],
         reused: list[nn.Module],
@@ -143,7 +143,7 @@ class Local:
         return self._measurement(record, sizes, self._differences(expected, outputs))
 
     def _artifact(
-        self, name: str, network: Network | Path, batch: Batch, folder: Path, reused: list[nn.Module]
+        self, name: str, network: Model | Path, batch: Batch, folder: Path, reused: list[nn.Module]
     ) -> Artifact:
         """The network's files in the folder, each under the network's name."""
         form = RUNTIMES[self.runtime].format

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from whyprune.atomic import atomic_file
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
-from whyprune.devices.base import Network
+from whyprune.devices.base import Model
 from whyprune.devices.evaluation import call, device_of, evaluating, evaluation_mode
 from whyprune.devices.outputs import agreement
 from whyprune.devices.quiet import cause, silence
@@ -29,7 +29,7 @@ def export_onnx(
     example: Batch,
     path: str | os.PathLike[str],
     *,
-    check_against: Network | None = None,
+    check_against: Model | None = None,
     batch_sizes: Sequence[int] = (1, 2, 5),
     tolerance: float = 1e-3,
     seed: int = 0,
@@ -136,7 +136,7 @@ def _dynamic_shapes(model: nn.Module, batch: Batch) -> dict[str, Any]:
     return {name: shape(value) for name, value in bound.arguments.items()}
 
 
-def _compare(path: Path, reference: Network, batches: Sequence[Batch], tolerance: float) -> float:
+def _compare(path: Path, reference: Model, batches: Sequence[Batch], tolerance: float) -> float:
     worst = 0.0
     with evaluating([reference]):
         for batch in batches:

@@ -12,23 +12,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from whyprune.devices.base import Kind as DeviceKind
+from whyprune.devices.base import DeviceKind
 from whyprune.errors import FormatError, InputError
 from whyprune.results import Record
-from whyprune.structure.layers import KINDS, Kind
+from whyprune.structure.operation_costs import KINDS, OperationKind
 
 FOLDER_VARIABLE = "WHYPRUNE_DEVICES"
 BUILT_IN = Path(__file__).parent / "profiles"
 MAX_BYTES = 1_000_000
 NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-RATED: tuple[Kind, ...] = ("winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product")
+RATED: tuple[OperationKind, ...] = ("winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product")
 """Kinds of layers that compute; the others only move numbers."""
 
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Source(Record):
+class Citation(Record):
     """Where a figure comes from.
 
     `second_hand` marks a page that repeats a vendor's figures, and a figure written down from memory.
@@ -40,7 +40,7 @@ class Source(Record):
     second_hand: bool = False
 
 
-class Limits(Record):
+class ResourceLimits(Record):
     """What an emulated device may use of the machine that imitates it. `None` is no limit."""
 
     threads: int = Field(1, ge=1)
@@ -49,7 +49,7 @@ class Limits(Record):
     isa: str | None = Field(None, description="the best instruction set, as oneDNN's ONEDNN_MAX_CPU_ISA names it")
 
 
-class Figure(Record):
+class DeviceProperty(Record):
     """A published property of the device; it is shown, and bounds what a fit may believe."""
 
     name: str
@@ -70,7 +70,7 @@ class Rates(Record):
     """The parameters of a roofline (`roofline.py`), all for one sample at float32 shapes.
 
     Attributes:
-        ms_per_gmac: time of 10^9 multiply-accumulates, by kind of layer (`structure/layers.py`).
+        ms_per_gmac: time of 10^9 multiply-accumulates, by kind of layer (`structure/operation_costs.py`).
         ms_per_mbyte: time to move 10^6 bytes of activations through a layer that computes.
         ms_per_mbyte_elementwise: the same for a layer that only moves numbers, or treats each by itself.
         ms_per_mbyte_of_weights: the same for weights.
@@ -80,11 +80,11 @@ class Rates(Record):
         channel_step: channels are worked on in blocks of this many; a width costs as much as the next full block.
     """
 
-    ms_per_gmac: dict[Kind, Rate]
+    ms_per_gmac: dict[OperationKind, Rate]
     ms_per_mbyte: Rate
     ms_per_mbyte_elementwise: Rate
     ms_per_mbyte_of_weights: Rate
-    ms_per_layer: dict[Kind, Rate]
+    ms_per_layer: dict[OperationKind, Rate]
     ms_per_run: Rate = 0.0
     channel_ramp: Rate = 0.0
     channel_step: int = Field(1, ge=1, le=1024)
@@ -120,10 +120,10 @@ class Profile(Record):
     runtime: str = "ort"
     threads: int = Field(1, ge=1)
     batch_size: int = Field(1, ge=1)
-    limits: Limits | None = None
+    limits: ResourceLimits | None = None
     rooflines: tuple[Roofline, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    sources: tuple[Source, ...] = ()
+    figures: tuple[DeviceProperty, ...] = ()
+    sources: tuple[Citation, ...] = ()
     note: str = ""
 
     @model_validator(mode="after")

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import cast
 
 from whyprune.devices.base import Device
-from whyprune.devices.local import Local
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.names import SSH, DeviceName, parse
-from whyprune.devices.profile import Limits, Profile, profiles
-from whyprune.devices.roofline import Predicted
-from whyprune.devices.ssh import Remote
+from whyprune.devices.profile import Profile, ResourceLimits, profiles
+from whyprune.devices.roofline import PredictedDevice
+from whyprune.devices.ssh import RemoteDevice
 from whyprune.errors import InputError
 
 HONOUR_ISA = ("torch", "compile", "openvino")
@@ -28,7 +28,7 @@ def device(name: str, *, folder: Path | None = None) -> Device:
         FormatError: a profile cannot be read.
     """
     if name.startswith(SSH):
-        return cast(Device, Remote(name))  # it sends files, so it takes modules alone
+        return cast(Device, RemoteDevice(name))  # it sends files, so it takes modules alone
     known = profiles(folder)
     asked = parse(name, known)
     profile = known[asked.place]
@@ -42,7 +42,7 @@ def _predicted(profile: Profile, asked: DeviceName) -> Device:
             "leave the runtime out, or measure the board"
         )
     profile.roofline(asked.threads)
-    return Predicted(profile, asked.threads, asked.batch_size or profile.batch_size, str(asked))
+    return PredictedDevice(profile, asked.threads, asked.batch_size or profile.batch_size, str(asked))
 
 
 def _here(profile: Profile, asked: DeviceName) -> Device:
@@ -55,7 +55,7 @@ def _here(profile: Profile, asked: DeviceName) -> Device:
         within = _cores(limits, asked)
         threads = asked.threads or min(limits.threads, len(within))
     shown = DeviceName(profile.name, runtime, threads, None if batch_size == 1 else batch_size)
-    return Local(
+    return LocalDevice(
         runtime=runtime,
         threads=threads,
         batch_size=batch_size,
@@ -67,7 +67,7 @@ def _here(profile: Profile, asked: DeviceName) -> Device:
     )
 
 
-def _cores(limits: Limits, asked: DeviceName) -> tuple[int, ...]:
+def _cores(limits: ResourceLimits, asked: DeviceName) -> tuple[int, ...]:
     """The cores that the device may use: this process's own, up to the limit."""
     affinity = getattr(os, "sched_getaffinity", None)
     if affinity is None:
@@ -81,7 +81,7 @@ def _cores(limits: Limits, asked: DeviceName) -> tuple[int, ...]:
     return usable
 
 
-def _environment(limits: Limits, runtime: str) -> dict[str, str]:
+def _environment(limits: ResourceLimits, runtime: str) -> dict[str, str]:
     """Variables that hold the runtime to an instruction set; none where it would not keep to it."""
     if limits.isa is None or runtime not in HONOUR_ISA:
         return {}

@@ -2,7 +2,7 @@
 
 It gets a bundle on standard input, unpacks it into a fresh temporary folder, runs the runner, and says on standard
 output how that goes and what came out: one JSON object a line behind a mark, so that what a shell prints at login does
-no harm. After the bundle, standard input is a sign of life: when it ends, or is silent for too long, everything
+no harm. After the bundle, standard input is a sign of heartbeat: when it ends, or is silent for too long, everything
 stops. Whatever happens, the folder goes; one that was left by a kill -9 or a loss of power goes at the next run.
 """
 
@@ -124,7 +124,7 @@ def check_modules(names: list[str]) -> None:
         raise Stop("missing", modules=missing, python=sys.executable, version=".".join(map(str, sys.version_info[:2])))
 
 
-class Life:
+class Heartbeat:
     """Whether the other side is still there: it writes a byte now and then, and closes when it goes."""
 
     def __init__(self, source: Any, silence_s: float) -> None:
@@ -164,14 +164,14 @@ def start(folder: str, header: dict[str, Any]) -> subprocess.Popen[bytes]:
     )
 
 
-def watch(runner: subprocess.Popen[bytes], folder: str, header: dict[str, Any], life: Life) -> int:
+def watch(runner: subprocess.Popen[bytes], folder: str, header: dict[str, Any], heartbeat: Heartbeat) -> int:
     """Passes on lines and finished parts until the runner ends; gives its status."""
     deadline = time.monotonic() + header["timeout_s"]
     sent, pending = set(header["have"]), b""
     assert runner.stdout is not None
     output = runner.stdout.fileno()
     while True:
-        life.check()
+        heartbeat.check()
         if time.monotonic() > deadline:
             raise Stop("timeout")
         ended = runner.poll() is not None
@@ -226,9 +226,9 @@ def main() -> None:
         folder, _lock = make_folder()
         say("folder", path=folder)
         receive(folder, header, source)
-        life = Life(source, header["silence_s"])
+        heartbeat = Heartbeat(source, header["silence_s"])
         runner = start(folder, header)
-        finish(folder, watch(runner, folder, header, life), header)
+        finish(folder, watch(runner, folder, header, heartbeat), header)
         last = "done", {}
     except Stop as stop:
         last = stop.event, stop.about

@@ -14,8 +14,8 @@ from torch import nn
 from whyprune.data.batches import Batch
 from whyprune.devices.address import Address
 from whyprune.devices.artifacts.cache import SHARED, ArtifactCache
-from whyprune.devices.base import Kind, Measurement, Network
-from whyprune.devices.bundle import EXPECTED, README, RUNNER, SUMS, Asked, fill
+from whyprune.devices.base import DeviceKind, Measurement, Model
+from whyprune.devices.bundle import EXPECTED, README, RUNNER, SUMS, MeasurementRequest, fill
 from whyprune.devices.connection import Connection
 from whyprune.devices.foreign import sha256
 from whyprune.devices.inbox import Inbox
@@ -34,7 +34,7 @@ COMES_BACK = re.compile(rf"{re.escape(RECORD)}|{re.escape(OUTPUTS)}|{re.escape(P
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteDevice:
     """Runs networks on another machine over ssh; a `Device`.
 
     What a run had finished before it broke off is kept here, and the next run with the same networks, inputs and
@@ -42,7 +42,7 @@ class Remote:
 
     Attributes:
         name: `ssh://[user@]host[:port][/python][#Nt-bN]`, see `Address`.
-        asked: what is measured; threads and batch size in the name go before it.
+        request: what is measured; threads and batch size in the name go before it.
         timeout_s: the longest a run may take there.
         workspace: where unfinished runs are kept; default: whyprune's cache folder.
         program: the ssh program.
@@ -53,19 +53,19 @@ class Remote:
     """
 
     name: str
-    asked: Asked = field(default_factory=Asked)
+    request: MeasurementRequest = field(default_factory=MeasurementRequest)
     timeout_s: float = 3600.0
     workspace: Path | None = None
     program: str = "ssh"
     options: Sequence[str] = ()
     progress: bool = False
-    kind: Kind = "measured"
+    kind: DeviceKind = "measured"
     cache: ArtifactCache = field(default=SHARED, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         address = Address.parse(self.name)
-        threads, batch_size = address.threads or self.asked.threads, address.batch_size or self.asked.batch_size
-        object.__setattr__(self, "asked", replace(self.asked, threads=threads, batch_size=batch_size))
+        threads, batch_size = address.threads or self.request.threads, address.batch_size or self.request.batch_size
+        object.__setattr__(self, "request", replace(self.request, threads=threads, batch_size=batch_size))
         if not 0 < self.timeout_s < 1e7:
             raise InputError(f"timeout_s is {self.timeout_s}: give a positive number of seconds")
 
@@ -82,14 +82,14 @@ class Remote:
     @property
     def threads(self) -> int:
         """Of the runtime."""
-        return self.asked.threads
+        return self.request.threads
 
     @property
     def batch_size(self) -> int:
         """Samples per call."""
-        return self.asked.batch_size
+        return self.request.batch_size
 
-    def __call__(self, networks: Mapping[str, Network | Path], inputs: Batch) -> Measurement:
+    def __call__(self, networks: Mapping[str, Model | Path], inputs: Batch) -> Measurement:
         """Measures every network there, by name, on `inputs`.
 
         Raises:
@@ -101,7 +101,7 @@ class Remote:
         """
         with tempfile.TemporaryDirectory(prefix="whyprune-") as temporary:
             bundle = Path(temporary)
-            fill(bundle, networks, inputs, self.asked, self._export)
+            fill(bundle, networks, inputs, self.request, self._export)
             spec = sha256((bundle / SPEC).read_bytes())
             kept = self._kept(spec)
             try:

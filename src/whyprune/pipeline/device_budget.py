@@ -15,9 +15,17 @@ from whyprune.allocation.budget import Budget
 from whyprune.allocation.constraints import Constraints
 from whyprune.devices import Device, Measurement
 from whyprune.devices.inputs import batch_size, inputs_for
-from whyprune.devices.table import LatencyPrice, Layer, Table, briefly, fastest_ms, latency_price, layers_of
+from whyprune.devices.table import (
+    LatencyPrice,
+    LatencyTable,
+    TabulatedLayer,
+    briefly,
+    fastest_ms,
+    latency_price,
+    tabulated_layers,
+)
 from whyprune.errors import BudgetError, InputError
-from whyprune.results import BudgetTurn, DeviceCost, Interval, MeasuredBudget
+from whyprune.results import BudgetIteration, DeviceCost, Interval, MeasuredBudget
 from whyprune.structure.blocks import operations_of
 from whyprune.structure.cost import Price
 from whyprune.structure.memory import peak_memory
@@ -71,12 +79,12 @@ class DeviceBudget:
     device: Device
     dense: dict[DeviceCost, float]
     prices: dict[DeviceCost, LatencyPrice]
-    layers: tuple[Layer, ...]
-    table: Table
+    layers: tuple[TabulatedLayer, ...]
+    table: LatencyTable
     tolerance: float = TOLERANCE
     iterations: int = ITERATIONS
     progress: bool = False
-    tried: list[BudgetTurn] = field(default_factory=list)
+    tried: list[BudgetIteration] = field(default_factory=list)
     last: Measurement | None = None
 
     def __call__(self, allocate: Allocate, target: Budget) -> Plan:
@@ -137,7 +145,7 @@ class DeviceBudget:
             priced_operations=len(layers),
             operations=len(self.network.graph.operations),
             share_of_rows=self.prices[kind].share,
-            turns=turns,
+            iterations=turns,
         )
 
     def _asked(self, target: Budget) -> dict[DeviceCost, float]:
@@ -162,7 +170,7 @@ class DeviceBudget:
             weight = DAMPED if any(turn.kind == kind for turn in self.tried) else 1.0
             self.prices[kind] = self.prices[kind].corrected(gone, ratio.value, weight=weight)
             self.tried.append(
-                BudgetTurn(
+                BudgetIteration(
                     kind=kind,
                     asked_ratio=asked[kind],
                     predicted_ratio=predicted[kind],
@@ -224,8 +232,8 @@ def on_device(
     device = briefly(device)
     measured = device({"dense": network.model}, inputs_for(device, network.example))
     dense = {kind: _cost_of(measured, "dense", kind) for kind in budget.on_device}
-    table = Table.of(device, measured)
-    layers = layers_of(network, batch_size(device))
+    table = LatencyTable.of(device, measured)
+    layers = tabulated_layers(network, batch_size(device))
     if not layers:
         raise InputError(
             f"the budget {budget} cannot be planned for: the network has no convolution or linear layer to price"

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from whyprune.repair.lockstep import Side
+from whyprune.repair.lockstep import StreamedActivations
 from whyprune.repair.rows import sample_places
-from whyprune.repair.targets import Target
+from whyprune.repair.targets import RefitTarget
 
 
 def rows_for(
-    dense: Side, pruned: Side, job: Target, features: int, generator: torch.Generator
+    dense: StreamedActivations, pruned: StreamedActivations, job: RefitTarget, features: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Features, targets and what the other branch adds, at sampled places of all images."""
     dense.advance(job.aim)

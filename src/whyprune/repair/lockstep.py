@@ -10,7 +10,7 @@ from whyprune.repair.rows import layout
 from whyprune.structure.replay import Replay, Values
 
 
-class Side:
+class StreamedActivations:
     """One network's values for every batch; a value is dropped when nothing still needs it."""
 
     def __init__(

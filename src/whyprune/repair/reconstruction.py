@@ -18,7 +18,7 @@ from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gauss_newton import gauss_newton_step
-from whyprune.repair.lockstep import Side, schedule
+from whyprune.repair.lockstep import StreamedActivations, schedule
 from whyprune.repair.refit import BATCH, refit_layer, rewritten
 from whyprune.repair.segments import Segment, Weights, segments
 from whyprune.repair.targets import targets
@@ -79,8 +79,8 @@ def reconstruct(
     order = schedule(replay)
     parts = segments(targets(replay, order), order)
     whole = Replay(network)  # what lies in a bypassed block runs here all the same
-    dense = Side(whole, batches, schedule(whole), pinned={part.aim for part in parts})
-    ours = Side(replay, batches, order)
+    dense = StreamedActivations(whole, batches, schedule(whole), pinned={part.aim for part in parts})
+    ours = StreamedActivations(replay, batches, order)
     solver = _Solver(rounds, iterations, damping, torch.Generator().manual_seed(seed))
     found: list[Refitted] = []
     with Progress(progress) as bars:
@@ -101,7 +101,9 @@ class _Solver:
     def __init__(self, rounds: int, iterations: int, damping: float, generator: torch.Generator) -> None:
         self.rounds, self.iterations, self.damping, self.generator = rounds, iterations, damping, generator
 
-    def solve(self, replay: Replay, part: Segment, dense: Side, ours: Side) -> list[Refitted]:
+    def solve(
+        self, replay: Replay, part: Segment, dense: StreamedActivations, ours: StreamedActivations
+    ) -> list[Refitted]:
         """Sets the segment's weights, and returns them; nothing where they stay as they are."""
         dense.advance(part.aim)
         ours.advance_before(part.steps[0])

@@ -16,9 +16,9 @@ from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
-from whyprune.repair.lockstep import Side, schedule
+from whyprune.repair.lockstep import StreamedActivations, schedule
 from whyprune.repair.solve import RIDGE, refit
-from whyprune.repair.targets import Target, targets
+from whyprune.repair.targets import RefitTarget, targets
 from whyprune.repair.writeback import Refitted, write
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
@@ -72,7 +72,7 @@ def _run(
     network: Network,
     replay: Replay,
     order: Sequence[Any],
-    jobs: Sequence[Target],
+    jobs: Sequence[RefitTarget],
     batches: Sequence[Batch],
     ridge: float,
     relu_passes: int,
@@ -81,8 +81,8 @@ def _run(
 ) -> list[Refitted]:
     generator = torch.Generator().manual_seed(seed)
     whole = Replay(network)  # what lies in a bypassed block runs here all the same
-    dense = Side(whole, batches, schedule(whole), pinned={job.aim for job in jobs})
-    pruned = Side(replay, batches, order)
+    dense = StreamedActivations(whole, batches, schedule(whole), pinned={job.aim for job in jobs})
+    pruned = StreamedActivations(replay, batches, order)
     results = []
     with Progress(progress) as bars:
         bar = bars.add("Repairing layers", len(jobs))
@@ -96,9 +96,9 @@ def _run(
 
 def refit_layer(
     replay: Replay,
-    dense: Side,
-    pruned: Side,
-    job: Target,
+    dense: StreamedActivations,
+    pruned: StreamedActivations,
+    job: RefitTarget,
     generator: torch.Generator,
     *,
     ridge: float = RIDGE,

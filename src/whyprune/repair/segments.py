@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from whyprune.repair.targets import Target
+from whyprune.repair.targets import RefitTarget
 from whyprune.structure.replay import Replay, Values
 
 MOST_LAYERS = 4
@@ -22,7 +22,7 @@ class Segment:
         steps: the operations from behind the segment before to the aim, in the order in which they run.
     """
 
-    layers: tuple[Target, ...]
+    layers: tuple[RefitTarget, ...]
     steps: tuple[fx.Node, ...]
 
     @property
@@ -42,10 +42,10 @@ class Segment:
         return found
 
 
-def segments(jobs: Sequence[Target], order: Sequence[fx.Node]) -> list[Segment]:
+def segments(jobs: Sequence[RefitTarget], order: Sequence[fx.Node]) -> list[Segment]:
     """The layers in segments: each ends where its last layer joins a sum, or with its fourth layer."""
     found: list[Segment] = []
-    open_: list[Target] = []
+    open_: list[RefitTarget] = []
     start = 0
     for number, job in enumerate(jobs):
         open_.append(job)

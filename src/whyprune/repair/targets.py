@@ -11,7 +11,7 @@ from whyprune.structure.replay import Replay
 
 
 @dataclass(frozen=True)
-class Target:
+class RefitTarget:
     """One operation to refit.
 
     Attributes:
@@ -34,7 +34,7 @@ class Target:
     intercept: bool
 
 
-def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[Target]:
+def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[RefitTarget]:
     """All operations to refit, in the order in which they run."""
     found = []
     graph = pruned.network.graph
@@ -45,7 +45,7 @@ def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[Target]:
             after = pruned.producers.get(node, node)
             aim, other = _joined(after, done)
             found.append(
-                Target(
+                RefitTarget(
                     node=node,
                     layout=how,
                     data=bind(node)["input"],

@@ -7,7 +7,7 @@ from whyprune.results import NetworkMeasurement, RunResult
 
 
 @dataclass(frozen=True)
-class Figure:
+class ComparisonRow:
     """One line of the comparison; `*_note` is an interval or a second unit, `term` explains the name."""
 
     name: str
@@ -20,7 +20,7 @@ class Figure:
     term: str = ""
 
 
-def figures(result: RunResult) -> list[Figure]:
+def figures(result: RunResult) -> list[ComparisonRow]:
     """The lines of the table, in the order a reader asks for them."""
     return [_accuracy(result), *_costs(result), *_latencies(result)]
 
@@ -38,12 +38,12 @@ def speedup(result: RunResult) -> float | None:
     return dense / pruned if dense and pruned else None
 
 
-def _accuracy(result: RunResult) -> Figure:
+def _accuracy(result: RunResult) -> ComparisonRow:
     dense, pruned = result.dense, result.pruned
     change = NOT_MEASURED
     if dense.top1_percent is not None and pruned.top1_percent is not None:
         change = f"{pruned.top1_percent - dense.top1_percent:+.2f} points".replace("-", "−")
-    return Figure(
+    return ComparisonRow(
         "Top-1 accuracy",
         percent(dense.top1_percent),
         percent(pruned.top1_percent),
@@ -54,7 +54,7 @@ def _accuracy(result: RunResult) -> Figure:
     )
 
 
-def _costs(result: RunResult) -> list[Figure]:
+def _costs(result: RunResult) -> list[ComparisonRow]:
     terms = {
         "MACs": ("macs", "multiply-accumulates for one input: the arithmetic the network must do"),
         "Parameters": ("params", "numbers the network has learned"),
@@ -65,14 +65,14 @@ def _costs(result: RunResult) -> list[Figure]:
         dense, pruned = getattr(result.dense, key), getattr(result.pruned, key)
         fewer = f"{dense / pruned:.2f}× fewer" if pruned else ""
         ratio = f"{percent(share(pruned, dense), 1)} of dense" if dense else NOT_MEASURED
-        lines.append(Figure(name, count(dense), count(pruned), ratio, ratio_note=fewer, term=term))
+        lines.append(ComparisonRow(name, count(dense), count(pruned), ratio, ratio_note=fewer, term=term))
     return lines
 
 
-def _latencies(result: RunResult) -> list[Figure]:
+def _latencies(result: RunResult) -> list[ComparisonRow]:
     dense, pruned, ratio = median_ms(result.dense), median_ms(result.pruned), speedup(result)
     lines = [
-        Figure(
+        ComparisonRow(
             "Latency, median",
             ms(dense),
             ms(pruned),
@@ -84,7 +84,7 @@ def _latencies(result: RunResult) -> list[Figure]:
     first, second = result.dense.latency, result.pruned.latency
     if first and second:
         for name, a, b in (("p90", first.p90_ms, second.p90_ms), ("p99", first.p99_ms, second.p99_ms)):
-            lines.append(Figure(f"Latency, {name}", ms(a), ms(b), f"{a / b:.2f}× as fast" if b else ""))
+            lines.append(ComparisonRow(f"Latency, {name}", ms(a), ms(b), f"{a / b:.2f}× as fast" if b else ""))
     return lines
 
 

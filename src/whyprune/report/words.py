@@ -178,7 +178,7 @@ def on_device(budget: MeasuredBudget) -> str:
     unit = "ms" if budget.kind == "latency" else "mJ"
     kind = "" if budget.device_kind == "measured" else f" ({budget.device_kind})"
     low, high = (f"{100 * v:.1f}" for v in budget.measured_ratio_interval)
-    plans = f"{len(budget.turns)} plan{'s' * (len(budget.turns) != 1)} measured"
+    plans = f"{len(budget.iterations)} plan{'s' * (len(budget.iterations) != 1)} measured"
     asked, predicted, found = (100 * v for v in (budget.asked_ratio, budget.predicted_ratio, budget.measured_ratio))
     return (
         f"{budget.kind.capitalize()} on {budget.device}{kind}: at most {asked:.1f}% of the dense network's "

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-Axis = tuple[str, int, int]
-"""A parameter's name, an axis, and the first index of a stretch of it."""
+Stretch = tuple[str, int, int]
+"""Consecutive indices of an axis: the parameter's name, the axis, the first index; the length is told beside it."""
 
 _Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -24,14 +24,14 @@ def update_widths(model: nn.Module) -> None:
                 update(module)
 
 
-def ties(model: nn.Module) -> Iterator[tuple[int, list[Axis]]]:
+def ties(model: nn.Module) -> Iterator[tuple[int, list[Stretch]]]:
     """(length, stretches of axes) that modules of a known class must keep equal, index by index."""
     for path, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention):
             yield _attention_ties(f"{path}." if path else "", module)
 
 
-def _attention_ties(prefix: str, module: nn.MultiheadAttention) -> tuple[int, list[Axis]]:
+def _attention_ties(prefix: str, module: nn.MultiheadAttention) -> tuple[int, list[Stretch]]:
     """Its forward reads one width everywhere: of queries, of all heads together, and of the output."""
     width = module.embed_dim
     axes = [(f"{prefix}out_proj.weight", 0, 0), (f"{prefix}out_proj.weight", 1, 0)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-Axis = tuple[str, int]
+from whyprune.structure.axes import Axis
 
 
 @dataclass(frozen=True)

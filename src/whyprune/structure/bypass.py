@@ -11,13 +11,12 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from whyprune.data.outputs import tensors_of
+from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import Block, state_of
 from whyprune.structure.copies import duplicate, unused
 from whyprune.structure.network import Network
 from whyprune.structure.probe import relative, small, tolerance
 from whyprune.structure.units import Group, Unit
-
-Axis = tuple[str, int]
 
 
 def with_blocks(network: Network) -> Network:

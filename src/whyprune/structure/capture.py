@@ -11,9 +11,9 @@ from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch, checked
 from whyprune.errors import InputError, TraceError
-from whyprune.structure.concrete import RecordingError, straight_line
+from whyprune.structure.concrete import RecordingError, recorded_module
 from whyprune.structure.export import export, export_fixed, quiet
-from whyprune.structure.straight import StraightLine
+from whyprune.structure.recording import RecordedModule
 
 
 @dataclass(frozen=True)
@@ -120,27 +120,27 @@ def _copied(example: Batch) -> Batch:
 
 def _recorded(model: nn.Module, example: Batch) -> Graph:
     """The second capture: a real run, recorded, then exported as a model without branches."""
-    line: StraightLine | None = None
+    recorded: RecordedModule | None = None
     try:
         with quiet():
-            line = straight_line(model, example)
+            recorded = recorded_module(model, example)
         leaves = pytree.tree_leaves((example.args, example.kwargs))
         tensors = tuple(v for v in leaves if isinstance(v, Tensor))
-        program, free = export(line, Batch((tensors,), {}))
+        program, free = export(recorded, Batch((tensors,), {}))
     except RecordingError as error:
         at = f" at {user_frame(error.node)}" if error.node is not None else ""
         raise TraceError(f"the model cannot be traced{at}: {error}") from error
     except Exception as error:
-        at = _user_frame(error) if line is None or line.at is None else f" at {user_frame(line.at)}"
+        at = _user_frame(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
         raise TraceError(
             f"the model cannot be traced{at}: {first_line(error)}; "
             "make that line depend on shapes only, not on values of tensors"
         ) from error
-    size = None if free and line.free else len(example)
-    graph = _graph(program, line.state_names(), dict(line.named_buffers()), size)
+    size = None if free and recorded.free else len(example)
+    graph = _graph(program, recorded.state_names(), dict(recorded.named_buffers()), size)
     names = iter(graph.inputs)
     inputs = tuple(next(names) if isinstance(v, Tensor) else f"no tensor: {v!r}" for v in leaves)
-    return replace(graph, inputs=inputs, out_spec=line.line.out_spec, fixed_branches=True)
+    return replace(graph, inputs=inputs, out_spec=recorded.recording.out_spec, fixed_branches=True)
 
 
 def _graph(

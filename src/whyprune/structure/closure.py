@@ -28,9 +28,9 @@ def _close_rectangles(space: LabelSpace, rectangles: list[Rectangle]) -> bool:
     choice: tuple[Rectangle, int] | None = None
     forced = False
     for rectangle in list(rectangles):
-        roots = space.roots(rectangle.layer)
+        roots = space.roots(rectangle.labelling)
         if not rectangle.dims:
-            space.pin(rectangle.layer, rectangle.where, rectangle.reason)
+            space.pin(rectangle.labelling, rectangle.where, rectangle.reason)
             rectangles.remove(rectangle)
             continue
         if any(not varies(roots, support(roots) - {dim}) for dim in rectangle.dims):
@@ -46,7 +46,7 @@ def _close_rectangles(space: LabelSpace, rectangles: list[Rectangle]) -> bool:
 
 
 def _along(space: LabelSpace, rectangle: Rectangle, dim: int) -> None:
-    space.tie(rectangle.layer, support(rectangle.layer) - {dim}, rectangle.where)
+    space.tie(rectangle.labelling, support(rectangle.labelling) - {dim}, rectangle.where)
 
 
 def _units(roots: Tensor, dim: int) -> int:

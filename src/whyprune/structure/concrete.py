@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
 from whyprune.structure.copies import duplicate
-from whyprune.structure.straight import Line, StraightLine, drop_dead, with_batch_size
+from whyprune.structure.recording import RecordedModule, Recording, drop_dead, with_batch_size
 
 PLAIN = (Tensor, int, float, bool, str, type(None))
 
@@ -36,7 +36,7 @@ class RecordingError(Exception):
         self.node = node
 
 
-def straight_line(model: nn.Module, example: Batch) -> StraightLine:
+def recorded_module(model: nn.Module, example: Batch) -> RecordedModule:
     """Records `model` on `example`; the model itself is not run and not changed.
 
     Numbers that grow with the batch become multiples of the batch size, where runs at two further sizes agree.
@@ -49,13 +49,13 @@ def straight_line(model: nn.Module, example: Batch) -> StraightLine:
         RecordingError: a number computed from values of tensors reaches an operation, the branches hang on the
             last digits of the inputs, or the model leaves PyTorch's operations.
     """
-    line = _record(model, example)
-    _refuse_carried_values(line, model, example)
-    free = _free_the_batch(line, model, example)
-    return StraightLine(line, free)
+    recording = _record(model, example)
+    _refuse_carried_values(recording, model, example)
+    free = _free_the_batch(recording, model, example)
+    return RecordedModule(recording, free)
 
 
-def _record(model: nn.Module, example: Batch) -> Line:
+def _record(model: nn.Module, example: Batch) -> Recording:
     model = duplicate(model)
     _note_modules(model)
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -85,7 +85,7 @@ def _record(model: nn.Module, example: Batch) -> Line:
             node.replace_all_uses_with(traced.graph.create_node("get_attr", name))
         traced.graph.erase_node(node)
     drop_dead(traced.graph)
-    return Line(traced.graph, state, constants, specs[-1])
+    return Recording(traced.graph, state, constants, specs[-1])
 
 
 def _constant(module: nn.Module, name: str) -> Tensor:
@@ -144,10 +144,10 @@ def _note_modules(model: nn.Module) -> None:
         module.register_forward_hook(leave(name), always_call=True)
 
 
-def _refuse_carried_values(line: Line, model: nn.Module, example: Batch) -> None:
+def _refuse_carried_values(recording: Recording, model: nn.Module, example: Batch) -> None:
     """Raises where a number or tensor in the recorded operations changes when all values move a little."""
     for move in (lambda eps: eps**0.5, lambda eps: 16 * eps):
-        difference = _compare(line, _record(*_moved(model, example, move)))
+        difference = _compare(recording, _record(*_moved(model, example, move)))
         if difference.parted is None:
             break
     else:
@@ -187,13 +187,13 @@ def _moved(model: nn.Module, example: Batch, move: Callable[[float], float]) -> 
     return model, Batch(*pytree.tree_map(moved, (example.args, example.kwargs)))
 
 
-def _free_the_batch(line: Line, model: nn.Module, example: Batch) -> bool:
+def _free_the_batch(recording: Recording, model: nn.Module, example: Batch) -> bool:
     """Writes numbers that are multiples of the batch size as such; False where other sizes change anything else."""
     size = len(example)
     found: list[dict[tuple[int, int], int]] = []
     for other in (size + 1, 2 * size + 1):
         try:
-            difference = _compare(line, _record(model, example[torch.arange(other) % size]))
+            difference = _compare(recording, _record(model, example[torch.arange(other) % size]))
         except Exception:  # noqa: BLE001 - whatever stops it, it does not run at that size
             return False
         numbers = difference.values.items()
@@ -202,7 +202,7 @@ def _free_the_batch(line: Line, model: nn.Module, example: Batch) -> bool:
         found.append({place: value // size for place, (_, value, _) in numbers})
     if found[0] != found[1]:
         return False
-    with_batch_size(line, found[0])
+    with_batch_size(recording, found[0])
     return True
 
 
@@ -223,7 +223,7 @@ class _Difference:
     parted: fx.Node | None
 
 
-def _compare(one: Line, other: Line) -> _Difference:
+def _compare(one: Recording, other: Recording) -> _Difference:
     values: dict[tuple[int, int], tuple[fx.Node, Any, Any]] = {}
     left, right = list(one.graph.nodes), list(other.graph.nodes)
     positions = {node: i for nodes in (left, right) for i, node in enumerate(nodes)}

@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from whyprune.structure.axes import Axis, Extent
 from whyprune.structure.blocks import Block, operations_of, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.labels import Labels
 from whyprune.structure.operations import bind, einsum_letters, name_of, sizes
 from whyprune.structure.units import Group, Unit
 
-Sizes = Mapping[tuple[str, int], int]
-Axis = tuple[str, int]
-Extent = tuple[tuple[int, Labels], ...]
+Sizes = Mapping[Axis, int]
 Terms = list[tuple[fx.Node, list[int]]]
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -103,7 +102,7 @@ class CostModel:
 
     def __call__(self, removed: Iterable[Unit] = ()) -> Cost:
         """Cost without the units in `removed`."""
-        gone: dict[tuple[str, int], int] = {}
+        gone: dict[Axis, int] = {}
         for unit in removed:
             for piece in unit.slices:
                 key = (piece.parameter, piece.axis)
@@ -112,7 +111,7 @@ class CostModel:
 
     def of_groups(self, counts: Mapping[Group, int]) -> Cost:
         """Cost when `counts[group]` units of each group are gone, whichever they are."""
-        gone: dict[tuple[str, int], int] = {}
+        gone: dict[Axis, int] = {}
         for group, count in counts.items():
             for parameter, axis, per_unit in group.axes:
                 gone[parameter, axis] = gone.get((parameter, axis), 0) + count * per_unit

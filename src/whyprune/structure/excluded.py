@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from whyprune.structure.network import Extent, Network
+from whyprune.structure.axes import Extent
+from whyprune.structure.network import Network
 from whyprune.structure.operations import functional
 from whyprune.structure.schedule import adjusted
 

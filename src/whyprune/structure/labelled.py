@@ -12,13 +12,14 @@ from torch import Tensor, fx, nn
 
 from whyprune.data.batches import Batch
 from whyprune.structure.attributes import ties
+from whyprune.structure.axes import Axis, Extent
 from whyprune.structure.capture import Graph
 from whyprune.structure.closure import close
-from whyprune.structure.cost import Axis, cost_model
-from whyprune.structure.labels import Labels, LabelSpace, Layers, along, distinct, support, varies, vector
-from whyprune.structure.network import Extent, Network, Reader
+from whyprune.structure.cost import cost_model
+from whyprune.structure.labels import Labellings, Labels, LabelSpace, along, distinct, support, varies, vector
+from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of
-from whyprune.structure.rules import Context, Count, Reading, Rectangle, propagate
+from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
 
@@ -46,8 +47,8 @@ class Labelled:
                 own = self.state[name][axis][start : start + length]
                 self.space.unite(own, self.state[other][its_axis][its_start : its_start + length])
         held = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        layers = {name: _layers(axes, held[name].dim()) for name, axes in self.state.items()}
-        self.ctx = propagate(self.graph, self.space, layers, dict(self.model.named_buffers()), self.heads)
+        labellings = {name: _labellings(axes, held[name].dim()) for name, axes in self.state.items()}
+        self.ctx = propagate(self.graph, self.space, labellings, dict(self.model.named_buffers()), self.heads)
 
     def network(self, rules: tuple[AttributeRule, ...] = ()) -> Network:
         """The network that the labels and pins of this moment say, in which attributes follow by `rules`."""
@@ -105,7 +106,7 @@ class Labelled:
     def extent(self, node: fx.Node) -> Extent:
         """Along which dimensions of a tensor channels lie, with their classes."""
         value = self.ctx.values.get(node)
-        found = [self.space.roots(layer) for layer in value] if isinstance(value, tuple) else []
+        found = [self.space.roots(labelling) for labelling in value] if isinstance(value, tuple) else []
         dims = [(roots, d) for roots in found for d in sorted(support(roots)) if varies(roots, {d})]
         return tuple((d, vector(roots, d).numpy()) for roots, d in dims)
 
@@ -113,7 +114,7 @@ class Labelled:
         return self.space.roots(labels).numpy()
 
     def _reader(self, reading: Reading) -> Reader | None:
-        roots = self.space.roots(reading.layer)
+        roots = self.space.roots(reading.labelling)
         if reading.inside is not None and not varies(self.space.roots(reading.inside), {1}):
             return None
         dims = [d for d in sorted(reading.dims) if varies(roots, {d})]
@@ -123,8 +124,8 @@ class Labelled:
         labels = vector(roots, dims[0]).numpy()
         return Reader(reading.node, reading.data, dims[0], labels, affine, reading.statistics)
 
-    def _site(self, count: Count) -> WidthSite | None:
-        roots = self.space.roots(count.layer)
+    def _site(self, count: ChannelCount) -> WidthSite | None:
+        roots = self.space.roots(count.labelling)
         if support(roots) - {count.dim} and not varies(roots, {count.dim}):
             return None
         return WidthSite(count.node, count.argument, count.place, vector(roots, count.dim).numpy(), count.value)
@@ -176,7 +177,7 @@ def _atoms(model: nn.Module, space: LabelSpace) -> dict[str, dict[int, Tensor]]:
     return {name: {d: space.fresh(n) for d, n in enumerate(t.shape) if n > 1} for name, t in named}
 
 
-def _layers(axes: dict[int, Tensor], rank: int) -> Layers:
+def _labellings(axes: dict[int, Tensor], rank: int) -> Labellings:
     return tuple(along(labels, axis, rank) for axis, labels in axes.items())
 
 

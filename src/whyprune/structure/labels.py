@@ -4,10 +4,10 @@ Every index of every axis of every parameter is an *atom*. Rules carry atoms thr
 and unite those that belong to one channel; the classes that remain are the removable units: the connected
 components of all unions.
 
-A tensor's labels are *layers*. A layer has as many dimensions as the tensor, each of full size or of size 1
-where the label does not depend on it; its entries are atoms, or `NONE`. An element of the tensor goes when its
-atom in any layer goes. A layer over one dimension is the usual case: channels. A layer over several is one
-whose channels a reshape has spread (heads and their width), which moves through any operation as the values do.
+A tensor has *labellings*. A labelling has as many dimensions as the tensor, each of full size or of size 1 where the
+label does not depend on it; its entries are atoms, or `NONE`. An element of the tensor goes when its atom in any
+labelling goes. A labelling over one dimension is the usual case: channels. A labelling over several is one whose
+channels a reshape has spread (heads and their width), which moves through any operation as the values do.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 Labels = NDArray[np.int64]
-Layers = tuple[Tensor, ...]
+Labellings = tuple[Tensor, ...]
 NONE = -1
 
 
@@ -72,9 +72,9 @@ class LabelSpace:
         self._uniform.append(atoms)
         return atoms
 
-    def is_uniform(self, layer: Tensor) -> bool:
-        """Whether a layer's atoms are those of `uniform`."""
-        first = int(layer.flatten()[0])
+    def is_uniform(self, labelling: Tensor) -> bool:
+        """Whether a labelling's atoms are those of `uniform`."""
+        first = int(labelling.flatten()[0])
         return any(int(atoms[0]) <= first <= int(atoms[-1]) for atoms in self._uniform)
 
     def unite(self, left: Tensor, right: Tensor) -> None:
@@ -87,16 +87,16 @@ class LabelSpace:
             self._unions += 1
             self._roots = None
 
-    def tie(self, layer: Tensor, dims: Iterable[int], where: str) -> Tensor:
-        """Unites all entries along `dims`, so that the layer no longer depends on them; returns it without them."""
+    def tie(self, labelling: Tensor, dims: Iterable[int], where: str) -> Tensor:
+        """Unites all entries along `dims`, so that the labelling no longer depends on them; returns it without them."""
         for dim in dims:
-            if layer.shape[dim] > 1:
-                first = layer.amax(dim, keepdim=True)  # an atom where there is one: NONE is the smallest entry
-                self.unite(layer, first)
-                lost = (layer < 0).any(dim, keepdim=True) & (first >= 0)
+            if labelling.shape[dim] > 1:
+                first = labelling.amax(dim, keepdim=True)  # an atom where there is one: NONE is the smallest entry
+                self.unite(labelling, first)
+                lost = (labelling < 0).any(dim, keepdim=True) & (first >= 0)
                 self.pin(first[lost], where, "they share an index with values that are no channels")
-                layer = first
-        return layer
+                labelling = first
+        return labelling
 
     def pin(self, labels: Tensor | None, where: str, reason: str, *, named: bool = False) -> None:
         """Keeps these atoms' classes whole."""
@@ -137,31 +137,31 @@ def distinct(labels: Tensor) -> list[int]:
     return [int(x) for x in np.unique(labels.numpy())]
 
 
-def support(layer: Tensor) -> frozenset[int]:
-    """The dimensions on which a layer's labels depend."""
-    return frozenset(d for d, size in enumerate(layer.shape) if size > 1)
+def support(labelling: Tensor) -> frozenset[int]:
+    """The dimensions on which a labelling's labels depend."""
+    return frozenset(d for d, size in enumerate(labelling.shape) if size > 1)
 
 
-def compressed(layer: Tensor) -> Tensor:
-    """The layer with size 1 along every dimension on which its labels do not depend."""
-    for dim, size in enumerate(layer.shape):
+def compressed(labelling: Tensor) -> Tensor:
+    """The labelling with size 1 along every dimension on which its labels do not depend."""
+    for dim, size in enumerate(labelling.shape):
         if size > 1:
-            first = layer.narrow(dim, 0, 1)
-            if layer.stride(dim) == 0 or bool((layer == first).all()):
-                layer = first
-    return layer
+            first = labelling.narrow(dim, 0, 1)
+            if labelling.stride(dim) == 0 or bool((labelling == first).all()):
+                labelling = first
+    return labelling
 
 
 def along(labels: Tensor, dim: int, rank: int) -> Tensor:
-    """A vector of labels as a layer of a tensor of `rank` dimensions."""
+    """A vector of labels as a labelling of a tensor of `rank` dimensions."""
     return labels.reshape([-1 if d == dim % rank else 1 for d in range(rank)])
 
 
-def varies(layer: Tensor, dims: Iterable[int]) -> bool:
+def varies(labelling: Tensor, dims: Iterable[int]) -> bool:
     """Whether labels differ along any of `dims`."""
-    return any(layer.shape[d] > 1 and not bool((layer == layer.narrow(d, 0, 1)).all()) for d in dims)
+    return any(labelling.shape[d] > 1 and not bool((labelling == labelling.narrow(d, 0, 1)).all()) for d in dims)
 
 
-def vector(layer: Tensor, dim: int) -> Tensor:
+def vector(labelling: Tensor, dim: int) -> Tensor:
     """The labels along one dimension, at the first index of all others."""
-    return layer.movedim(dim, -1).reshape(-1, layer.shape[dim])[0]
+    return labelling.movedim(dim, -1).reshape(-1, labelling.shape[dim])[0]

@@ -9,9 +9,10 @@ from torch import fx, nn
 
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
+from whyprune.structure.axes import Axis, Extent
 from whyprune.structure.blocks import Block, state_of
 from whyprune.structure.capture import Graph
-from whyprune.structure.cost import Axis, CostModel, Price
+from whyprune.structure.cost import CostModel, Price
 from whyprune.structure.labels import Labels
 from whyprune.structure.sites import AttributeRule, WidthSite
 from whyprune.structure.tie import tied
@@ -37,10 +38,6 @@ class Reader:
     labels: Labels
     affine: bool = True
     statistics: bool = False
-
-
-Extent = tuple[tuple[int, Labels], ...]
-"""For one tensor: dimensions along which channels lie, each with the class of every index."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ class Network:
         if unknown:
             raise InputError(f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names")
         chosen = tuple(unit for unit in self.units if unit.name in names)
-        counts: dict[tuple[str, int], int] = {}
+        counts: dict[Axis, int] = {}
         for unit in chosen:
             for piece in unit.slices:
                 key = (piece.parameter, piece.axis)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, runtime_checkable
 
+from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import Block
-from whyprune.structure.cost import Axis, CostModel, Product, Sizes, sized
+from whyprune.structure.cost import CostModel, Product, Sizes, sized
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import nn
 
 from whyprune.errors import FormatError
 from whyprune.models.weights import architecture_fingerprint
+from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import lies_in, state_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.intact import may_count, misfit
@@ -198,8 +199,8 @@ def _checked_blocks(model: nn.Module, blocks: Sequence[str]) -> tuple[str, ...]:
 
 def _checked_indices(
     entries: Sequence[RemovedIndices], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[tuple[str, int], NDArray[np.int64]]:
-    removed: dict[tuple[str, int], NDArray[np.int64]] = {}
+) -> dict[Axis, NDArray[np.int64]]:
+    removed: dict[Axis, NDArray[np.int64]] = {}
     for entry in entries:
         shape = shapes.get(entry.parameter)
         if shape is None or entry.axis >= len(shape):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
 from whyprune.structure.attributes import update_widths
+from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import lies_in, state_of
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
@@ -20,7 +21,7 @@ from whyprune.structure.state import State
 from whyprune.structure.units import Unit, removed_indices
 
 Indices = NDArray[np.int64]
-Removed = Mapping[tuple[str, int], Indices]
+Removed = Mapping[Axis, Indices]
 AttributeValue = tuple[str, str, int, int]
 """Module, attribute, place in it, new value."""
 Change = Callable[[Tensor, Mapping[int, Indices]], Tensor]

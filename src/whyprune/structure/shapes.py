@@ -6,7 +6,8 @@ from math import prod
 
 from torch import Tensor, fx
 
-from whyprune.structure.cost import Axis, Sizes
+from whyprune.structure.axes import Axis
+from whyprune.structure.cost import Sizes
 from whyprune.structure.network import Network
 from whyprune.structure.operations import sizes
 

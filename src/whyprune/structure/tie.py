@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whyprune.errors import InputError
+from whyprune.structure.axes import Axis
 from whyprune.structure.labels import Labels
 from whyprune.structure.units import Group, Slice, Unit
 
@@ -54,7 +55,7 @@ def _merged(groups: Sequence[Group]) -> Group:
 
 def _joined(units: Sequence[Unit]) -> tuple[Slice, ...]:
     """The slices of several units, those of one axis in one."""
-    found: dict[tuple[str, int], list[int]] = {}
+    found: dict[Axis, list[int]] = {}
     for unit in units:
         for piece in unit.slices:
             found.setdefault((piece.parameter, piece.axis), []).extend(piece.indices)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whyprune.structure.axes import Axis
 from whyprune.structure.labels import LabelSpace, distinct
 
-State = Mapping[str, Mapping[int, Tensor]]
+ParameterAtoms = Mapping[str, Mapping[int, Tensor]]
 """Parameter or buffer name -> axis -> the atom of every index."""
 
 
@@ -69,7 +70,7 @@ class Group:
     units: tuple[Unit, ...]
     width: int
     writers: tuple[str, ...] = ()
-    home: tuple[str, int] = ("", 0)
+    home: Axis = ("", 0)
 
     def written_by(self, name: str) -> bool:
         """Whether `name` is this group's name, or a module that writes its channels or contains one that does."""
@@ -86,7 +87,7 @@ class Refusal:
     where: str
     reason: str
     channels: int
-    axes: tuple[tuple[str, int], ...]
+    axes: tuple[Axis, ...]
 
     def __str__(self) -> str:
         return f"{self.channels} channels kept at {self.where}: {self.reason}"
@@ -94,7 +95,7 @@ class Refusal:
 
 def derive(
     space: LabelSpace,
-    state: State,
+    state: ParameterAtoms,
     writers: Mapping[int, Sequence[str]],
     marks: Mapping[int, Sequence[str]],
 ) -> tuple[tuple[Group, ...], tuple[Refusal, ...]]:
@@ -137,13 +138,13 @@ class _Members:
         runs: of every run its class, the number of its axis, and where in `indices` it starts; sorted by class.
     """
 
-    axes: tuple[tuple[str, int], ...]
-    sizes: dict[tuple[str, int], int]
+    axes: tuple[Axis, ...]
+    sizes: dict[Axis, int]
     indices: list[int]
     runs: np.ndarray
 
     @classmethod
-    def of(cls, space: LabelSpace, state: State) -> "_Members":
+    def of(cls, space: LabelSpace, state: ParameterAtoms) -> "_Members":
         held = {(name, axis): labels for name, axes in state.items() for axis, labels in axes.items()}
         sizes = {key: len(labels) for key, labels in held.items()}
         lengths = list(sizes.values())
@@ -165,7 +166,7 @@ class _Members:
                 found.setdefault(root, []).append(Slice(name, number, tuple(self.indices[start:end])))
         return [(root, tuple(slices)) for root, slices in found.items()]
 
-    def axes_of(self, roots: Collection[int]) -> tuple[tuple[str, int], ...]:
+    def axes_of(self, roots: Collection[int]) -> tuple[Axis, ...]:
         """The axes on which any of these classes lies."""
         mine = self.runs[np.isin(self.runs[:, 0], list(roots)), 1].tolist()
         return tuple(self.axes[axis] for axis in dict.fromkeys(mine))
@@ -190,7 +191,7 @@ def _refusals(space: LabelSpace, members: _Members, writers: Mapping[int, object
 
 def _groups(
     by_axes: Mapping[tuple[tuple[str, int, int], ...], list[Unit]],
-    sizes: Mapping[tuple[str, int], int],
+    sizes: Mapping[Axis, int],
     writers: Mapping[int, Sequence[str]],
 ) -> tuple[Group, ...]:
     layers = [units[0].group.rpartition(".")[0] or units[0].group for units in by_axes.values()]
@@ -207,9 +208,9 @@ def _groups(
     return tuple(groups)
 
 
-def removed_indices(units: Iterable[Unit]) -> dict[tuple[str, int], np.ndarray]:
+def removed_indices(units: Iterable[Unit]) -> dict[Axis, np.ndarray]:
     """(parameter, axis) -> sorted indices that go when `units` go."""
-    gone: dict[tuple[str, int], set[int]] = defaultdict(set)
+    gone: dict[Axis, set[int]] = defaultdict(set)
     for unit in units:
         for piece in unit.slices:
             gone[piece.parameter, piece.axis].update(piece.indices)

@@ -17,13 +17,13 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass
-class Table:
-    """Answers as `Worlds` does, by looking them up.
+class EnumeratedEffects:
+    """Effects of all sets of units; answers as `Worlds` does, by looking them up.
 
     Attributes:
         units: the units that sets are of.
         values: (2^units, images), effects of all sets; bit k of the row's number says whether unit k is in the set.
-        numbers: which of the table's images there are, in this order; they may repeat.
+        numbers: which of the enumerated images there are, in this order; they may repeat.
         forward_passes: how many rows were asked for.
     """
 
@@ -43,9 +43,11 @@ class Table:
         found: Floats = self.values[masks @ (1 << np.arange(len(self.units))), self.numbers[images]]
         return found
 
-    def drawn(self, count: int, seed: int) -> "Table":
+    def drawn(self, count: int, seed: int) -> "EnumeratedEffects":
         """The same network on that many of its images, drawn independently."""
-        return Table(self.units, self.values, np.random.default_rng(seed).integers(0, self.values.shape[1], count))
+        return EnumeratedEffects(
+            self.units, self.values, np.random.default_rng(seed).integers(0, self.values.shape[1], count)
+        )
 
     def single(self) -> Floats:
         """Single effects, (units,)."""
@@ -82,11 +84,11 @@ def all_sets(units: int) -> Flags:
     return (np.arange(1 << units)[:, None] >> np.arange(units) & 1).astype(bool)
 
 
-def enumerated(worlds: Worlds, together: int = 8) -> Table:
+def enumerated(worlds: Worlds, together: int = 8) -> EnumeratedEffects:
     """Runs every set of units on every image, `together` images at a time."""
     sets, images = all_sets(len(worlds.units)), worlds.images
     parts = [
         worlds.effects(np.tile(sets, (stop - start, 1)), np.repeat(np.arange(start, stop), len(sets)))
         for start, stop in pairwise([*range(0, images, together), images])
     ]
-    return Table(worlds.units, np.concatenate(parts).reshape(images, len(sets)).T.copy(), np.arange(images))
+    return EnumeratedEffects(worlds.units, np.concatenate(parts).reshape(images, len(sets)).T.copy(), np.arange(images))

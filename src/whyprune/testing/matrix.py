@@ -32,7 +32,7 @@ from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.contract import NamedScorer, Question, Scorer
 from whyprune.structure.state import State
 from whyprune.testing import planted
-from whyprune.testing.enumerated import Table, enumerated
+from whyprune.testing.enumerated import EnumeratedEffects, enumerated
 from whyprune.testing.planted import (
     BACKUP,
     BYSTANDER,
@@ -85,7 +85,7 @@ def ordinary() -> Case:
 
 
 @cache
-def truth(preemption: bool) -> Table:
+def truth(preemption: bool) -> EnumeratedEffects:
     """All there is to know of one of the two networks, for the default outcome and the value zero."""
     case = planted.preemption() if preemption else ordinary()
     return enumerated(Worlds(case.network, [case.batch]))

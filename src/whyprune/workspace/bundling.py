@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from whyprune.data.batches import Batch
-from whyprune.devices import Asked, write_bundle
+from whyprune.devices import MeasurementRequest, write_bundle
 from whyprune.errors import InputError
 from whyprune.models import BUILT_INS, load_weights
 from whyprune.pipeline.result import RESULT
@@ -25,7 +25,7 @@ def bundle_models(
     num_classes: int | None = None,
     input_shape: Sequence[int] | None = None,
     model: str | None = None,
-    asked: Asked | None = None,
+    request: MeasurementRequest | None = None,
     seed: int = 0,
 ) -> Path:
     """Writes a bundle of named networks on random inputs of their shape: times do not depend on the pixels.
@@ -37,7 +37,7 @@ def bundle_models(
         num_classes: of the named network.
         input_shape: (C, H, W) of one input of the named network; a built-in network has one.
         model: as for `load_pruned`, for result folders of networks from the user's own code.
-        asked: what is to be measured.
+        request: what is to be measured.
         seed: of the inputs.
 
     Raises:
@@ -59,7 +59,7 @@ def bundle_models(
             networks[name], shapes[name] = _named(spec, weights, num_classes, input_shape)
     if len(set(shapes.values())) != 1:
         raise InputError(f"the networks take inputs of different shapes, {shapes}: they cannot be measured together")
-    chosen = asked or Asked()
+    chosen = request or MeasurementRequest()
     size = max(2, chosen.batch_size)
     inputs = torch.randn(size, *next(iter(shapes.values())), generator=torch.Generator().manual_seed(seed))
     return write_bundle(networks, Batch((inputs,), {}), path, chosen)

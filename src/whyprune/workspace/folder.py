@@ -21,14 +21,14 @@ from whyprune.prune import prune
 from whyprune.report import UnitRow, write_report
 from whyprune.results import RunResult
 from whyprune.structure.file import load
+from whyprune.workspace.destination import Destination
 from whyprune.workspace.recipe import Recipe, fresh_network, split_loader
 from whyprune.workspace.setup import Setup
-from whyprune.workspace.target import Target
 
 
 def prune_to_folder(
     setup: Setup,
-    target: Target,
+    destination: Destination,
     *,
     command: str | None = None,
     settings: Settings | None = None,
@@ -39,7 +39,7 @@ def prune_to_folder(
 
     Args:
         setup: network and data.
-        target: where to.
+        destination: where to.
         command: how to repeat the run, for the record.
         settings: as for `prune`.
         onnx: as for `Result.save`.
@@ -59,28 +59,28 @@ def prune_to_folder(
             setup.calibration,
             example_inputs=setup.example_inputs,
             recovery_data=setup.training,
-            test=None if target.helper else setup.test,
+            test=None if destination.helper else setup.test,
             augment=setup.augment,
-            settings=replace(chosen, latency=chosen.latency and not target.helper),
-            workspace=target.workspace,
-            resume=target.resume,
+            settings=replace(chosen, latency=chosen.latency and not destination.helper),
+            workspace=destination.workspace,
+            resume=destination.resume,
             asked=setup.asked if command is None else {**setup.asked, "command": command},
             **how,
         )
-        if target.helper:
+        if destination.helper:
             return None
-        result.save(target.out, overwrite=target.overwrite, onnx=onnx)
+        result.save(destination.out, overwrite=destination.overwrite, onnx=onnx)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: {target.kept() or 'nothing was written'}") from None
+        raise KeyboardInterrupt(f"interrupted: {destination.kept() or 'nothing was written'}") from None
     except Exception as error:
         # What is wrong with files that are resumed from says its own way out.
-        if not isinstance(error, FormatError) and (kept := target.kept()) is not None:
+        if not isinstance(error, FormatError) and (kept := destination.kept()) is not None:
             error.add_note(kept)
         raise
     finally:
-        target.tidy()
-    target.finish()
-    return read_record(target.out)
+        destination.tidy()
+    destination.finish()
+    return read_record(destination.out)
 
 
 def read_record(folder: str | Path) -> RunResult:

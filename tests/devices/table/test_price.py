@@ -8,7 +8,7 @@ from torch import nn
 
 import tiny
 from devices.made_up_device import MadeUp
-from whyprune.devices.table import Table, latency_price, layers_of
+from whyprune.devices.table import LatencyTable, latency_price, tabulated_layers
 from whyprune.devices.table.price import multiple_for
 from whyprune.devices.table.rows import Row
 from whyprune.structure.remove import remove
@@ -58,7 +58,7 @@ def removals(network):
 @given(st.data())
 def test_rows_are_the_layers_of_the_pruned_network(network, data):
     units = data.draw(removals(network))
-    rows = [layer.row(gone_of(units)) for layer in layers_of(network, batch=1)]
+    rows = [layer.row(gone_of(units)) for layer in tabulated_layers(network, batch=1)]
     assert sum(row.macs for row in rows) == network.cost(units).macs
     pruned = [m for m in remove(network, units).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert [(r.outputs, r.inputs // r.groups) for r in rows] == [tuple(m.weight.shape[:2]) for m in pruned]
@@ -68,11 +68,11 @@ def test_rows_are_the_layers_of_the_pruned_network(network, data):
 @settings(max_examples=15)
 @given(st.data())
 def test_a_table_with_every_row_prices_exactly(network, data):
-    device, layers = MadeUp(), layers_of(network)
+    device, layers = MadeUp(), tabulated_layers(network)
     device.call_ms = device.time_ms(network.model) / 2
     dense = device.time_ms(network.model)
     units = data.draw(removals(network))
-    table = Table(device)
+    table = LatencyTable(device)
     price = latency_price(network, table, layers, dense, fastest=dense)
     table.fill(layer.row(gone_of(units)) for layer in layers)
     assert price(gone_of(units)) == pytest.approx(device.time_ms(remove(network, units)))
@@ -82,15 +82,15 @@ def test_a_table_with_every_row_prices_exactly(network, data):
 @given(st.data())
 def test_stops_alone_price_exactly_where_rows_multiply(network, data):
     """MadeUp's do, at steps of its own; a width between two stops costs what the next one does."""
-    device, layers = MadeUp(step=4), layers_of(network)
-    price = latency_price(network, Table(device), layers, 1.0)
+    device, layers = MadeUp(step=4), tabulated_layers(network)
+    price = latency_price(network, LatencyTable(device), layers, 1.0)
     units = data.draw(removals(network))
     assert price.rows_ms(gone_of(units)) == pytest.approx(device.time_ms(remove(network, units)))
 
 
 def test_a_measured_ratio_is_what_the_corrected_price_gives(network):
     device = MadeUp()
-    price = latency_price(network, Table(device), layers_of(network), 3.0)
+    price = latency_price(network, LatencyTable(device), tabulated_layers(network), 3.0)
     gone = gone_of([u for g in network.groups for u in g.units[: len(g.units) // 2]])
     corrected = price.corrected(gone, 0.9)
     assert corrected(gone) == pytest.approx(2.7)

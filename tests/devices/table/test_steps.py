@@ -7,7 +7,7 @@ from torch import nn
 from devices.made_up_device import MadeUp
 from whyprune.devices.table.plot import plot_curves
 from whyprune.devices.table.rows import Row
-from whyprune.devices.table.steps import Curve, step_of, tabulate
+from whyprune.devices.table.steps import LatencyCurve, step_of, tabulate
 from whyprune.errors import InputError
 from whyprune.structure.trace import trace
 
@@ -46,7 +46,7 @@ def test_curves_know_their_side(network):
 
 
 def test_a_smooth_device_has_no_step():
-    smooth = Curve(("a",), Row("conv", 7, 7), "inputs", tuple(range(1, 8)), tuple(0.1 * n for n in range(1, 8)))
+    smooth = LatencyCurve(("a",), Row("conv", 7, 7), "inputs", tuple(range(1, 8)), tuple(0.1 * n for n in range(1, 8)))
     assert smooth.efficient == smooth.widths
     assert step_of([smooth]) == 1
     assert step_of([]) == 1

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from devices.in_process import InProcessOrt, session
 from devices.made_up_device import MadeUp
 from whyprune.data.batches import Batch
-from whyprune.devices.table import Row, Table
+from whyprune.devices.table import LatencyTable, Row
 from whyprune.devices.table.cache import about_of, cache_path, load_rows, save_rows
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
 
@@ -29,7 +29,7 @@ ABOUT = {"device": "made-up", "machine": {"cpu": "x"}}
 
 def test_the_difference_of_two_lengths_is_one_row():
     device = MadeUp(call_ms=5.0)
-    table = Table(device)
+    table = LatencyTable(device)
     assert table.fill(ROWS) == len(ROWS)
     for row in ROWS:
         places = row.kernel[0] * row.kernel[1]
@@ -57,7 +57,7 @@ def test_a_written_file_computes_what_the_module_computes(tmp_path, row, copies)
 
 def test_files_are_run_as_they_are():
     device = InProcessOrt(repeats=3)
-    table = Table(device)
+    table = LatencyTable(device)
     table.fill(ROWS[:2])
     assert device.calls == 1
     assert all(0 < table[row] < 1e3 for row in ROWS[:2])
@@ -66,12 +66,15 @@ def test_files_are_run_as_they_are():
 def test_a_table_is_found_again_by_device_and_machine(tmp_path):
     device = MadeUp()
     measured = device({"dense": torch.nn.Linear(2, 2)}, Batch((torch.zeros(1, 2),), {}))
-    first = Table.of(device, measured, tmp_path)
+    first = LatencyTable.of(device, measured, tmp_path)
     first.fill(ROWS)
-    again = Table.of(MadeUp(), measured, tmp_path)
+    again = LatencyTable.of(MadeUp(), measured, tmp_path)
     assert again.rows == first.rows
     assert again.fill(ROWS) == 0
-    assert Table.of(MadeUp(name="other"), MadeUp(name="other")({}, Batch((torch.zeros(1),), {})), tmp_path).rows == {}
+    assert (
+        LatencyTable.of(MadeUp(name="other"), MadeUp(name="other")({}, Batch((torch.zeros(1),), {})), tmp_path).rows
+        == {}
+    )
 
 
 def test_what_was_measured_before_an_interruption_is_kept(tmp_path):
@@ -82,7 +85,7 @@ def test_what_was_measured_before_an_interruption_is_kept(tmp_path):
             return super().__call__(networks, inputs)
 
     path = tmp_path / "deep" / "table.json"
-    table = Table(Interrupted(), ABOUT, path)
+    table = LatencyTable(Interrupted(), ABOUT, path)
     with pytest.raises(KeyboardInterrupt):
         table.fill(ROWS)
     kept, problem = load_rows(path)
@@ -91,7 +94,7 @@ def test_what_was_measured_before_an_interruption_is_kept(tmp_path):
     assert kept == table.rows
     assert len(kept) < len(ROWS)
     missing = len(ROWS) - len(kept)
-    assert Table(MadeUp(), ABOUT, path, kept).fill(ROWS) == missing
+    assert LatencyTable(MadeUp(), ABOUT, path, kept).fill(ROWS) == missing
 
 
 def test_rows_come_back_as_they_were(tmp_path):
@@ -143,7 +146,7 @@ def test_a_file_that_is_no_table_is_ignored(tmp_path, content):
 
 def test_a_cache_that_cannot_be_written_is_a_note(tmp_path):
     (tmp_path / "file").write_text("")
-    table = Table(MadeUp(), ABOUT, tmp_path / "file" / "table.json")
+    table = LatencyTable(MadeUp(), ABOUT, tmp_path / "file" / "table.json")
     assert table.fill(ROWS) == len(ROWS)
     assert "not kept" in table.notes[0]
 

@@ -15,7 +15,7 @@ that a unit's value is E over orders of v(units before it, and it) - v(units bef
 [I] The paper takes R for the range of the outcome; harm has none, so R is the range seen: the race's verdicts are
     no guarantees, and only the final intervals are claims.
 [I] Units that need no more samples go in between without being looked at: an order costs one run for each unit still
-    open, or two if its predecessor was settled.
+    open, or two if its predecessor needs none.
 """
 
 from collections.abc import Sequence
@@ -244,10 +244,10 @@ class _Walk:
         """Ends rows whose harm has saturated, but for the survivors, which count for the others too."""
         close = np.abs(self.value - self.whole) <= orders.tolerance * np.abs(self.whole)
         self.streak[look] = np.where(close[look], self.streak[look] + 1, 0)
-        settled = ~self.tossed & (self.streak >= orders.patience)
-        self.tossed |= settled
-        self.alive &= ~settled | survives
-        self.weight[settled & survives] /= max(orders.survival, 1e-12)
+        saturated = ~self.tossed & (self.streak >= orders.patience)
+        self.tossed |= saturated
+        self.alive &= ~saturated | survives
+        self.weight[saturated & survives] /= max(orders.survival, 1e-12)
 
     def pass_by(self, look: Numbers, unit: Numbers) -> None:
         """The unit of every row is gone; the value is known only where it was looked at."""

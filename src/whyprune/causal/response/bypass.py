@@ -15,7 +15,7 @@ from whyprune.causal.response.bench import Bench
 from whyprune.data.batches import Batch, as_batches, chunked, cut_images
 from whyprune.effects.outcomes import Outcome
 from whyprune.progress import Progress
-from whyprune.repair.lockstep import Side, schedule
+from whyprune.repair.lockstep import StreamedActivations, schedule
 from whyprune.repair.refit import refit_layer
 from whyprune.repair.targets import targets
 from whyprune.structure.blocks import Block
@@ -97,8 +97,8 @@ class _Bench(Bench):
         order = schedule(replay)
         behind = set(replay.behind({block.result}))
         jobs = [job for job in targets(replay, order) if job.node in behind][:REFITTED]
-        dense = Side(self.dense, batches, self.order, pinned={job.aim for job in jobs})
-        pruned = Side(replay, batches, order)
+        dense = StreamedActivations(self.dense, batches, self.order, pinned={job.aim for job in jobs})
+        pruned = StreamedActivations(replay, batches, order)
         generator = torch.Generator().manual_seed(seed)
         for job in jobs:
             refit_layer(replay, dense, pruned, job, generator)

@@ -23,8 +23,8 @@ from whyprune.interventions.suffix import edits
 from whyprune.interventions.values import RIDGE, Intervention
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
-from whyprune.repair.lockstep import Side, schedule
-from whyprune.repair.targets import Target, targets
+from whyprune.repair.lockstep import StreamedActivations, schedule
+from whyprune.repair.targets import RefitTarget, targets
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
 from whyprune.structure.replay import Replay
@@ -42,7 +42,7 @@ class _Case:
     group: Group
     units: tuple[Unit, ...]
     readers: tuple[Reader, ...]
-    job: Target | None
+    job: RefitTarget | None
 
 
 def response_curves(
@@ -127,8 +127,8 @@ def _paths(
     by_node = {case.job.node: case for case in cases if case.job is not None}
     jobs = [case.job for node in order for case in [by_node.get(node)] if case is not None and case.job is not None]
     generator = torch.Generator().manual_seed(seed)
-    dense = Side(bench.dense, batches, schedule(bench.dense), pinned={j.aim for j in jobs})
-    pruned = Side(replay, batches, order)
+    dense = StreamedActivations(bench.dense, batches, schedule(bench.dense), pinned={j.aim for j in jobs})
+    pruned = StreamedActivations(replay, batches, order)
     for job in jobs:
         case = by_node[job.node]
         weight, _ = replay.parameters_of(job.node)

@@ -7,7 +7,7 @@ import typer
 
 from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, RecordedModelOption, WeightsOption, sizes
 from whyprune.cli.screen import Screen
-from whyprune.devices import Asked
+from whyprune.devices import MeasurementRequest
 from whyprune.workspace.bundling import bundle_models
 
 RUN = "Measurement"
@@ -48,7 +48,7 @@ def bundle(
         num_classes=num_classes,
         input_shape=sizes(input_shape),
         model=model,
-        asked=Asked(threads=threads, batch_size=batch_size, repeats=repeats, seconds=seconds),
+        request=MeasurementRequest(threads=threads, batch_size=batch_size, repeats=repeats, seconds=seconds),
     )
     screen.show(f"{path}: take it to the device, run python3 runner.py there, and bring record.json and outputs.npz")
     screen.emit({"bundle": path})

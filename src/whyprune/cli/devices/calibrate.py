@@ -9,7 +9,7 @@ import typer
 from whyprune.cli.devices.options import ProfilesOption
 from whyprune.cli.options import JsonOption, QuietOption, SeedOption
 from whyprune.cli.screen import Screen
-from whyprune.devices.calibration import calibrate as calibrated
+from whyprune.devices.calibration import calibrate_device
 from whyprune.devices.profile import NAME, write_profile
 from whyprune.devices.registry import device as device_named
 from whyprune.errors import InputError
@@ -48,7 +48,7 @@ def calibrate(
     if not path.parent.is_dir():
         raise InputError(f"--out is {path}: there is no folder {path.parent}")
     measured = device_named(device, folder=folder)
-    found = calibrated(measured, layers=layers, seed=seed, progress=screen.progress)
+    found = calibrate_device(measured, layers=layers, seed=seed, progress=screen.progress)
     profile = found.profile(name, measured)
     write_profile(profile, path)
     screen.show(

@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table as Columns
+from rich.table import Table
 from rich.text import Text
 
 from whyprune.cli.options import ClassesOption, JsonOption, ModelArgument, QuietOption, sizes
 from whyprune.cli.screen import Screen
 from whyprune.devices.registry import device as named
 from whyprune.devices.table.plot import plot_curves
-from whyprune.devices.table.steps import Curve, step_of, tabulate
+from whyprune.devices.table.steps import LatencyCurve, step_of, tabulate
 from whyprune.structure.trace import trace
 from whyprune.workspace.setup import network_and_example
 
@@ -91,8 +91,8 @@ def table(
     )
 
 
-def _table(curves: list[Curve]) -> Columns:
-    columns = Columns(box=None, pad_edge=False)
+def _table(curves: list[LatencyCurve]) -> Table:
+    columns = Table(box=None, pad_edge=False)
     for name in ("layer", "side", "times in microseconds, by width", "worth pruning to"):
         columns.add_column(name, overflow="fold")
     for curve in curves:

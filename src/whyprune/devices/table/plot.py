@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from whyprune.atomic import atomic_file
-from whyprune.devices.table.steps import Curve
+from whyprune.devices.table.steps import LatencyCurve
 from whyprune.errors import InputError
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -18,7 +18,7 @@ MOST = 12
 INK, MARK = "#3b4252", "#c8553d"
 
 
-def plot_curves(curves: Sequence[Curve], device: str, path: str | os.PathLike[str]) -> None:
+def plot_curves(curves: Sequence[LatencyCurve], device: str, path: str | os.PathLike[str]) -> None:
     """Draws the curves of the slowest layers.
 
     Args:
@@ -48,7 +48,7 @@ def plot_curves(curves: Sequence[Curve], device: str, path: str | os.PathLike[st
         figure.savefig(temporary, format=suffix[1:], dpi=144)
 
 
-def _panel(axes: Axes, curve: Curve) -> None:
+def _panel(axes: Axes, curve: LatencyCurve) -> None:
     microseconds = [1000 * t for t in curve.ms]
     axes.plot(curve.widths, microseconds, color=INK, linewidth=1, marker="o", markerfacecolor="white", markersize=4)
     good = [(w, t) for w, t in zip(curve.widths, microseconds, strict=True) if w in curve.efficient]

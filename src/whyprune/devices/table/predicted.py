@@ -3,22 +3,22 @@
 from collections.abc import Iterable
 from math import prod
 
-from whyprune.devices.roofline import Predicted
+from whyprune.devices.roofline import PredictedDevice
 from whyprune.devices.table.rows import Row
-from whyprune.structure.layers import Layer, kind_of_convolution
+from whyprune.structure.operation_costs import OperationCost, kind_of_convolution
 
 
-def predicted_rows(device: Predicted, rows: Iterable[Row]) -> dict[Row, float]:
+def predicted_rows(device: PredictedDevice, rows: Iterable[Row]) -> dict[Row, float]:
     """Milliseconds per row."""
     wanted = list(rows)
-    return dict(zip(wanted, device.layers_ms([layer_of(row) for row in wanted]), strict=True))
+    return dict(zip(wanted, device.operations_ms([cost_of(row) for row in wanted]), strict=True))
 
 
-def layer_of(row: Row) -> Layer:
+def cost_of(row: Row) -> OperationCost:
     """What a row computes, reads and writes for one sample."""
     inputs = row.inputs // row.groups
     conv = row.operation == "conv"
-    return Layer(
+    return OperationCost(
         name=row.operation,
         kind=kind_of_convolution(inputs, row.groups, row.kernel, row.stride) if conv else "linear",
         macs=row.macs // row.batch,

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import fsum
 
-from whyprune.devices.table.rows import Layer, Row
-from whyprune.devices.table.table import Table
+from whyprune.devices.table.rows import Row, TabulatedLayer
+from whyprune.devices.table.table import LatencyTable
 from whyprune.results import DeviceCost
+from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import Block
-from whyprune.structure.cost import Axis, Sizes
+from whyprune.structure.cost import Sizes
 from whyprune.structure.network import Network
 from whyprune.structure.parts import Part, part
 
@@ -48,7 +49,7 @@ class LatencyPrice:
         blocks: residual blocks, whose layers take no time once they are bypassed.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[TabulatedLayer, ...]
     times: Mapping[Row, float]
     sizes: Mapping[Axis, int]
     multiples: Mapping[Axis, int]
@@ -82,7 +83,7 @@ class LatencyPrice:
         share = self.share + weight * ((1 - ratio) / saved - self.share) if saved > 0 else self.share
         return replace(self, share=min(max(share, SMALLEST_SHARE), LARGEST_SHARE))
 
-    def _layer_ms(self, layer: Layer, axes: Sequence[Axis], gone: Sizes) -> float:
+    def _layer_ms(self, layer: TabulatedLayer, axes: Sequence[Axis], gone: Sizes) -> float:
         """One layer: measured as it is, or at the next stop, or as if its axes took their shares one by one."""
         found = self.times.get(layer.row(gone))
         if found is not None:
@@ -117,13 +118,13 @@ class LatencyPrice:
         return self.rows_ms({})
 
 
-def axes_of(network: Network, layers: Iterable[Layer]) -> dict[Axis, int]:
+def axes_of(network: Network, layers: Iterable[TabulatedLayer]) -> dict[Axis, int]:
     """Axis -> its size, of every axis of the layers that loses channels with some group."""
     can = {(parameter, axis) for group in network.groups for parameter, axis, _ in group.axes}
     return {(p, a): network.cost.shapes[p][a] for layer in layers for p, a in layer.axes if (p, a) in can}
 
 
-def stops_of(layers: Iterable[Layer], sizes: Mapping[Axis, int], multiples: Mapping[Axis, int]) -> list[Row]:
+def stops_of(layers: Iterable[TabulatedLayer], sizes: Mapping[Axis, int], multiples: Mapping[Axis, int]) -> list[Row]:
     """Every layer's row in the dense network and at each stop of each of its axes, the others whole."""
     rows = []
     for layer in layers:
@@ -137,8 +138,8 @@ def stops_of(layers: Iterable[Layer], sizes: Mapping[Axis, int], multiples: Mapp
 
 def latency_price(
     network: Network,
-    table: Table,
-    layers: Sequence[Layer],
+    table: LatencyTable,
+    layers: Sequence[TabulatedLayer],
     dense: float,
     *,
     fastest: float | None = None,
@@ -151,7 +152,7 @@ def latency_price(
     Args:
         network: the traced model.
         table: of the device.
-        layers: `layers_of` the network at the device's batch size.
+        layers: `tabulated_layers` of the network at the device's batch size.
         dense: what the dense network was measured to cost there, in ms or mJ.
         fastest: what the dense network took in a good moment, as rows are timed, to tell what share of it the rows are;
             default: all.

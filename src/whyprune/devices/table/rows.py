@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from whyprune.structure.cost import Axis, Sizes
+from whyprune.structure.axes import Axis
+from whyprune.structure.cost import Sizes
 from whyprune.structure.network import Network
 from whyprune.structure.operations import bind, name_of, sizes
 from whyprune.structure.shapes import Dimension, Shape, tensor_shapes
@@ -57,8 +58,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One operation of a network as a function of what is removed: which row it is then.
+class TabulatedLayer:
+    """A layer that a latency table has rows for, as a function of what is removed: which row it is then.
 
     Attributes:
         name: of the operation in the graph.
@@ -98,14 +99,14 @@ class Layer:
         )
 
 
-def layers_of(network: Network, batch: int = 1) -> tuple[Layer, ...]:
+def tabulated_layers(network: Network, batch: int = 1) -> tuple[TabulatedLayer, ...]:
     """The network's convolutions over one or two dimensions and its linear layers, in execution order."""
     shapes = tensor_shapes(network)
     found = (_layer(node, shapes, batch) for node in network.graph.operations)
     return tuple(layer for layer in found if layer is not None)
 
 
-def _layer(node: fx.Node, shapes: Mapping[fx.Node, Shape], batch: int) -> Layer | None:
+def _layer(node: fx.Node, shapes: Mapping[fx.Node, Shape], batch: int) -> TabulatedLayer | None:
     name = name_of(node)
     if name not in ("conv1d", "conv2d", "linear"):
         return None
@@ -117,11 +118,11 @@ def _layer(node: fx.Node, shapes: Mapping[fx.Node, Shape], batch: int) -> Layer 
         tokens = prod(sizes(node)[:-1])
         dense = Row("linear", sizes(data)[-1], sizes(node)[-1], size=(tokens, 1), batch=batch)
         inputs = shapes[data].dimensions[-1]
-        return Layer(node.name, dense, inputs, shapes[node].dimensions[-1], inputs)
+        return TabulatedLayer(node.name, dense, inputs, shapes[node].dimensions[-1], inputs)
     found = _convolution(bound, sizes(data), sizes(node), batch)
     if found is None:
         return None
-    return Layer(
+    return TabulatedLayer(
         node.name,
         found,
         shapes[data].dimensions[1],

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from whyprune.devices.base import Device, Measurement
 from whyprune.devices.inputs import batch_size, inputs_for
 from whyprune.devices.table.price import axes_of, multiple_for, stops_of
-from whyprune.devices.table.rows import Layer, Row, layers_of
-from whyprune.devices.table.table import Table
+from whyprune.devices.table.rows import Row, TabulatedLayer, tabulated_layers
+from whyprune.devices.table.table import LatencyTable
 from whyprune.structure.network import Network
 
 FREE = 0.03
@@ -18,7 +18,7 @@ AGREE = 0.75
 
 
 @dataclass(frozen=True)
-class Curve:
+class LatencyCurve:
     """Milliseconds of a layer along one of its axes, the others whole.
 
     Attributes:
@@ -42,7 +42,9 @@ class Curve:
         return tuple(w for w, t in pairs if all(larger > t * (1 + FREE) for other, larger in pairs if other > w))
 
 
-def curves_of(layers: Iterable[Layer], table: Table, network: Network, multiple: int | None = None) -> list[Curve]:
+def latency_curves(
+    layers: Iterable[TabulatedLayer], table: LatencyTable, network: Network, multiple: int | None = None
+) -> list[LatencyCurve]:
     """Every curve that a table knows of a network's layers; layers that are alike share one."""
     layers = list(layers)
     sizes = axes_of(network, layers)
@@ -59,13 +61,13 @@ def curves_of(layers: Iterable[Layer], table: Table, network: Network, multiple:
             known = points.setdefault((layer.dense, side), {})
             known.update({(r.inputs if side == "inputs" else r.outputs): table[r] for r in rows if r in table})
     return [
-        Curve(tuple(names[key]), *key, tuple(sorted(known)), tuple(known[w] for w in sorted(known)))
+        LatencyCurve(tuple(names[key]), *key, tuple(sorted(known)), tuple(known[w] for w in sorted(known)))
         for key, known in points.items()
         if len(known) > 1
     ]
 
 
-def step_of(curves: Sequence[Curve]) -> int:
+def step_of(curves: Sequence[LatencyCurve]) -> int:
     """The largest multiple that most efficient widths below the full one have in common; 1 where there is none."""
     widths = Counter(width for curve in curves for width in curve.efficient[:-1])
     total = sum(widths.values())
@@ -77,7 +79,7 @@ def step_of(curves: Sequence[Curve]) -> int:
 
 def tabulate(
     network: Network, device: Device, *, multiple: int | None = None, progress: bool = False
-) -> tuple[Table, list[Curve], Measurement]:
+) -> tuple[LatencyTable, list[LatencyCurve], Measurement]:
     """Measures a network on a device, and its layers at every stop of every axis.
 
     Args:
@@ -90,9 +92,9 @@ def tabulate(
         The table, its curves for this network, and the measurement of the network, named "dense".
     """
     measured = device({"dense": network.model}, inputs_for(device, network.example))
-    table = Table.of(device, measured)
-    layers = layers_of(network, batch_size(device))
+    table = LatencyTable.of(device, measured)
+    layers = tabulated_layers(network, batch_size(device))
     sizes = axes_of(network, layers)
     multiples = {axis: multiple or multiple_for(size) for axis, size in sizes.items()}
     table.fill(stops_of(layers, sizes, multiples), progress=progress)
-    return table, curves_of(layers, table, network, multiple), measured
+    return table, latency_curves(layers, table, network, multiple), measured

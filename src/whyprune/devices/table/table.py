@@ -1,4 +1,4 @@
-"""`Table`: milliseconds per layer and width on one device, measured once and kept."""
+"""`LatencyTable`: milliseconds per layer and width on one device, measured once and kept."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from whyprune.progress import Progress
 
 
 @dataclass
-class Table:
+class LatencyTable:
     """Rows that were measured on a device, and how to measure more.
 
     Attributes:
@@ -32,7 +32,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, device: Device, measured: Measurement, folder: Path | None = None) -> "Table":
+    def of(cls, device: Device, measured: Measurement, folder: Path | None = None) -> "LatencyTable":
         """The table kept for a device, empty where there is none that can be trusted.
 
         Args:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from whyprune.data.batches import Batch
-from whyprune.devices.base import Device, Measurement, Network
-from whyprune.devices.local import Local
-from whyprune.devices.roofline import Predicted
-from whyprune.devices.ssh import Remote
+from whyprune.devices.base import Device, Measurement, Model
+from whyprune.devices.local import LocalDevice
+from whyprune.devices.roofline import PredictedDevice
+from whyprune.devices.ssh import RemoteDevice
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
 from whyprune.devices.table.predicted import predicted_rows
 from whyprune.devices.table.rows import Row
@@ -41,7 +41,7 @@ def timed(device: Device, rows: Sequence[Row]) -> Iterator[dict[Row, float]]:
         device: runs the small networks at its own number of threads.
         rows: each once.
     """
-    if isinstance(device, Predicted):
+    if isinstance(device, PredictedDevice):
         yield predicted_rows(device, rows)
         return
     by_input: dict[tuple[int, ...], list[Row]] = {}
@@ -62,7 +62,7 @@ def _timed_part(device: Device, rows: Sequence[Row], shape: tuple[int, ...]) -> 
     else:
         with tempfile.TemporaryDirectory(prefix="whyprune-table-") as folder:
             files = {name: write(row, copies, Path(folder, name)) for name, (row, copies) in names.items()}
-            measured = briefly(device, REPEATS)(cast(Mapping[str, Network], files), inputs)
+            measured = briefly(device, REPEATS)(cast(Mapping[str, Model], files), inputs)
     quick = {name: fastest_ms(measured, name) for name in names}
     found = {}
     for i, row in enumerate(rows):
@@ -81,17 +81,17 @@ def fastest_ms(measured: Measurement, name: str) -> float:
 
 def briefly(device: Device, repeats: int | None = None) -> Device:
     """The same device, measuring latency and energy alone, at most so many times."""
-    if isinstance(device, Remote):
-        fewer = min(device.asked.repeats, repeats or device.asked.repeats)
-        return replace(device, asked=replace(device.asked, repeats=fewer, each_alone=False))
-    if not isinstance(device, Local):
+    if isinstance(device, RemoteDevice):
+        fewer = min(device.request.repeats, repeats or device.request.repeats)
+        return replace(device, request=replace(device.request, repeats=fewer, each_alone=False))
+    if not isinstance(device, LocalDevice):
         return device
     return replace(device, repeats=min(device.repeats, repeats or device.repeats), each_alone=False)
 
 
 def writer_for(device: Device) -> Writer | None:
     """Writes rows as files that a device runs as they are; None where it takes modules."""
-    takes_files = isinstance(device, Local) or bool(getattr(device, "takes_files", False))
+    takes_files = isinstance(device, LocalDevice) or bool(getattr(device, "takes_files", False))
     return WRITERS.get(getattr(device, "runtime", "")) if takes_files else None
 
 

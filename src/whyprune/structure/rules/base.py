@@ -7,12 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from whyprune.structure.labels import NONE, LabelSpace, Layers, along, compressed, distinct, support, together, vector
+from whyprune.structure.labels import (
+    NONE,
+    Labellings,
+    LabelSpace,
+    along,
+    compressed,
+    distinct,
+    support,
+    together,
+    vector,
+)
 from whyprune.structure.operations import arguments, at_batch_one, functional, sizes, where
 
 Arguments = Mapping[str, Any]
-Value = Layers | list[Layers] | None
-"""Layers of one tensor, or a list of them for an operation that gives several tensors."""
+Value = Labellings | list[Labellings] | None
+"""Labellings of one tensor, or a list of them for an operation that gives several tensors."""
 Rule = Callable[["Context", fx.Node, Arguments], Value]
 
 RULES: dict[str, Rule] = {}
@@ -25,7 +35,7 @@ class Reading:
     Attributes:
         node: the operation.
         data: the tensor it reads.
-        layer: labels of that tensor.
+        labelling: labels of that tensor.
         dims: its dimensions that are mixed. Where the labels turn out not to depend on them, nothing is read.
         affine: True for an operation whose weight has an index per channel: its slices go with the channel.
         statistics: True where removing a channel is not the same as setting it to zero (a mean, a norm, a maximum).
@@ -34,7 +44,7 @@ class Reading:
 
     node: fx.Node
     data: fx.Node
-    layer: Tensor
+    labelling: Tensor
     dims: frozenset[int]
     affine: bool
     statistics: bool
@@ -42,22 +52,22 @@ class Reading:
 
 
 @dataclass(frozen=True, eq=False)
-class Count:
-    """A number among an operation's arguments that counts the channels along `dim` of `layer`."""
+class ChannelCount:
+    """A number among an operation's arguments that counts the channels along `dim` of `labelling`."""
 
     node: fx.Node
     argument: int
     place: int
-    layer: Tensor
+    labelling: Tensor
     dim: int
     value: int
 
 
 @dataclass(frozen=True, eq=False)
 class Rectangle:
-    """A tensor that must keep its shape rectangular: a layer over several dimensions goes along one of `dims`."""
+    """A tensor that must keep its shape rectangular: a labelling over several dimensions goes along one of `dims`."""
 
-    layer: Tensor
+    labelling: Tensor
     dims: frozenset[int]
     where: str
     reason: str
@@ -86,12 +96,12 @@ class Context:
     values: dict[fx.Node, Value] = field(default_factory=dict)
     readings: list[Reading] = field(default_factory=list)
     writers: list[tuple[fx.Node, Tensor]] = field(default_factory=list)
-    counts: list[Count] = field(default_factory=list)
+    counts: list[ChannelCount] = field(default_factory=list)
     rectangles: list[Rectangle] = field(default_factory=list)
     meetings: list[Meeting] = field(default_factory=list)
 
-    def layers(self, value: Any) -> Layers:
-        """The layers of an argument; none for what is no tensor."""
+    def labellings(self, value: Any) -> Labellings:
+        """The labellings of an argument; none for what is no tensor."""
         found = self.values.get(value) if isinstance(value, fx.Node) else None
         return found if isinstance(found, tuple) else ()
 
@@ -101,13 +111,13 @@ class Context:
             return node in self.state
         return bool(node.all_input_nodes) and all(map(self.is_state, node.all_input_nodes))
 
-    def over(self, value: Any, dims: Collection[int]) -> Layers:
-        """The layers of an argument that depend on any of `dims`."""
-        return tuple(layer for layer in self.layers(value) if not support(layer).isdisjoint(dims))
+    def over(self, value: Any, dims: Collection[int]) -> Labellings:
+        """The labellings of an argument that depend on any of `dims`."""
+        return tuple(labelling for labelling in self.labellings(value) if not support(labelling).isdisjoint(dims))
 
-    def besides(self, value: Any, dims: Collection[int]) -> Layers:
-        """The layers of an argument that depend on none of `dims`."""
-        return tuple(layer for layer in self.layers(value) if support(layer).isdisjoint(dims))
+    def besides(self, value: Any, dims: Collection[int]) -> Labellings:
+        """The labellings of an argument that depend on none of `dims`."""
+        return tuple(labelling for labelling in self.labellings(value) if support(labelling).isdisjoint(dims))
 
     def channels(self, value: fx.Node, dim: int, node: fx.Node) -> Tensor | None:
         """The labels along one dimension that `node` treats as the channels: one vector, or None."""
@@ -118,39 +128,39 @@ class Context:
             return None
         return vector(self.space.tie(found, support(found) - {dim}, where(node)), dim)
 
-    def single(self, found: Layers, node: fx.Node) -> Tensor | None:
-        """The one of several layers over a dimension that may lose channels: the widest; the others are kept whole.
+    def single(self, found: Labellings, node: fx.Node) -> Tensor | None:
+        """The one of several labellings over a dimension that may lose channels: the widest; the others are kept whole.
 
-        Layers of uniform values give way to any other.
+        Labellings of uniform values give way to any other.
         """
         if not found:
             return None
-        best = max(found, key=lambda layer: (not self.space.is_uniform(layer), len(distinct(layer))))
-        for layer in found:
-            if layer is not best:
-                self.space.pin(layer, where(node), "two kinds of channels are folded into one dimension")
+        best = max(found, key=lambda labelling: (not self.space.is_uniform(labelling), len(distinct(labelling))))
+        for labelling in found:
+            if labelling is not best:
+                self.space.pin(labelling, where(node), "two kinds of channels are folded into one dimension")
         return best
 
     def pin(self, value: Any, node: fx.Node, reason: str, dims: Collection[int] | None = None) -> None:
         """Keeps channels of a tensor whole because of what `node` does with them."""
-        for layer in self.layers(value):
-            if dims is None or not support(layer).isdisjoint(dims):
-                self.space.pin(layer, where(node), reason)
+        for labelling in self.labellings(value):
+            if dims is None or not support(labelling).isdisjoint(dims):
+                self.space.pin(labelling, where(node), reason)
 
     def rigid(self, value: Any, dims: Iterable[int], node: fx.Node, reason: str) -> None:
         """Dimensions of a tensor that must keep their size."""
         rank = len(sizes(value))
         fixed = frozenset(d % rank for d in dims)
-        for layer in self.layers(value):
-            self.rigid_layer(layer, fixed, node, reason)
+        for labelling in self.labellings(value):
+            self.rigid_labelling(labelling, fixed, node, reason)
 
-    def rigid_layer(self, layer: Tensor, fixed: frozenset[int], node: fx.Node, reason: str) -> None:
-        """Dimensions of one layer that must keep their size: its channels go along others, or stay."""
-        if support(layer) & fixed:
-            self.rectangles.append(Rectangle(layer, support(layer) - fixed, where(node), reason))
+    def rigid_labelling(self, labelling: Tensor, fixed: frozenset[int], node: fx.Node, reason: str) -> None:
+        """Dimensions of one labelling that must keep their size: its channels go along others, or stay."""
+        if support(labelling) & fixed:
+            self.rectangles.append(Rectangle(labelling, support(labelling) - fixed, where(node), reason))
 
     def meet(self, left: Tensor, right: Tensor, node: fx.Node) -> None:
-        """Two layers of one tensor's rank whose elements meet one by one."""
+        """Two labellings of one tensor's rank whose elements meet one by one."""
         if left is right:
             return
         wide, narrow = (left, right) if support(left) > support(right) else (right, left)
@@ -167,24 +177,24 @@ class Context:
         self,
         node: fx.Node,
         data: fx.Node,
-        layer: Tensor,
+        labelling: Tensor,
         dims: Iterable[int],
         *,
         affine: bool,
         statistics: bool = False,
         inside: Tensor | None = None,
     ) -> None:
-        """Notes that `node` mixes the channels of `layer` along `dims`."""
-        self.readings.append(Reading(node, data, layer, frozenset(dims), affine, statistics, inside))
+        """Notes that `node` mixes the channels of `labelling` along `dims`."""
+        self.readings.append(Reading(node, data, labelling, frozenset(dims), affine, statistics, inside))
 
-    def counted(self, node: fx.Node, argument: int, place: int, layer: Tensor, dim: int, value: Any) -> None:
-        """Notes that a number in an argument counts the channels along a dimension of a layer.
+    def counted(self, node: fx.Node, argument: int, place: int, labelling: Tensor, dim: int, value: Any) -> None:
+        """Notes that a number in an argument counts the channels along a dimension of a labelling.
 
         The number may be a multiple of the batch size: what counts is its value for one sample.
         """
-        if layer.shape[dim] > 1 and isinstance(value, int | fx.Node):
+        if labelling.shape[dim] > 1 and isinstance(value, int | fx.Node):
             number = value if isinstance(value, int) else at_batch_one(value.meta["val"])
-            self.counts.append(Count(node, argument, place, layer, dim, number))
+            self.counts.append(ChannelCount(node, argument, place, labelling, dim, number))
 
     def concrete(self, value: Any) -> Any:
         """An argument as the operation gets it for one sample: numbers, and tensors as far as they are known."""
@@ -196,11 +206,11 @@ class Context:
         known = self.known(value)
         return torch.zeros(sizes(value), dtype=torch.int64) if known is None else known
 
-    def moved(self, node: fx.Node, source: fx.Node, layer: Tensor) -> Any:
-        """A layer of `source`, moved as `node` moves the values: by running the operation on the labels."""
+    def moved(self, node: fx.Node, source: fx.Node, labelling: Tensor) -> Any:
+        """A labelling of `source`, moved as `node` moves the values: by running the operation on the labels."""
 
         def argument(value: fx.Node) -> Any:
-            return layer.expand(sizes(source)) if value is source else self.concrete(value)
+            return labelling.expand(sizes(source)) if value is source else self.concrete(value)
 
         args, kwargs = arguments(node, argument)
         return functional(node.target)(*args, **kwargs)
@@ -224,12 +234,12 @@ def known_operations() -> list[str]:
     return sorted(RULES)
 
 
-def vector_layers(labels: Tensor | None, dim: int, rank: int) -> Layers:
-    """Channels along one dimension as the layers of a tensor."""
+def vector_labellings(labels: Tensor | None, dim: int, rank: int) -> Labellings:
+    """Channels along one dimension as the labellings of a tensor."""
     return () if labels is None or len(labels) == 1 else (along(labels, dim, rank),)
 
 
-def compact(layers: Iterable[Tensor]) -> Layers:
-    """Layers without needless size, and without those that say nothing."""
-    small = (compressed(layer) for layer in layers)
-    return tuple(layer for layer in small if support(layer))
+def compact(labellings: Iterable[Tensor]) -> Labellings:
+    """Labellings without needless size, and without those that say nothing."""
+    small = (compressed(labelling) for labelling in labellings)
+    return tuple(labelling for labelling in small if support(labelling))

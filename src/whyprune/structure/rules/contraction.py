@@ -1,8 +1,8 @@
 """Products of tensors that are summed over some dimensions: matmul, einsum, attention.
 
-Dimensions that several factors share and that stay are *outer*: attention's heads. A layer over outer and inner
+Dimensions that several factors share and that stay are *outer*: attention's heads. A labelling over outer and inner
 dimensions at once (heads and their width) goes along the outer ones, whole heads, or, if so asked for, along the
-inner ones. A layer over a summed dimension is read here, and its two sides go together.
+inner ones. A labelling over a summed dimension is read here, and its two sides go together.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, fx
 
-from whyprune.structure.labels import Layers, support, vector
+from whyprune.structure.labels import Labellings, support, vector
 from whyprune.structure.operations import einsum_letters, sizes, where
 from whyprune.structure.rules.base import Arguments, Context, Value, compact, rule
 from whyprune.structure.rules.elementwise import aligned, meet
@@ -27,17 +27,17 @@ class Operand:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A layer of an operand: `spread` has one dimension per letter of the whole product."""
+class SpreadLabelling:
+    """A labelling of an operand: `spread` has one dimension per letter of the whole product."""
 
     operand: Operand
-    layer: Tensor
+    labelling: Tensor
     spread: Tensor
     over: frozenset[str]
 
 
-def contract(ctx: Context, node: fx.Node, operands: Sequence[Operand], out: Letters) -> Layers:
-    """The output's layers; `out` names its dimensions, letters that it lacks are summed over."""
+def contract(ctx: Context, node: fx.Node, operands: Sequence[Operand], out: Letters) -> Labellings:
+    """The output's labellings; `out` names its dimensions, letters that it lacks are summed over."""
     every = list(dict.fromkeys([*out, *(x for o in operands for x in o.letters)]))
     outer = {x for x in out if sum(x in o.letters for o in operands) > 1}
     parts = [part for operand in operands for part in _parts(ctx, node, operand, every, outer)]
@@ -47,7 +47,7 @@ def contract(ctx: Context, node: fx.Node, operands: Sequence[Operand], out: Lett
         summed = part.over - set(out)
         if summed and not ctx.is_state(part.operand.node):
             dims = [part.operand.letters.index(x) for x in summed]
-            ctx.reads(node, part.operand.node, part.layer, dims, affine=False)
+            ctx.reads(node, part.operand.node, part.labelling, dims, affine=False)
         if not summed:
             kept.setdefault(part.over, part.spread[tuple(slice(None) if x in out else 0 for x in every)])
         if not summed and len(part.over) == 1 and not part.over & outer and ctx.is_state(part.operand.node):
@@ -55,23 +55,25 @@ def contract(ctx: Context, node: fx.Node, operands: Sequence[Operand], out: Lett
     return compact(kept.values())
 
 
-def _parts(ctx: Context, node: fx.Node, operand: Operand, every: list[str], outer: set[str]) -> list[Part]:
+def _parts(ctx: Context, node: fx.Node, operand: Operand, every: list[str], outer: set[str]) -> list[SpreadLabelling]:
     parts = []
-    for given in ctx.layers(operand.node):
+    for given in ctx.labellings(operand.node):
         held = {operand.letters[d]: d for d in support(given)}
         inner = set(held) - outer
         loose: set[str] = set()
         if inner and set(held) & outer:
             loose = inner if ctx.heads == "whole" else set(held) & outer
-        layer = ctx.space.tie(given, [held[x] for x in loose], where(node))
+        labelling = ctx.space.tie(given, [held[x] for x in loose], where(node))
         order = [operand.letters.index(x) for x in every if x in operand.letters]
-        shape = iter(layer.permute(order).shape)
-        spread = layer.permute(order).reshape([next(shape) if x in operand.letters else 1 for x in every])
-        parts.append(Part(operand, layer, spread, frozenset(operand.letters[d] for d in support(layer))))
+        shape = iter(labelling.permute(order).shape)
+        spread = labelling.permute(order).reshape([next(shape) if x in operand.letters else 1 for x in every])
+        parts.append(
+            SpreadLabelling(operand, labelling, spread, frozenset(operand.letters[d] for d in support(labelling)))
+        )
     return [part for part in parts if part.over]
 
 
-def _meet(ctx: Context, node: fx.Node, operands: Sequence[Operand], parts: list[Part]) -> None:
+def _meet(ctx: Context, node: fx.Node, operands: Sequence[Operand], parts: list[SpreadLabelling]) -> None:
     """Unites what the operands share; channels that meet a dimension without labels are kept."""
     for part in parts:
         for other in operands:
@@ -81,7 +83,7 @@ def _meet(ctx: Context, node: fx.Node, operands: Sequence[Operand], parts: list[
             for partner in partners:
                 ctx.meet(part.spread, partner.spread, node)
             if shared and not partners:
-                ctx.space.pin(part.layer, where(node), "they meet values that are no known channels")
+                ctx.space.pin(part.labelling, where(node), "they meet values that are no known channels")
 
 
 @rule("matmul", "bmm", "mm", "mv", "dot", "__matmul__", "linalg_matmul")
@@ -99,7 +101,7 @@ def addmm(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     return meet(ctx, node, (product, sizes(node)), aligned(ctx, args["self"], len(sizes(node))))
 
 
-def _product(ctx: Context, node: fx.Node, left: fx.Node, right: fx.Node) -> Layers:
+def _product(ctx: Context, node: fx.Node, left: fx.Node, right: fx.Node) -> Labellings:
     ranks = len(sizes(left)), len(sizes(right))
     lead = [f"b{i}" for i in range(max(*ranks, 2) - 2)]
     first = (*lead[len(lead) - max(ranks[0] - 2, 0) :], *(("m", "k") if ranks[0] > 1 else ("k",)))

@@ -6,7 +6,7 @@ from torch import Tensor, fx
 
 from whyprune.structure.labels import support
 from whyprune.structure.operations import bind, position_of, sizes, where
-from whyprune.structure.rules.base import Arguments, Context, Count, Value, compact, rule
+from whyprune.structure.rules.base import Arguments, ChannelCount, Context, Value, compact, rule
 
 CONSTANT = "a constant index reaches into these channels"
 
@@ -17,23 +17,23 @@ def slice_(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     source = args["self"]
     dim, size = args["dim"] % len(sizes(source)), sizes(source)[args["dim"]]
     bounds, out = bounds_of(args, size), []
-    for layer in ctx.layers(source):
-        if layer.shape[dim] == 1 or bounds == (0, size, 1):
-            out.append(layer)
+    for labelling in ctx.labellings(source):
+        if labelling.shape[dim] == 1 or bounds == (0, size, 1):
+            out.append(labelling)
             continue
-        reach(ctx, node, layer, dim, bounds)
-        out.append(ctx.moved(node, source, layer))
+        reach(ctx, node, labelling, dim, bounds)
+        out.append(ctx.moved(node, source, labelling))
     return compact(out)
 
 
-def reach(ctx: Context, node: fx.Node, layer: Tensor, dim: int, bounds: tuple[int, int, int]) -> None:
-    """Notes that an operation reaches for some indices of a dimension over which a layer lies."""
-    if support(layer) != {dim}:
-        ctx.rigid_layer(layer, frozenset({dim}), node, CONSTANT)
+def reach(ctx: Context, node: fx.Node, labelling: Tensor, dim: int, bounds: tuple[int, int, int]) -> None:
+    """Notes that an operation reaches for some indices of a dimension over which a labelling lies."""
+    if support(labelling) != {dim}:
+        ctx.rigid_labelling(labelling, frozenset({dim}), node, CONSTANT)
     elif bounds[2] > 1:
-        in_step(ctx, layer, bounds[2], node, interleaved=True)
+        in_step(ctx, labelling, bounds[2], node, interleaved=True)
     else:
-        _stretch(ctx, node, layer, dim, bounds[:2])
+        _stretch(ctx, node, labelling, dim, bounds[:2])
 
 
 def bounds_of(args: Arguments, size: int) -> tuple[int, int, int]:
@@ -45,11 +45,11 @@ def bounds_of(args: Arguments, size: int) -> tuple[int, int, int]:
     return given.indices(size)
 
 
-def _stretch(ctx: Context, node: fx.Node, layer: Tensor, dim: int, bounds: tuple[int, int]) -> None:
+def _stretch(ctx: Context, node: fx.Node, labelling: Tensor, dim: int, bounds: tuple[int, int]) -> None:
     start, end = bounds
-    size = layer.shape[dim]
+    size = labelling.shape[dim]
     if end > start and size % (end - start) == 0 and start % (end - start) == 0:
-        in_step(ctx, layer, size // (end - start), node)
+        in_step(ctx, labelling, size // (end - start), node)
     ends = (
         {"start": (0, start), "length": (start, end)}
         if "length" in bind(node)
@@ -58,15 +58,17 @@ def _stretch(ctx: Context, node: fx.Node, layer: Tensor, dim: int, bounds: tuple
     for name, (first, last) in ends.items():
         written = bind(node)[name]
         if isinstance(written, int) and first < last < size + (name == "length"):
-            counted = layer.narrow(dim, last, size - last) if written < 0 else layer.narrow(dim, first, last - first)
-            ctx.counts.append(Count(node, position_of(node, name), 0, counted, dim, written))
+            counted = (
+                labelling.narrow(dim, last, size - last) if written < 0 else labelling.narrow(dim, first, last - first)
+            )
+            ctx.counts.append(ChannelCount(node, position_of(node, name), 0, counted, dim, written))
 
 
-def in_step(ctx: Context, layer: Tensor, parts: int, node: fx.Node, *, interleaved: bool = False) -> None:
+def in_step(ctx: Context, labelling: Tensor, parts: int, node: fx.Node, *, interleaved: bool = False) -> None:
     """Cuts a vector of channels into equal parts; the same place in every part goes together."""
-    labels = layer.flatten()
+    labels = labelling.flatten()
     if len(labels) % parts:
-        ctx.space.pin(layer, where(node), "they are cut into parts of unequal size")
+        ctx.space.pin(labelling, where(node), "they are cut into parts of unequal size")
         return
     rows = labels.reshape(-1, parts).t() if interleaved else labels.reshape(parts, -1)
     ctx.space.tie(rows, (0,), where(node))
@@ -78,27 +80,27 @@ def split(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     source = args["self"]
     dim = args["dim"] % len(sizes(source))
     widths = [int(v.shape[dim]) if isinstance(v.shape[dim], int) else 0 for v in node.meta["val"]]
-    layers = ctx.layers(source)
-    for layer in layers:
-        if layer.shape[dim] == 1:
+    labellings = ctx.labellings(source)
+    for labelling in labellings:
+        if labelling.shape[dim] == 1:
             continue
-        if support(layer) != {dim}:
-            ctx.rigid_layer(layer, frozenset({dim}), node, CONSTANT)
+        if support(labelling) != {dim}:
+            ctx.rigid_labelling(labelling, frozenset({dim}), node, CONSTANT)
         elif len(set(widths)) == 1:
-            in_step(ctx, layer, len(widths), node)
-            _sizes(ctx, node, args, layer, dim, widths)
+            in_step(ctx, labelling, len(widths), node)
+            _sizes(ctx, node, args, labelling, dim, widths)
         elif "split_sizes" in args or isinstance(args.get("split_size"), list):
-            _sizes(ctx, node, args, layer, dim, widths)
+            _sizes(ctx, node, args, labelling, dim, widths)
         else:
-            ctx.space.pin(layer, where(node), "they are cut into parts of unequal size")
+            ctx.space.pin(labelling, where(node), "they are cut into parts of unequal size")
     parts: list[list[Tensor]] = [[] for _ in widths]
-    for layer in layers:
-        for part, piece in zip(parts, ctx.moved(node, source, layer), strict=True):
+    for labelling in labellings:
+        for part, piece in zip(parts, ctx.moved(node, source, labelling), strict=True):
             part.append(piece)
     return [compact(part) for part in parts]
 
 
-def _sizes(ctx: Context, node: fx.Node, args: Arguments, layer: Tensor, dim: int, widths: list[int]) -> None:
+def _sizes(ctx: Context, node: fx.Node, args: Arguments, labelling: Tensor, dim: int, widths: list[int]) -> None:
     """The sizes among the arguments of a split, each with the channels that it counts."""
     name = next((n for n in ("split_sizes", "split_size") if n in args), None)
     if name is None:
@@ -106,8 +108,8 @@ def _sizes(ctx: Context, node: fx.Node, args: Arguments, layer: Tensor, dim: int
     numbers = args[name] if isinstance(args[name], list | tuple) else [args[name]]
     for place, (start, width) in enumerate(zip(accumulate([0, *widths]), widths, strict=False)):
         if place < len(numbers) and isinstance(numbers[place], int):
-            part = layer.narrow(dim, start, width)
-            ctx.counts.append(Count(node, position_of(node, name), place, part, dim, width))
+            part = labelling.narrow(dim, start, width)
+            ctx.counts.append(ChannelCount(node, position_of(node, name), place, part, dim, width))
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
@@ -117,7 +119,7 @@ def channel_shuffle(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     labels = ctx.channels(source, 1, node)
     if labels is not None:
         in_step(ctx, labels, int(args["groups"]), node)
-    return compact(ctx.moved(node, source, layer) for layer in ctx.layers(source))
+    return compact(ctx.moved(node, source, labelling) for labelling in ctx.labellings(source))
 
 
 @rule("unbind", "select")
@@ -125,10 +127,10 @@ def single_index(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """Single indices: their dimension keeps its size."""
     source = args["self"]
     ctx.rigid(source, (args["dim"],), node, CONSTANT)
-    moved = [ctx.moved(node, source, layer) for layer in ctx.layers(source)]
+    moved = [ctx.moved(node, source, labelling) for labelling in ctx.labellings(source)]
     if isinstance(node.meta["val"], Tensor):
         return compact(moved)
-    return [compact(layer[i] for layer in moved) for i in range(len(node.meta["val"]))]
+    return [compact(labelling[i] for labelling in moved) for i in range(len(node.meta["val"]))]
 
 
 @rule("index", "index_select", "gather", "take_along_dim")
@@ -141,11 +143,11 @@ def index(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     for other in (n for n in node.all_input_nodes if n is not source):
         ctx.pin(other, node, "they are used as indices")
     out = []
-    for layer in ctx.layers(source):
+    for labelling in ctx.labellings(source):
         try:
-            out.append(ctx.moved(node, source, layer))
+            out.append(ctx.moved(node, source, labelling))
         except (RuntimeError, IndexError):  # the indices are masks, whose result has no fixed size
-            ctx.space.pin(layer, where(node), CONSTANT)
+            ctx.space.pin(labelling, where(node), CONSTANT)
     return compact(out)
 
 
@@ -156,11 +158,11 @@ def glu(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     dim = args["dim"] % len(sizes(source))
     half = sizes(source)[dim] // 2
     out = []
-    for layer in ctx.layers(source):
-        if layer.shape[dim] == 1:
-            out.append(layer)
+    for labelling in ctx.labellings(source):
+        if labelling.shape[dim] == 1:
+            out.append(labelling)
             continue
-        first, second = layer.narrow(dim, 0, half), layer.narrow(dim, half, half)
+        first, second = labelling.narrow(dim, 0, half), labelling.narrow(dim, half, half)
         ctx.meet(first, second, node)
         out.append(first)
     return compact(out)

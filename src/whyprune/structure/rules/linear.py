@@ -6,7 +6,7 @@ from torch import Tensor, fx
 
 from whyprune.structure.labels import along
 from whyprune.structure.operations import position_of, sizes, where
-from whyprune.structure.rules.base import Arguments, Context, Count, Value, rule, vector_layers
+from whyprune.structure.rules.base import Arguments, ChannelCount, Context, Value, rule, vector_labellings
 
 STRANGERS = "its input features are no channels of an earlier layer"
 
@@ -43,7 +43,7 @@ def _convolve(ctx: Context, node: fx.Node, args: Arguments, write: int, read: in
         ctx.reads(node, data, along(labels, channel, rank), {channel}, affine=True)
     out = _with_bias(ctx, node, out if out is not None and len(out) == count else None, args["bias"])
     passing = ctx.besides(data, range(channel, rank))
-    return (*passing, *vector_layers(out, channel, rank))
+    return (*passing, *vector_labellings(out, channel, rank))
 
 
 def _channels(ctx: Context, value: fx.Node, dim: int, node: fx.Node) -> Tensor | None:
@@ -95,7 +95,7 @@ def _grouped(
         ctx.space.unite(first.reshape(groups, -1), heads[:, None])
         ctx.space.pin(second, where(node), "whole groups of a grouped convolution go")
         atoms = heads if transposed else None
-        ctx.counts.append(Count(node, position_of(node, "groups"), 0, heads, 0, groups))
+        ctx.counts.append(ChannelCount(node, position_of(node, "groups"), 0, heads, 0, groups))
         per_group = sizes(weight)[1]
         return atoms.repeat_interleave(per_group) if atoms is not None else written
     rows = labels.reshape(groups, inside)
@@ -120,7 +120,7 @@ def linear(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     if labels is not None:
         ctx.reads(node, data, along(labels, rank - 1, rank), {rank - 1}, affine=True)
     out = _with_bias(ctx, node, _channels(ctx, weight, 0, node), args["bias"])
-    return (*ctx.besides(data, {rank - 1}), *vector_layers(out, rank - 1, rank))
+    return (*ctx.besides(data, {rank - 1}), *vector_labellings(out, rank - 1, rank))
 
 
 @rule("embedding")
@@ -128,10 +128,10 @@ def embedding(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """`weight` is (words, features): a word's features are channels, the words stay."""
     weight = args["weight"]
     ctx.rigid(weight, {0}, node, "all words of an embedding stay")
-    for layer in ctx.layers(args["indices"]):
-        ctx.space.pin(layer, where(node), "they are used as indices")
+    for labelling in ctx.labellings(args["indices"]):
+        ctx.space.pin(labelling, where(node), "they are used as indices")
     out = _channels(ctx, weight, 1, node)
     if out is not None:
         ctx.writers.append((node, out))
     rank = len(sizes(node))
-    return vector_layers(out, rank - 1, rank)
+    return vector_labellings(out, rank - 1, rank)

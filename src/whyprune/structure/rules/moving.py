@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from whyprune.structure.labels import NONE, Layers, along, support
+from whyprune.structure.labels import NONE, Labellings, along, support
 from whyprune.structure.operations import position_of, sizes, where
-from whyprune.structure.rules.base import Arguments, Context, Count, Value, compact, rule
+from whyprune.structure.rules.base import Arguments, ChannelCount, Context, Value, compact, rule
 from whyprune.structure.rules.elementwise import meet
 
 _FREE = (
@@ -27,7 +27,7 @@ def source_of(args: Arguments) -> fx.Node:
 def free(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """No number in the arguments counts channels, and no channel is dropped."""
     source = source_of(args)
-    return compact(ctx.moved(node, source, layer) for layer in ctx.layers(source))
+    return compact(ctx.moved(node, source, labelling) for labelling in ctx.labellings(source))
 
 
 @rule("squeeze")
@@ -40,7 +40,7 @@ def squeeze(ctx: Context, node: fx.Node, args: Arguments) -> Value:
 def reshape(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """Dimensions are merged or split; literal sizes count the channels along them."""
     source = source_of(args)
-    out = _real(ctx, node, compact(ctx.moved(node, source, layer) for layer in ctx.layers(source)))
+    out = _real(ctx, node, compact(ctx.moved(node, source, labelling) for labelling in ctx.labellings(source)))
     name = next((n for n in ("size", "shape", "sizes") if n in args), None)
     if name is not None:
         first = args["dim"] % len(sizes(source)) if name == "sizes" else 0
@@ -48,21 +48,25 @@ def reshape(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     return out
 
 
-def _real(ctx: Context, node: fx.Node, layers: Layers) -> Layers:
+def _real(ctx: Context, node: fx.Node, labellings: Labellings) -> Labellings:
     """Repeated values that are folded into a dimension of channels stay as often repeated as they are."""
     shadowed = [
-        x for x in layers if ctx.space.is_uniform(x) and any(y is not x and support(x) & support(y) for y in layers)
+        x
+        for x in labellings
+        if ctx.space.is_uniform(x) and any(y is not x and support(x) & support(y) for y in labellings)
     ]
-    for layer in shadowed:
-        ctx.space.pin(layer, where(node), "they are repeated a fixed number of times")
-    return tuple(x for x in layers if all(x is not y for y in shadowed))
+    for labelling in shadowed:
+        ctx.space.pin(labelling, where(node), "they are repeated a fixed number of times")
+    return tuple(x for x in labellings if all(x is not y for y in shadowed))
 
 
-def _counted(ctx: Context, node: fx.Node, name: str, first: int, layers: Layers, written: Sequence[Any]) -> None:
+def _counted(
+    ctx: Context, node: fx.Node, name: str, first: int, labellings: Labellings, written: Sequence[Any]
+) -> None:
     for place, value in enumerate(written):
-        for layer in layers:
+        for labelling in labellings:
             if value != -1:
-                ctx.counted(node, position_of(node, name), place, layer, first + place, value)
+                ctx.counted(node, position_of(node, name), place, labelling, first + place, value)
 
 
 @rule("expand", "expand_as", "repeat", "tile")
@@ -71,10 +75,10 @@ def expand(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     source, other = source_of(args), args.get("other")
     full, own = sizes(node), sizes(source)
     aligned = (1,) * (len(full) - len(own)) + own
-    out = list(compact(ctx.moved(node, source, layer) for layer in ctx.layers(source)))
+    out = list(compact(ctx.moved(node, source, labelling) for labelling in ctx.labellings(source)))
     if other is not None:
         repeated = {d for d, size in enumerate(aligned) if size == 1}
-        return (*out, *(layer for layer in ctx.layers(other) if support(layer) <= repeated))
+        return (*out, *(labelling for labelling in ctx.labellings(other) if support(labelling) <= repeated))
     name = next(n for n in ("size", "repeats", "dims") if n in args)
     written = [1] * (len(full) - len(args[name])) + list(args[name])
     for dim, size in enumerate(full):
@@ -83,7 +87,9 @@ def expand(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     if name == "size":
         _counted(ctx, node, name, 0, tuple(out), args[name])
     else:
-        _counted(ctx, node, name, 0, tuple(layer for layer in out if ctx.space.is_uniform(layer)), args[name])
+        _counted(
+            ctx, node, name, 0, tuple(labelling for labelling in out if ctx.space.is_uniform(labelling)), args[name]
+        )
     return tuple(out)
 
 
@@ -108,9 +114,9 @@ def created(ctx: Context, node: fx.Node, args: Arguments) -> Value:
 def pixels(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """Channels become places, or places channels; only whole channels may go."""
     source, rank = args["self"], len(sizes(node))
-    out = compact(ctx.moved(node, source, layer) for layer in ctx.layers(source))
-    for layer in out:
-        ctx.rigid_layer(layer, frozenset({rank - 2, rank - 1}), node, "whole blocks of pixels are made of them")
+    out = compact(ctx.moved(node, source, labelling) for labelling in ctx.labellings(source))
+    for labelling in out:
+        ctx.rigid_labelling(labelling, frozenset({rank - 2, rank - 1}), node, "whole blocks of pixels are made of them")
     return out
 
 
@@ -144,13 +150,17 @@ def cat(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     parts, rank = list(args["tensors"]), len(sizes(node))
     dim = args["dim"] % rank
     new = "stack" in str(node.target)
-    own = [tuple(layer.unsqueeze(dim) for layer in ctx.layers(p)) if new else ctx.layers(p) for p in parts]
+    own = [
+        tuple(labelling.unsqueeze(dim) for labelling in ctx.labellings(p)) if new else ctx.labellings(p) for p in parts
+    ]
     shapes = [tuple(1 if d == dim else s for d, s in enumerate(_shape(p, dim, new))) for p in parts]
-    beside: tuple[Layers, tuple[int, ...]] = (tuple(x for x in own[0] if dim not in support(x)), shapes[0])
-    for layers, shape in zip(own[1:], shapes[1:], strict=True):
-        rest = tuple(x for x in layers if dim not in support(x))
+    beside: tuple[Labellings, tuple[int, ...]] = (tuple(x for x in own[0] if dim not in support(x)), shapes[0])
+    for labellings, shape in zip(own[1:], shapes[1:], strict=True):
+        rest = tuple(x for x in labellings if dim not in support(x))
         beside = (meet(ctx, node, beside, (rest, shape)), shape)
-    joined = _joined(ctx, node, parts, [tuple(x for x in layers if dim in support(x)) for layers in own], dim, new)
+    joined = _joined(
+        ctx, node, parts, [tuple(x for x in labellings if dim in support(x)) for labellings in own], dim, new
+    )
     return (*beside[0], *joined)
 
 
@@ -159,14 +169,16 @@ def _shape(part: fx.Node, dim: int, new: bool) -> tuple[int, ...]:
     return (*own[:dim], 1, *own[dim:]) if new else own
 
 
-def _joined(ctx: Context, node: fx.Node, parts: Sequence[fx.Node], layers: list[Layers], dim: int, new: bool) -> Layers:
-    """One layer over the dimension along which tensors are joined; parts without channels hold `NONE`."""
-    if not any(layers):
+def _joined(
+    ctx: Context, node: fx.Node, parts: Sequence[fx.Node], labellings: list[Labellings], dim: int, new: bool
+) -> Labellings:
+    """One labelling over the dimension along which tensors are joined; parts without channels hold `NONE`."""
+    if not any(labellings):
         return ()
     rank = len(_shape(parts[0], dim, new))
-    over: frozenset[int] = frozenset().union(*(support(x) for found in layers for x in found))
+    over: frozenset[int] = frozenset().union(*(support(x) for found in labellings for x in found))
     pieces = []
-    for part, found in zip(parts, layers, strict=True):
+    for part, found in zip(parts, labellings, strict=True):
         full = _shape(part, dim, new)
         one = ctx.single(found, node)
         shape = [full[d] if d in over else 1 for d in range(rank)]
@@ -179,29 +191,33 @@ def pad(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """Padding of places passes; padding of channels with a constant makes new channels, counted by numbers."""
     source, amounts = source_of(args), list(args.get("pad", args.get("padding")))
     constant = args.get("mode", "constant") == "constant" and "pad2d" not in str(node.target)
-    return tuple(_padded(ctx, node, layer, amounts, constant=constant) for layer in ctx.layers(source))
+    return tuple(_padded(ctx, node, labelling, amounts, constant=constant) for labelling in ctx.labellings(source))
 
 
-def _padded(ctx: Context, node: fx.Node, layer: Tensor, amounts: Sequence[int], *, constant: bool) -> Tensor:
-    """A layer after padding; `amounts` are (before, after) from the last dimension on."""
+def _padded(ctx: Context, node: fx.Node, labelling: Tensor, amounts: Sequence[int], *, constant: bool) -> Tensor:
+    """A labelling after padding; `amounts` are (before, after) from the last dimension on."""
     for position in range(len(amounts) // 2):
-        dim, added = layer.dim() - 1 - position, list(amounts[2 * position : 2 * position + 2])
-        if layer.shape[dim] == 1 or added == [0, 0]:
+        dim, added = labelling.dim() - 1 - position, list(amounts[2 * position : 2 * position + 2])
+        if labelling.shape[dim] == 1 or added == [0, 0]:
             continue
         counted = constant and min(added) >= 0
         if not counted:
-            ctx.rigid_layer(layer, frozenset({dim}), node, "channels are padded with copies of others, or cropped")
-        layer = _widened(ctx, node, layer, dim, [max(a, 0) for a in added], 2 * position if counted else None)
-    return layer
+            ctx.rigid_labelling(
+                labelling, frozenset({dim}), node, "channels are padded with copies of others, or cropped"
+            )
+        labelling = _widened(ctx, node, labelling, dim, [max(a, 0) for a in added], 2 * position if counted else None)
+    return labelling
 
 
-def _widened(ctx: Context, node: fx.Node, layer: Tensor, dim: int, added: Collection[int], place: int | None) -> Tensor:
-    """A layer with new channels at both ends of a dimension; they are counted from `place` on, or are none."""
+def _widened(
+    ctx: Context, node: fx.Node, labelling: Tensor, dim: int, added: Collection[int], place: int | None
+) -> Tensor:
+    """A labelling with new channels at both ends of a dimension; they are counted from `place` on, or are none."""
     ends = []
     for side, count in enumerate(added):
         atoms = torch.full((count,), NONE) if place is None else ctx.space.fresh(count)
-        atoms = along(atoms, dim, layer.dim())
+        atoms = along(atoms, dim, labelling.dim())
         if place is not None and count:
-            ctx.counts.append(Count(node, position_of(node, "pad"), place + side, atoms, dim, count))
-        ends.append(atoms.expand([count if d == dim else s for d, s in enumerate(layer.shape)]))
-    return torch.cat([ends[0], layer, ends[1]], dim)
+            ctx.counts.append(ChannelCount(node, position_of(node, "pad"), place + side, atoms, dim, count))
+        ends.append(atoms.expand([count if d == dim else s for d, s in enumerate(labelling.shape)]))
+    return torch.cat([ends[0], labelling, ends[1]], dim)

@@ -29,14 +29,14 @@ def per_channel(ctx: Context, node: fx.Node, args: Arguments) -> Value:
         _statistics(ctx, node, data, range(2, len(sizes(data))))
         if name_of(node) == "batch_norm":
             _statistics(ctx, node, data, (0,))
-    return ctx.layers(data)
+    return ctx.labellings(data)
 
 
 def _statistics(ctx: Context, node: fx.Node, data: fx.Node, dims: Iterable[int]) -> None:
     """Notes channels that a statistic runs over."""
     over = set(dims)
-    for layer in ctx.over(data, over):
-        ctx.reads(node, data, layer, support(layer) & over, affine=False, statistics=True)
+    for labelling in ctx.over(data, over):
+        ctx.reads(node, data, labelling, support(labelling) & over, affine=False, statistics=True)
 
 
 @rule("layer_norm", "rms_norm")
@@ -46,27 +46,27 @@ def layer_norm(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     rank = len(sizes(data))
     first = rank - len(shape)
     _statistics(ctx, node, data, range(first, rank))
-    for layer in ctx.over(data, range(first, rank)):
+    for labelling in ctx.over(data, range(first, rank)):
         for place, size in enumerate(shape):
-            ctx.counted(node, position_of(node, "normalized_shape"), place, layer, first + place, size)
+            ctx.counted(node, position_of(node, "normalized_shape"), place, labelling, first + place, size)
     for name in ("weight", "bias"):
         vector = args.get(name)
         if isinstance(vector, fx.Node):
-            own = tuple(x.reshape((1,) * first + tuple(x.shape)) for x in ctx.layers(vector))
+            own = tuple(x.reshape((1,) * first + tuple(x.shape)) for x in ctx.labellings(vector))
             _scaled(ctx, node, data, own, range(first, rank))
-    return ctx.layers(data)
+    return ctx.labellings(data)
 
 
 def _scaled(ctx: Context, node: fx.Node, data: fx.Node, scales: tuple[torch.Tensor, ...], dims: Iterable[int]) -> None:
     mine = ctx.over(data, set(dims))
-    for layer in mine:
-        partners = [x for x in scales if support(x) & support(layer)]
+    for labelling in mine:
+        partners = [x for x in scales if support(x) & support(labelling)]
         for partner in partners:
-            ctx.meet(layer, partner, node)
+            ctx.meet(labelling, partner, node)
         if not partners:
-            ctx.space.pin(layer, where(node), "they are scaled by a constant")
+            ctx.space.pin(labelling, where(node), "they are scaled by a constant")
     for scale in scales:
-        if not any(support(scale) & support(layer) for layer in mine):
+        if not any(support(scale) & support(labelling) for labelling in mine):
             ctx.space.pin(scale, where(node), "it normalises features that are no known channels")
 
 
@@ -84,13 +84,13 @@ def group_norm(ctx: Context, node: fx.Node, args: Arguments) -> Value:
             if own is not None:
                 ctx.meet(labels, own, node)
     if labels is None:
-        return ctx.layers(data)
+        return ctx.labellings(data)
     spread = labels.reshape(groups, -1)
     ctx.rectangles.append(Rectangle(spread, support(spread), where(node), "groups must stay of equal size"))
     ctx.counted(node, position_of(node, "num_groups"), 0, spread, 0, groups)
-    layer = along(labels, 1, rank)
-    ctx.reads(node, data, layer, {1}, affine=False, statistics=True, inside=spread)
-    return ctx.layers(data)
+    labelling = along(labels, 1, rank)
+    ctx.reads(node, data, labelling, {1}, affine=False, statistics=True, inside=spread)
+    return ctx.labellings(data)
 
 
 @rule("softmax", "_softmax", "log_softmax", "_log_softmax")
@@ -99,7 +99,7 @@ def softmax(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     data = args["self"]
     dim = args["dim"] % len(sizes(data))
     _statistics(ctx, node, data, (dim,))
-    return ctx.layers(data)
+    return ctx.labellings(data)
 
 
 @rule("_weight_norm", "_weight_norm_interface")
@@ -111,5 +111,5 @@ def weight_norm(ctx: Context, node: fx.Node, args: Arguments) -> Value:
         ctx.meet(left, right, node)
     if len(own) != len(other):
         return None
-    out = compact(ctx.layers(direction))
-    return out if isinstance(node.meta["val"], torch.Tensor) else [out, ctx.layers(length)]
+    out = compact(ctx.labellings(direction))
+    return out if isinstance(node.meta["val"], torch.Tensor) else [out, ctx.labellings(length)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from whyprune.structure.capture import Graph
-from whyprune.structure.labels import LabelSpace, Layers, along, support
+from whyprune.structure.labels import Labellings, LabelSpace, along, support
 from whyprune.structure.operations import arguments, bind, functional, is_pointwise, name_of, sizes, tensors, where
 from whyprune.structure.rules.base import RULES, Context, Rectangle, Value
 
@@ -16,14 +16,14 @@ RAGGED = "they are spread over several dimensions of one tensor, which can only 
 
 
 def propagate(
-    graph: Graph, space: LabelSpace, state: Mapping[str, Layers], values: Mapping[str, Tensor], heads: str
+    graph: Graph, space: LabelSpace, state: Mapping[str, Labellings], values: Mapping[str, Tensor], heads: str
 ) -> Context:
     """Runs every node's rule in execution order; network inputs and outputs are pinned.
 
     Args:
         graph: the captured network.
         space: where atoms live.
-        state: parameter or buffer name -> its layers.
+        state: parameter or buffer name -> its labellings.
         values: buffer name -> its tensor, for indices that the model holds.
         heads: whether attention goes by "whole" heads or by the "width" of all heads.
     """
@@ -37,13 +37,13 @@ def propagate(
             _keep_rectangular(ctx, node)
         elif node.op == "output":
             for argument in node.all_input_nodes:
-                for layers in _each(ctx.values.get(argument)):
-                    for layer in layers:
-                        ctx.space.pin(layer, "output", "the network's output is kept as it is")
+                for labellings in _each(ctx.values.get(argument)):
+                    for labelling in labellings:
+                        ctx.space.pin(labelling, "output", "the network's output is kept as it is")
     return ctx
 
 
-def _placeholder(ctx: Context, node: fx.Node, graph: Graph, state: Mapping[str, Layers]) -> Layers:
+def _placeholder(ctx: Context, node: fx.Node, graph: Graph, state: Mapping[str, Labellings]) -> Labellings:
     if node.name in graph.state_names:
         return state.get(graph.state_names[node.name], ())
     value = node.meta.get("val")
@@ -52,9 +52,9 @@ def _placeholder(ctx: Context, node: fx.Node, graph: Graph, state: Mapping[str, 
     size = value.shape[1]
     if not isinstance(size, int) or size == 1:
         return ()
-    layer = along(ctx.space.fresh(size), 1, value.dim())
-    ctx.space.pin(layer, "input", "the network's input is kept as it is", named=True)
-    return (layer,)
+    labelling = along(ctx.space.fresh(size), 1, value.dim())
+    ctx.space.pin(labelling, "input", "the network's input is kept as it is", named=True)
+    return (labelling,)
 
 
 def _operation(ctx: Context, node: fx.Node) -> Value:
@@ -72,34 +72,35 @@ def _operation(ctx: Context, node: fx.Node) -> Value:
     return value
 
 
-def _each(value: Value) -> list[Layers]:
+def _each(value: Value) -> list[Labellings]:
     return value if isinstance(value, list) else [value or ()]
 
 
 def _fits(value: Value, meta: Any, node: fx.Node) -> bool:
-    """Whether a rule's layers have the operation's shape."""
+    """Whether a rule's labellings have the operation's shape."""
     if isinstance(meta, Tensor):
         full = sizes(node)
         return isinstance(value, tuple) and all(
-            layer.dim() == len(full) and all(own in (1, size) for own, size in zip(layer.shape, full, strict=True))
-            for layer in value
+            labelling.dim() == len(full)
+            and all(own in (1, size) for own, size in zip(labelling.shape, full, strict=True))
+            for labelling in value
         )
     return isinstance(value, list) and len(value) == len(tensors(meta))
 
 
 def _keep_rectangular(ctx: Context, node: fx.Node) -> None:
-    for layers in _each(ctx.values[node]):
-        for layer in layers:
-            if len(support(layer)) > 1:
-                ctx.rectangles.append(Rectangle(layer, support(layer), where(node), RAGGED))
+    for labellings in _each(ctx.values[node]):
+        for labelling in labellings:
+            if len(support(labelling)) > 1:
+                ctx.rectangles.append(Rectangle(labelling, support(labelling), where(node), RAGGED))
 
 
 def unknown(ctx: Context, node: fx.Node, reason: str) -> Value:
     """Pins all that flows into a node and gives its output no labels."""
     for argument in node.all_input_nodes:
-        for layers in _each(ctx.values.get(argument)):
-            for layer in layers:
-                ctx.space.pin(layer, where(node), reason, named=True)
+        for labellings in _each(ctx.values.get(argument)):
+            for labelling in labellings:
+                ctx.space.pin(labelling, where(node), reason, named=True)
     value = node.meta.get("val")
     return () if isinstance(value, Tensor) else [() for _ in tensors(value)]
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, fx
 
-from whyprune.structure.labels import Layers, support
+from whyprune.structure.labels import Labellings, support
 from whyprune.structure.operations import name_of, sizes, where
 from whyprune.structure.rules.base import Arguments, Context, Value, compact, rule
 from whyprune.structure.rules.elementwise import pointwise
@@ -53,19 +53,19 @@ def with_indices(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     return out if isinstance(value, Tensor) else [out for _ in value]
 
 
-def _reduced(ctx: Context, node: fx.Node, data: fx.Node, dims: object, keep: bool, *, statistics: bool) -> Layers:
+def _reduced(ctx: Context, node: fx.Node, data: fx.Node, dims: object, keep: bool, *, statistics: bool) -> Labellings:
     rank = len(sizes(data))
     listed = [dims] if isinstance(dims, int) else list(dims or range(rank))  # type: ignore[call-overload]
     gone = {d % rank for d in listed}
     out = []
-    for given in ctx.layers(data):
+    for given in ctx.labellings(data):
         spread = support(given) & gone and support(given) - gone
-        layer = ctx.space.tie(given, support(given) & gone, where(node)) if spread else given
-        if support(layer) & gone:
-            ctx.reads(node, data, layer, support(layer) & gone, affine=False, statistics=statistics)
+        labelling = ctx.space.tie(given, support(given) & gone, where(node)) if spread else given
+        if support(labelling) & gone:
+            ctx.reads(node, data, labelling, support(labelling) & gone, affine=False, statistics=statistics)
         else:
             index = tuple(slice(0, 1) if d in gone else slice(None) for d in range(rank))
-            small = layer[index]
+            small = labelling[index]
             out.append(small if keep else small.reshape([s for d, s in enumerate(small.shape) if d not in gone]))
     return compact(out)
 

@@ -21,11 +21,11 @@ def slice_scatter(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     dim, size = args["dim"] % len(sizes(target)), sizes(target)[args["dim"]]
     bounds = bounds_of(args, size)
     if bounds == (0, size, 1):
-        return meet(ctx, node, (ctx.layers(target), sizes(target)), (ctx.layers(source), sizes(source)))
+        return meet(ctx, node, (ctx.labellings(target), sizes(target)), (ctx.labellings(source), sizes(source)))
     over, written = ctx.over(target, {dim}), ctx.single(ctx.over(source, {dim}), node)
-    for layer in over:
-        reach(ctx, node, layer, dim, bounds)
-        part = layer.movedim(dim, 0)[slice(*bounds)].movedim(0, dim)
+    for labelling in over:
+        reach(ctx, node, labelling, dim, bounds)
+        part = labelling.movedim(dim, 0)[slice(*bounds)].movedim(0, dim)
         if written is None:
             ctx.space.pin(part, where(node), STRANGERS)
         else:
@@ -36,7 +36,7 @@ def slice_scatter(ctx: Context, node: fx.Node, args: Arguments) -> Value:
 
 
 def _beside(ctx: Context, node: fx.Node, target: fx.Node, source: fx.Node, dim: int) -> tuple[Tensor, ...]:
-    """Layers over other dimensions than `dim`, where what is written and what is kept have to go together."""
+    """Labellings over other dimensions than `dim`, where what is written and what is kept have to go together."""
     shapes = [tuple(1 if d == dim else s for d, s in enumerate(sizes(n))) for n in (target, source)]
     return meet(ctx, node, (ctx.besides(target, {dim}), shapes[0]), (ctx.besides(source, {dim}), shapes[1]))
 
@@ -47,10 +47,10 @@ def select_scatter(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     target, source = args["self"], args["src"]
     dim = args["dim"] % len(sizes(target))
     ctx.rigid(target, (dim,), node, CONSTANT)
-    for layer in ctx.over(target, {dim}):
-        if support(layer) != {dim}:
-            ctx.space.pin(layer, where(node), STRANGERS)
-    written = tuple(layer.unsqueeze(dim) for layer in ctx.layers(source))
+    for labelling in ctx.over(target, {dim}):
+        if support(labelling) != {dim}:
+            ctx.space.pin(labelling, where(node), STRANGERS)
+    written = tuple(labelling.unsqueeze(dim) for labelling in ctx.labellings(source))
     own = sizes(source)
     shapes = tuple(1 if d == dim else s for d, s in enumerate(sizes(target))), (*own[:dim], 1, *own[dim:])
     beside = meet(ctx, node, (ctx.besides(target, {dim}), shapes[0]), (written, shapes[1]))
@@ -63,7 +63,7 @@ def index_fill(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     ctx.rigid(args["self"], (args["dim"],), node, CONSTANT)
     for other in (n for n in node.all_input_nodes if n is not args["self"]):
         ctx.pin(other, node, "they are used as indices")
-    return ctx.layers(args["self"])
+    return ctx.labellings(args["self"])
 
 
 @rule("index_put")
@@ -78,9 +78,9 @@ def index_put(ctx: Context, node: fx.Node, args: Arguments) -> Value:
         return pointwise(ctx, node, args)
     inside = frozenset(range(first, first + covered))
     ctx.rigid(target, inside, node, CONSTANT)
-    for layer in ctx.over(target, inside):
-        if not support(layer) <= inside:
-            ctx.space.pin(layer, where(node), STRANGERS)
+    for labelling in ctx.over(target, inside):
+        if not support(labelling) <= inside:
+            ctx.space.pin(labelling, where(node), STRANGERS)
     for index in (i for i in args["indices"] if i is not None):
         ctx.pin(index, node, "they are used as indices")
 
@@ -88,15 +88,15 @@ def index_put(ctx: Context, node: fx.Node, args: Arguments) -> Value:
         return (*shape[:first], *(1,) * rank, *shape[first + covered :])
 
     full = written(sizes(target))
-    kept = tuple(layer.reshape(written(layer.shape)) for layer in ctx.besides(target, inside))
+    kept = tuple(labelling.reshape(written(labelling.shape)) for labelling in ctx.besides(target, inside))
     incoming, own = aligned(ctx, values, len(full))
     among = frozenset(range(first, first + rank))
-    for layer in incoming:
-        if support(layer) & among:
-            ctx.space.pin(layer, where(node), CONSTANT)
+    for labelling in incoming:
+        if support(labelling) & among:
+            ctx.space.pin(labelling, where(node), CONSTANT)
     outer = tuple(1 if d in among else s for d, s in enumerate(own))
     meet(ctx, node, (kept, full), (tuple(x for x in incoming if not support(x) & among), outer))
-    return compact(ctx.layers(target))
+    return compact(ctx.labellings(target))
 
 
 def _reached(indices: Sequence[fx.Node | None], *, single: bool) -> tuple[int, int, int] | None:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 
 @dataclass(frozen=True)
-class Line:
+class Recording:
     """Recorded operations.
 
     Attributes:
@@ -34,20 +34,20 @@ class Line:
         return pytree.tree_leaves((node.args, node.kwargs))
 
 
-class StraightLine(nn.Module):
+class RecordedModule(nn.Module):
     """Runs recorded operations on flat input tensors and returns the flat outputs.
 
     Attributes:
-        line: what was recorded.
+        recording: what was recorded.
         free: whether the operations hold for any batch size.
         at: the operation that runs, or ran last.
     """
 
-    def __init__(self, line: Line, free: bool) -> None:
+    def __init__(self, recording: Recording, free: bool) -> None:
         super().__init__()
-        self.line, self.free = line, free
+        self.recording, self.free = recording, free
         self.at: fx.Node | None = None
-        self.operations = fx.GraphModule({**line.state, **line.constants}, line.graph)
+        self.operations = fx.GraphModule({**recording.state, **recording.constants}, recording.graph)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Any:
         """The flat outputs."""
@@ -56,13 +56,13 @@ class StraightLine(nn.Module):
 
     def state_names(self) -> dict[str, str]:
         """Name of a parameter or buffer in this module -> its name in the model."""
-        return {f"operations.{name}": name for name in self.line.state}
+        return {f"operations.{name}": name for name in self.recording.state}
 
 
 class _Runner(fx.Interpreter):
-    """Runs the line and notes where it is."""
+    """Runs the recording and notes where it is."""
 
-    def __init__(self, owner: StraightLine) -> None:
+    def __init__(self, owner: RecordedModule) -> None:
         super().__init__(owner.operations)
         self.owner = owner
 
@@ -99,16 +99,16 @@ def _shared(node: fx.Node, written: bool = False) -> list[fx.Node]:
     return [value for value in found if isinstance(value, fx.Node)]
 
 
-def with_batch_size(line: Line, multiples: Mapping[tuple[int, int], int]) -> None:
+def with_batch_size(recording: Recording, multiples: Mapping[tuple[int, int], int]) -> None:
     """Replaces numbers in recorded operations by multiples of the first input's batch size.
 
     Args:
-        line: the operations; changed in place.
+        recording: the operations; changed in place.
         multiples: (position of a node, position among its flat arguments) -> what to multiply the size by.
     """
     if not multiples:
         return
-    nodes, graph = list(line.graph.nodes), line.graph
+    nodes, graph = list(recording.graph.nodes), recording.graph
     inputs = [n for n in nodes if n.op == "placeholder"]
     image = next(n for n in inputs if n.meta["val"].dim())
     with graph.inserting_after(inputs[-1]):

@@ -14,7 +14,7 @@ SUFFIX = ".partial"
 
 
 @dataclass(frozen=True)
-class Target:
+class Destination:
     """A checked place for a result.
 
     Attributes:
@@ -34,7 +34,7 @@ class Target:
     @classmethod
     def claim(
         cls, out: str | Path, *, recovering: bool = False, overwrite: bool = False, resume: bool = False
-    ) -> "Target":
+    ) -> "Destination":
         """Checks, before any work, that a result can be written there; forgets an interrupted run if told to.
 
         Raises:

@@ -1,7 +1,7 @@
 """What every operation of a network computes and moves, for any widths that stay.
 
-MACs alone do not tell how long a layer takes: what it reads and writes counts, and which loop runs it. A batch norm or
-an activation that runtimes fold into the layer in front of it is no layer of its own, and views cost nothing.
+MACs alone do not tell how long an operation takes: what it reads and writes counts, and which loop runs it. A batch
+norm or an activation that runtimes fold into the operation in front of it does not count apart; views cost nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,16 +10,17 @@ from typing import Literal, get_args
 
 from torch import Tensor, fx
 
+from whyprune.structure.axes import Axis, Extent
 from whyprune.structure.blocks import Block, operations_of
 from whyprune.structure.capture import Graph
-from whyprune.structure.cost import CONVOLUTIONS, TRANSPOSED, Axis, Extent, Product, Sizes, product_of, sized, terms_of
+from whyprune.structure.cost import CONVOLUTIONS, TRANSPOSED, Product, Sizes, product_of, sized, terms_of
 from whyprune.structure.labels import Labels
 from whyprune.structure.network import Network
 from whyprune.structure.operations import bind, name_of, sizes
 from whyprune.structure.units import Group, Unit
 
-Kind = Literal["winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product", "elementwise"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+OperationKind = Literal["winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product", "elementwise"]
+KINDS: tuple[OperationKind, ...] = get_args(OperationKind)
 
 _FREE = {
     *(
@@ -60,7 +61,7 @@ _FOLDS_INTO = {
 
 
 @dataclass(frozen=True)
-class Layer:
+class OperationCost:
     """One operation on one sample.
 
     Attributes:
@@ -76,7 +77,7 @@ class Layer:
     """
 
     name: str
-    kind: Kind
+    kind: OperationKind
     macs: int
     reads: int
     writes: int
@@ -85,21 +86,21 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class ShapedLayer:
-    """A layer whose sizes follow the widths that stay."""
+class OperationFormula:
+    """An operation whose sizes follow the widths that stay."""
 
     name: str
-    kind: Kind
+    kind: OperationKind
     macs: tuple[Product, ...]
     reads: tuple[Product, ...]
     writes: Product
     weights: Product | None
     channels: tuple[Product, Product] | None
 
-    def at(self, size_of: Callable[[Product], int]) -> Layer:
-        """The layer at some widths, as `size_of` tells them; groups that are down to one channel are depthwise."""
+    def at(self, size_of: Callable[[Product], int]) -> OperationCost:
+        """Its cost at some widths, as `size_of` tells them; groups that are down to one channel are depthwise."""
         channels = (1, 1) if self.channels is None else (size_of(self.channels[0]), size_of(self.channels[1]))
-        return Layer(
+        return OperationCost(
             self.name,
             "depthwise" if self.kind == "grouped" and channels[0] == 1 else self.kind,
             sum(size_of(p) for p in self.macs),
@@ -111,21 +112,21 @@ class ShapedLayer:
 
 
 @dataclass(frozen=True)
-class LayerModel:
-    """The layers of a network as a function of what is removed.
+class OperationCostModel:
+    """What the operations of a network cost, as a function of what is removed.
 
     Attributes:
-        layers: in execution order.
+        operations: in execution order.
         shapes: shape of every parameter and buffer.
-        blocks: residual blocks, whose layers run no more once they are bypassed.
+        blocks: residual blocks, whose operations run no more once they are bypassed.
     """
 
-    layers: tuple[ShapedLayer, ...]
+    operations: tuple[OperationFormula, ...]
     shapes: Mapping[str, tuple[int, ...]]
     blocks: tuple[Block, ...] = ()
 
-    def __call__(self, removed: Iterable[Unit] = ()) -> list[Layer]:
-        """The layers without some units."""
+    def __call__(self, removed: Iterable[Unit] = ()) -> list[OperationCost]:
+        """Their costs without some units."""
         gone: dict[Axis, int] = {}
         for unit in removed:
             for piece in unit.slices:
@@ -133,22 +134,22 @@ class LayerModel:
                 gone[key] = gone.get(key, 0) + len(piece.indices)
         return self.of_sizes(gone)
 
-    def of_groups(self, counts: Mapping[Group, int]) -> list[Layer]:
-        """The layers when `counts[group]` units of each group are gone, whichever they are."""
+    def of_groups(self, counts: Mapping[Group, int]) -> list[OperationCost]:
+        """Their costs when `counts[group]` units of each group are gone, whichever they are."""
         gone: dict[Axis, int] = {}
         for group, count in counts.items():
             for parameter, axis, per_unit in group.axes:
                 gone[parameter, axis] = gone.get((parameter, axis), 0) + count * per_unit
         return self.of_sizes(gone)
 
-    def of_sizes(self, gone: Sizes) -> list[Layer]:
-        """The layers when `gone[parameter, axis]` indices are removed."""
+    def of_sizes(self, gone: Sizes) -> list[OperationCost]:
+        """Their costs when `gone[parameter, axis]` indices are removed."""
         idle = operations_of(self.blocks, gone)
-        left = (layer for layer in self.layers if layer.name not in idle)
-        return [layer.at(lambda product: sized(product, self.shapes, gone)) for layer in left]
+        left = (operation for operation in self.operations if operation.name not in idle)
+        return [operation.at(lambda product: sized(product, self.shapes, gone)) for operation in left]
 
 
-def kind_of_convolution(channels_in: int, groups: int, kernel: Iterable[int], stride: Iterable[int]) -> Kind:
+def kind_of_convolution(channels_in: int, groups: int, kernel: Iterable[int], stride: Iterable[int]) -> OperationKind:
     """The loop that runs a convolution with `channels_in` input channels in every one of `groups`."""
     if groups > 1:
         return "depthwise" if channels_in == 1 else "grouped"
@@ -157,22 +158,22 @@ def kind_of_convolution(channels_in: int, groups: int, kernel: Iterable[int], st
     return "winograd" if all(k == 3 for k in kernel) and all(s == 1 for s in stride) else "spatial"
 
 
-def layer_model(network: Network) -> LayerModel:
-    """The layers of a traced network, for any widths."""
+def operation_cost_model(network: Network) -> OperationCostModel:
+    """What the operations of a traced network cost, for any widths."""
     state = {**dict(network.model.named_parameters()), **dict(network.model.named_buffers())}
     shapes = {name: tuple(t.shape) for name, t in state.items()}
-    found = _layers(network.graph, lambda node: network.extents.get(node, ()), network.axis_of)
-    return LayerModel(tuple(found), shapes, network.cost.blocks)
+    found = _operations(network.graph, lambda node: network.extents.get(node, ()), network.axis_of)
+    return OperationCostModel(tuple(found), shapes, network.cost.blocks)
 
 
-def layers_of(graph: Graph) -> list[Layer]:
-    """The layers of a captured graph at the widths it has."""
-    return LayerModel(tuple(_layers(graph, lambda _: (), lambda _: None)), {}).of_sizes({})
+def operation_costs(graph: Graph) -> list[OperationCost]:
+    """What the operations of a captured graph cost at the widths it has."""
+    return OperationCostModel(tuple(_operations(graph, lambda _: (), lambda _: None)), {}).of_sizes({})
 
 
-def _layers(
+def _operations(
     graph: Graph, extent: Callable[[fx.Node], Extent], axis_of: Callable[[Labels], tuple[Axis, int, int] | None]
-) -> Iterator[ShapedLayer]:
+) -> Iterator[OperationFormula]:
     samples = graph.batch_size or 1
     constants = {*graph.state_names, *graph.constants}
 
@@ -184,7 +185,7 @@ def _layers(
             continue
         weight = _weight(node)
         read = [n for n in node.all_input_nodes if n.name not in constants and isinstance(n.meta.get("val"), Tensor)]
-        yield ShapedLayer(
+        yield OperationFormula(
             name=node.name,
             kind=_kind(node),
             macs=tuple(product(terms) for terms in terms_of(node)),
@@ -195,7 +196,7 @@ def _layers(
         )
 
 
-def _kind(node: fx.Node) -> Kind:
+def _kind(node: fx.Node) -> OperationKind:
     name, bound = name_of(node), bind(node)
     if name in CONVOLUTIONS:
         weight = sizes(bound["weight"])
@@ -209,7 +210,7 @@ def _kind(node: fx.Node) -> Kind:
 
 
 def _weight(node: fx.Node) -> fx.Node | None:
-    """The parameter that a layer multiplies with."""
+    """The parameter that an operation multiplies with."""
     found = bind(node).get("weight") if name_of(node) in {*CONVOLUTIONS, *TRANSPOSED, "linear"} else None
     return found if isinstance(found, fx.Node) else None
 
@@ -222,7 +223,7 @@ def _channels(
 
 
 def _is_folded(node: fx.Node) -> bool:
-    """Whether runtimes compute this within the layer that gives its input."""
+    """Whether runtimes compute this within the operation that gives its input."""
     if name_of(node) not in _FOLDED or not node.all_input_nodes:
         return False
     before = node.all_input_nodes[0]
