@@ -28,13 +28,14 @@ from whyprune.pipeline.result import Result
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.settings import CAUSAL, PLANNERS, REFITTING, Settings
 from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
-from whyprune.recovery import Recovery, RecoveryResult, recover, twins
+from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.repair import reconstruct, reestimate_batch_norm, repair, repair_constants
 from whyprune.results import AccuracyAfter, JointEffect, Refutation
 from whyprune.scoring.estimate import CRITERIA, CURVES, estimate
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.structure.verify import verify
 
@@ -325,11 +326,9 @@ def _recover(
         return None
     with run.step("recover"):
         return recover(
-            stage.model,
+            State(run.network, stage.model, run.network.select(stage.plan.units)),
             data,
             recovery,
-            dense=run.network.model if recovery.distill or recovery.follow else None,
-            layers=twins(run.network, stage.plan.units) if recovery.follow else (),
             positional=run.network.positional,
             seed=run.seed,
             checkpoint=None if folder is None else folder / CHECKPOINT,
