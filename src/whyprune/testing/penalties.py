@@ -17,8 +17,8 @@ def check_penalty(factory: PenaltyFactory) -> None:
 
     It gives a scalar, finite and 0 or more, on the model's device and of its type, in single and in double precision;
     unless it is 0 throughout, it has a finite gradient that is not 0 everywhere, where a unit is all zeros as well;
-    calling it changes neither the model nor its modes, gradients and generators, and gives the same number again; and it
-    follows the model's weights as they change in place.
+    calling it leaves the model, its modes, gradients and torch's generator alone, and gives the same number again; and
+    it follows the model's weights as they change in place.
 
     Args:
         factory: the penalty's factory.
@@ -83,7 +83,8 @@ def _check_gradient(value: float, model: nn.Module) -> None:
 
 
 def _tensor(model: nn.Module, path: str) -> Tensor:
-    return model.state_dict()[path]
+    found: Tensor = model.state_dict()[path]
+    return found
 
 
 def _network() -> nn.Module:
