@@ -23,15 +23,18 @@ from benchmarks.common import RESULTS, Stopwatch, test_images
 from benchmarks.pruning_steps import compare, parser_of
 from whyprune.data import Augmentation, DataSource, Loader, Normalization
 from whyprune.devices import accuracy
-from whyprune.recovery import twins
+from whyprune.recovery.config import RENAMED
+from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 
 def chosen_recovery() -> wp.Recovery:
     """The configuration in the record of `recover_resnet56`, for one pass over the images."""
     record = json.loads((RESULTS / "recover_resnet56.json").read_text())
-    chosen = {field: record["headline"][field] for field in ("learning_rate", "mixup", "follow")}
-    return wp.Recovery(epochs=1, holdout=0.0, distill=record["distill"], precision=record["precision"], **chosen)
+    headline = {RENAMED.get(field, field): value for field, value in record["headline"].items()}
+    chosen = {field: headline[field] for field in ("learning_rate", "mixup_alpha", "follow")}
+    chosen |= {field: record[field] for field in ("distill", "precision")}
+    return wp.Recovery(epochs=1, validation_fraction=0.0, **chosen)
 
 
 def recovered(
@@ -54,8 +57,8 @@ def recovered(
         augment=Augmentation(),
         num_classes=10,
     )
-    layers = twins(network, units)
-    return wp.recover(pruned, train, recovery, dense=network.model, layers=layers, seed=seed.seed, progress=False).model
+    state = State(network, pruned, tuple(units))
+    return wp.recover(state, train, recovery, seed=seed.seed, progress=False).model
 
 
 def row(

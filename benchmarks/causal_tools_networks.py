@@ -105,11 +105,11 @@ def trained_here(source: DataSource, scaled: Normalization, seed: int, workspace
     model = load_model("resnet20", num_classes=10, image_shape=(3, 32, 32))
     weights, checkpoint = workspace / f"resnet20-{seed}.safetensors", workspace / f"training-{seed}.safetensors"
     if not weights.exists():
-        how = wp.Recovery(epochs=8, learning_rate=0.2, warmup=0.25, holdout=0.02)
+        how = wp.Recovery(epochs=8, learning_rate=0.2, warmup_fraction=0.25, validation_fraction=0.02)
         images = Loader(source.train, scaled, how.batch_size, shuffle_seed=seed, augment=Augmentation(), num_classes=10)
         on = checkpoint.exists()
         found = wp.recover(model, images, how, seed=seed, checkpoint=checkpoint, resume=on, progress=False)
-        print([epoch.holdout_top1_percent for epoch in found.history], flush=True)
+        print([epoch.validation_top1_percent for epoch in found.history], flush=True)
         save_file(found.model.state_dict(), weights)
     load_weights(model, weights)
     return model.eval()

@@ -31,9 +31,10 @@ from benchmarks.common import (
 from whyprune.data import Augmentation, DataSource, Loader, Normalization
 from whyprune.data.batches import Batch
 from whyprune.devices import accuracy
-from whyprune.recovery import RecoveryResult, Twin, twins
+from whyprune.recovery import RecoveryResult
 from whyprune.recovery.mixup import mixed
 from whyprune.structure.file import read_plan
+from whyprune.structure.state import State
 
 
 def pruned_network(
@@ -61,9 +62,7 @@ def pruned_network(
 
 def recovered(
     options: argparse.Namespace,
-    pruned: nn.Module,
-    layers: Sequence[Twin],
-    dense: nn.Module,
+    pruned: State,
     source: DataSource,
     normalization: Normalization,
     tuning: dict[str, float],
@@ -86,8 +85,6 @@ def recovered(
         pruned,
         train,
         recovery,
-        dense=dense,
-        layers=layers,
         seed=options.seed,
         checkpoint=checkpoint,
         resume=checkpoint is not None and checkpoint.exists(),
@@ -100,9 +97,9 @@ def name_of(tuning: dict[str, float]) -> str:
     return "-".join(f"{name}-{value:g}" for name, value in tuning.items())
 
 
-def held_out(result: RecoveryResult) -> float:
-    """Accuracy of the kept epoch on the held-out images, in percent."""
-    found = result.history[result.best_epoch - 1].holdout_top1_percent
+def validation_accuracy(result: RecoveryResult) -> float:
+    """Accuracy of the kept epoch on the validation images, in percent."""
+    found = result.history[result.best_epoch - 1].validation_top1_percent
     return float("nan") if found is None else found
 
 
@@ -122,17 +119,18 @@ def run(options: argparse.Namespace) -> None:
     source = cifar10()
     model, normalization = trained("resnet20" if options.quick else "resnet56")
     pruned, units = pruned_network(options, model, source, normalization)
-    layers = twins(wp.trace(model, next(iter(test_images(source, normalization, 2)))[0]), units)
+    network = wp.trace(model, next(iter(test_images(source, normalization, 2)))[0])
+    state = State(network, pruned, network.select(units))
     every = Loader(source.train, normalization, 250, range(4096) if options.quick else None, num_classes=10)
     _, unseen = every.hold_out(0.1, options.seed)  # the images that recovery holds out, by the same seed
     found: dict[str, RecoveryResult] = {}
     rows: list[dict[str, Any]] = []
-    for rate, mixup, follow in product(options.learning_rates, options.mixups, options.follows):
-        watch, tuning = Stopwatch(), {"learning_rate": rate, "mixup": mixup, "follow": follow}
-        result = recovered(options, pruned, layers, model, source, normalization, tuning)
+    for rate, mixup, follow in product(options.learning_rates, options.mixup_alphas, options.follows):
+        watch, tuning = Stopwatch(), {"learning_rate": rate, "mixup_alpha": mixup, "follow": follow}
+        result = recovered(options, state, source, normalization, tuning)
         row = {
             **tuning,
-            "held_out_top1_percent": held_out(result),
+            "validation_top1_percent": validation_accuracy(result),
             "agreement_on_mixtures_percent": agreement(result.model, model, unseen),
             "seconds": watch.seconds,
             "history": [epoch.model_dump() for epoch in result.history],
@@ -141,7 +139,7 @@ def run(options: argparse.Namespace) -> None:
         rows.append(row)
         found[name_of(tuning)] = result
     best = max(rows, key=lambda row: row["agreement_on_mixtures_percent"])
-    chosen = {name: best[name] for name in ("learning_rate", "mixup", "follow")}
+    chosen = {name: best[name] for name in ("learning_rate", "mixup_alpha", "follow")}
     test = test_images(source, normalization, 1000 if options.quick else None)
     final = accuracy(found[name_of(chosen)].model, test, progress=False)
     example, _ = next(iter(test_images(source, normalization, 2)))
@@ -172,7 +170,7 @@ if __name__ == "__main__":
     parser = arguments(__doc__ or "")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--learning-rates", nargs="+", type=float, default=[0.003, 0.01])
-    parser.add_argument("--mixups", nargs="+", type=float, default=[0.0, 1.0])
+    parser.add_argument("--mixup-alphas", nargs="+", type=float, default=[0.0, 1.0])
     parser.add_argument("--distill", type=float, default=0.9)
     parser.add_argument("--follows", nargs="+", type=float, default=[0.0, 10.0])
     parser.add_argument("--calibration-images", type=int, default=1024, help="of the pruning, without labels")

@@ -100,7 +100,9 @@ def test_a_budget_on_a_device_takes_blocks_where_calls_take_the_time():
 
 
 def test_recovery_goes_on_from_a_network_without_blocks():
-    found = run(Budget(macs=0.5), blocks=True, recovery=Recovery(epochs=1, distill=0.5, follow=1.0, holdout=0.2))
+    found = run(
+        Budget(macs=0.5), blocks=True, recovery=Recovery(epochs=1, distill=0.5, follow=1.0, validation_fraction=0.2)
+    )
     assert found.plan.blocks
     assert all(np.isfinite(p.detach().numpy()).all() for p in found.model.parameters())
 

@@ -180,13 +180,20 @@ class RefusalSummary(Record):
 
 
 class RecoveryEpoch(Record):
-    """One epoch of fine-tuning; accuracy is on the held-out part of the training data."""
+    """One epoch of fine-tuning; accuracy is on the validation part of the training data.
+
+    `train_loss` is the mean of what was minimised, the weighted penalty included; `penalty` that of the penalty alone,
+    before its weight.
+    """
 
     epoch: int
     train_loss: float
-    holdout_top1_percent: float | None
+    validation_top1_percent: float | None = Field(
+        validation_alias=AliasChoices("validation_top1_percent", "holdout_top1_percent")  # the latter in older files
+    )
     learning_rate: float
     seconds: float
+    penalty: float | None = None
 
 
 class RunResult(Record):

@@ -236,7 +236,7 @@ def test_no_normalisation_is_known(weights):
     ("flags", "message"),
     [
         (("--ignore", "nothing"), "is named 'nothing'"),
-        (("--finetune-epochs", "1", "--holdout", "2"), "holdout is 2.0"),
+        (("--finetune-epochs", "1", "--validation-fraction", "2"), "validation_fraction is 2.0"),
         (("--calibration-images", "4"), "at least 8"),
         (("--allocation", "curves"), "response curves"),
         (("--budget", "latency=0.5"), "latency=0.5 needs a device"),

@@ -60,6 +60,9 @@ def test_flags_win(config):
     [
         ({"calibration_image": 3}, "did you mean 'calibration_images'?"),
         ({"learning-rat": 3}, "did you mean 'learning_rate'?"),
+        ({"warmup": 0.1}, "the option 'warmup' is called 'warmup-fraction' now"),
+        ({"holdout": 0.1}, "the option 'holdout' is called 'validation-fraction' now"),
+        ({"mixup": 0.1}, "the option 'mixup' is called 'mixup-alpha' now"),
         ({"zzz": 3}, "the options are"),
         ({"config": "c.toml"}, "no option 'config'"),
     ],

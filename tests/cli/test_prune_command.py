@@ -156,8 +156,8 @@ def test_recovery_trains_on_the_training_split_and_leaves_no_workspace(prune, he
     assert kept["accuracy_after"]["recovery"] == kept["pruned"]["top1_percent"]
     assert len(kept["recovery"]) == 1
     # 1,297 training images, a tenth of them held out: hits come in steps of one in 130.
-    assert kept["recovery"][0]["holdout_top1_percent"] * 130 / 100 == pytest.approx(
-        round(kept["recovery"][0]["holdout_top1_percent"] * 130 / 100)
+    assert kept["recovery"][0]["validation_top1_percent"] * 130 / 100 == pytest.approx(
+        round(kept["recovery"][0]["validation_top1_percent"] * 130 / 100)
     )
 
 

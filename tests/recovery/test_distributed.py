@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 data = load_file(f"{folder}/data.safetensors")
 network = nn.Linear(4, 3)
 network.load_state_dict(load_file(f"{folder}/network.safetensors"))
-recovery = Recovery(epochs=3, holdout=0, learning_rate=0.5, accelerator="cpu", devices=2, strategy="ddp")
+recovery = Recovery(epochs=3, validation_fraction=0, learning_rate=0.5, accelerator="cpu", devices=2, strategy="ddp")
 batches = list(zip(data["x"].split(8), data["y"].split(8)))
 result = recover(network, batches, recovery, checkpoint=f"{folder}/checkpoint", progress=False)
 save_file(result.model.state_dict(), f"{folder}/rank{os.environ.get('LOCAL_RANK', '0')}.safetensors")
@@ -56,7 +56,7 @@ def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"open{rank}").read_text() for rank in range(2)] == ["False", "False"]
     one, other = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in range(2))
-    recovery = Recovery(epochs=3, holdout=0, learning_rate=0.5)
+    recovery = Recovery(epochs=3, validation_fraction=0, learning_rate=0.5)
     expected = recover(network, [(x, y)], recovery, progress=False).model.state_dict()
     for name, tensor in expected.items():
         assert torch.equal(one[name], other[name])

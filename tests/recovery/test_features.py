@@ -1,4 +1,4 @@
-"""Following the dense network: channels meet their twins, and a network that is its own twin has nothing to follow."""
+"""Following the dense network: channels meet its channels, and a network that lost nothing has nothing to follow."""
 
 import copy
 
@@ -8,9 +8,10 @@ from torch import nn
 
 import tiny
 from whyprune.errors import InputError
-from whyprune.recovery import Recovery, recover, twins
+from whyprune.recovery import Recovery, matched_layers, recover
 from whyprune.recovery.features import Tap, feature_loss
 from whyprune.structure.remove import masked, remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 
@@ -25,7 +26,7 @@ def units(network):
 
 
 def test_every_layer_that_reads_channels_is_there_with_those_that_are_left(network, units):
-    found = {t.module: t.kept.tolist() for t in twins(network, units)}
+    found = {t.module: t.kept.tolist() for t in matched_layers(remove(State.of(network), units))}
     assert set(found) == {"inner.0", "outer.0", "wide.0", "head"}
     pruned = remove(network, units)
     for name, kept in found.items():
@@ -34,10 +35,10 @@ def test_every_layer_that_reads_channels_is_there_with_those_that_are_left(netwo
     assert found["outer.0"] == [k for k in range(10) if k not in gone]
 
 
-def test_the_loss_is_the_distance_to_the_twins(network, units):
+def test_the_loss_is_the_distance_to_the_dense_network(network, units):
     """Oracle: by hooks on the masked original, whose kept channels are the pruned network's."""
     pruned, dense = remove(network, units), copy.deepcopy(network.model)
-    layers = twins(network, units)
+    layers = matched_layers(State(network, pruned, units))
     one, two = Tap(pruned, layers), Tap(dense, layers)
     held = {t.module: [] for t in layers}
     hidden = masked(network, units)
@@ -54,14 +55,14 @@ def test_the_loss_is_the_distance_to_the_twins(network, units):
         pruned(tiny.digits()[0][:32])
         dense(tiny.digits()[0][:32])
     expected = []
-    for twin in layers:
-        ours, theirs = (x.index_select(1, twin.kept) for x in held[twin.module])
+    for layer in layers:
+        ours, theirs = (x.index_select(1, layer.kept) for x in held[layer.module])
         expected.append((ours - theirs).square().mean() / theirs.var())
     torch.testing.assert_close(feature_loss(one, two), torch.stack(expected).mean())
 
 
 def test_a_network_that_lost_nothing_has_nothing_to_follow(network):
-    layers = twins(network, [])
+    layers = matched_layers(State.of(network))
     one, two = Tap(copy.deepcopy(network.model), layers), Tap(copy.deepcopy(network.model), layers)
     for tap in (one, two):
         tap.network(tiny.digits()[0][:8])
@@ -69,7 +70,7 @@ def test_a_network_that_lost_nothing_has_nothing_to_follow(network):
 
 
 def distance(network, units, model):
-    layers = twins(network, units)
+    layers = matched_layers(State(network, model, units))
     one, two = Tap(copy.deepcopy(model).eval(), layers), Tap(copy.deepcopy(network.model), layers)
     with torch.no_grad():
         for tap in (one, two):
@@ -78,13 +79,13 @@ def distance(network, units, model):
 
 
 def test_training_that_follows_comes_nearer_to_the_dense_network_inside(network, units):
-    pruned = remove(network, units)
-    layers = twins(network, units)
+    state = remove(State.of(network), units)
+    pruned = state.model
     ends = {}
     for follow in (0.0, 5.0):
-        recovery = Recovery(epochs=3, learning_rate=0.01, distill=0.5, follow=follow, holdout=0)
+        recovery = Recovery(epochs=3, learning_rate=0.01, distill=0.5, follow=follow, validation_fraction=0)
         data = tiny.batches(0, 640)
-        ends[follow] = recover(pruned, data, recovery, dense=network.model, layers=layers, progress=False).model
+        ends[follow] = recover(state, data, recovery, progress=False).model
     assert distance(network, units, ends[5.0]) < distance(network, units, ends[0.0])
     assert distance(network, units, ends[5.0]) < distance(network, units, pruned)
     assert not any(m._forward_pre_hooks for m in ends[5.0].modules())
@@ -98,4 +99,4 @@ def test_unusable_requests_are_refused(network, units):
     with pytest.raises(InputError, match="no dense network"):
         recover(pruned, data, Recovery(follow=1.0), progress=False)
     with pytest.raises(InputError, match="no layer"):
-        Tap(nn.Linear(2, 2), twins(network, units))
+        Tap(nn.Linear(2, 2), matched_layers(State(network, pruned, units)))

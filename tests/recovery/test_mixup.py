@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_mixed_one_hot_labels(share, distill):
 
 def test_training_on_mixtures_is_repeatable_and_another_training(network, dataset):
     def trained(mixup):
-        recovery = Recovery(epochs=2, batch_size=16, learning_rate=0.05, mixup=mixup)
+        recovery = Recovery(epochs=2, batch_size=16, learning_rate=0.05, mixup_alpha=mixup)
         return recover(network, dataset, recovery, progress=False).model.state_dict()
 
     plain, once, twice = trained(0.0), trained(1.0), trained(1.0)
@@ -65,5 +65,5 @@ def test_training_on_mixtures_is_repeatable_and_another_training(network, datase
 
 
 def test_a_negative_share_is_refused():
-    with pytest.raises(InputError, match="mixup is -1"):
-        Recovery(mixup=-1)
+    with pytest.raises(InputError, match="mixup_alpha is -1"):
+        Recovery(mixup_alpha=-1)

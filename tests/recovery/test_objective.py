@@ -12,10 +12,10 @@ from whyprune.recovery.config import Recovery
 from whyprune.recovery.objective import distillation_loss, learning_rate_at, recovery_loss
 
 
-@given(steps=st.integers(2, 400), warmup=st.floats(0, 0.9), peak=st.floats(1e-5, 10))
-def test_schedule_rises_once_falls_once_and_ends_near_zero(steps, warmup, peak):
-    rates = np.array([learning_rate_at(step, steps, peak, warmup) for step in range(steps)])
-    rising = round(warmup * steps)
+@given(steps=st.integers(2, 400), warmup_fraction=st.floats(0, 0.9), peak=st.floats(1e-5, 10))
+def test_schedule_rises_once_falls_once_and_ends_near_zero(steps, warmup_fraction, peak):
+    rates = np.array([learning_rate_at(step, steps, peak, warmup_fraction) for step in range(steps)])
+    rising = round(warmup_fraction * steps)
     assert (rates > 0).all()
     assert (np.diff(rates[: rising + 1]) > 0).all()
     assert (np.diff(rates[rising:]) < 0).all()

@@ -61,7 +61,7 @@ def test_neither_network_nor_the_generators_change(network, make, dataset):
 def test_it_is_sgd_on_the_schedule(make, images, labels, momentum):
     """Oracle: the same steps with torch alone, in the same memory layout."""
     network = make(0, dropout=0.0)
-    recovery = quick(epochs=4, holdout=0, momentum=momentum, weight_decay=0.01, warmup=0.25)
+    recovery = quick(epochs=4, validation_fraction=0, momentum=momentum, weight_decay=0.01, warmup_fraction=0.25)
     recovered = recover(network, [(images, labels)], recovery, progress=False).model
     oracle = copy.deepcopy(network).train().to(memory_format=torch.channels_last)
     laid_out = images.contiguous(memory_format=torch.channels_last)
@@ -92,13 +92,13 @@ def test_networks_train_with_channels_last_where_they_run_so(make, images, label
             seen.add(args[0].stride(1))
 
     handle = network.register_forward_pre_hook(look)
-    recover(network, [(images, labels)], quick(epochs=1, holdout=0), progress=False)
+    recover(network, [(images, labels)], quick(epochs=1, validation_fraction=0), progress=False)
     handle.remove()
     assert seen == {stride}
 
 
 def test_clipping_bounds_the_step(network, images, labels):
-    recovery = quick(epochs=1, holdout=0, momentum=0, weight_decay=0, clip_grad_norm=1e-3)
+    recovery = quick(epochs=1, validation_fraction=0, momentum=0, weight_decay=0, clip_grad_norm=1e-3)
     recovered = recover(network, [(images, labels)], recovery, progress=False).model
     pairs = zip(recovered.state_dict().items(), network.state_dict().items(), strict=True)
     length = torch.sqrt(
@@ -108,9 +108,9 @@ def test_clipping_bounds_the_step(network, images, labels):
 
 
 def test_the_held_out_accuracy_is_that_of_the_returned_network(network, dataset):
-    result = recover(network, dataset, quick(epochs=6, holdout=0.3), seed=4, progress=False)
-    accuracies = [epoch.holdout_top1_percent for epoch in result.history]
-    held = split_data(dataset, 0.3, 16, seed=4).holdout
+    result = recover(network, dataset, quick(epochs=6, validation_fraction=0.3), seed=4, progress=False)
+    accuracies = [epoch.validation_top1_percent for epoch in result.history]
+    held = split_data(dataset, 0.3, 16, seed=4).validation
     assert top1_percent(result.model, held.batches(0)) == pytest.approx(max(accuracies))
     assert result.best_epoch == 6 - accuracies[::-1].index(max(accuracies)), "a tie goes to the later epoch"
 
@@ -118,7 +118,7 @@ def test_the_held_out_accuracy_is_that_of_the_returned_network(network, dataset)
 def test_a_tie_goes_to_the_later_epoch(dataset):
     linear = nn.Sequential(nn.Flatten(), nn.Linear(108, 2))
     result = recover(linear, dataset, quick(epochs=3, learning_rate=1e-12), progress=False)
-    assert len({epoch.holdout_top1_percent for epoch in result.history}) == 1
+    assert len({epoch.validation_top1_percent for epoch in result.history}) == 1
     assert result.best_epoch == 3
 
 
@@ -151,7 +151,7 @@ def test_the_best_epoch_comes_back_with_its_batch_norm(network, dataset, tmp_pat
         on_step=keep,
         progress=False,
     )
-    accuracies = [epoch.holdout_top1_percent for epoch in result.history]
+    accuracies = [epoch.validation_top1_percent for epoch in result.history]
     assert accuracies[-1] < accuracies[0]
     best = 4 - accuracies[::-1].index(max(accuracies))
     assert result.best_epoch == best < 4
@@ -165,7 +165,7 @@ def test_averaged_weights_are_the_average_of_the_steps(network, dataset, tmp_pat
     result = recover(
         network,
         dataset,
-        quick(ema=0.8, holdout=0),
+        quick(ema=0.8, validation_fraction=0),
         checkpoint=path,
         checkpoint_interval_s=0,
         on_step=lambda epoch, step: weights.append(load_file(path)["model.6.weight"]),
@@ -190,11 +190,11 @@ def test_distillation_alone_needs_no_labels(network, make, images):
         float(distillation_loss(model.eval()(images), dense(images), 1)) for model in (network, result.model)
     )
     assert after < 0.5 * before
-    assert all(epoch.holdout_top1_percent is None for epoch in result.history)
+    assert all(epoch.validation_top1_percent is None for epoch in result.history)
 
 
 def test_labels_do_not_matter_to_distillation_alone(network, make, images, labels):
-    recovery = quick(distill=1, holdout=0)
+    recovery = quick(distill=1, validation_fraction=0)
     one, other = (
         recover(network, [(images, y)], recovery, dense=make(5), progress=False).model for y in (labels, 1 - labels)
     )
@@ -230,7 +230,7 @@ def test_tied_weights_stay_tied_through_a_checkpoint(dataset, tmp_path):
     path = tmp_path / "recovery.safetensors"
     recovered = recover(Tied(), dataset, QUICK, checkpoint=path, progress=False).model
     assert recovered.one.weight is recovered.two.weight
-    again = recover(Tied(), dataset, quick(epochs=2, holdout=0.2), progress=False).model
+    again = recover(Tied(), dataset, quick(epochs=2, validation_fraction=0.2), progress=False).model
     assert again.one.weight is again.two.weight
 
 
@@ -346,10 +346,10 @@ def test_a_loss_that_is_not_finite_stops_with_place_and_remedy(network, dataset)
         ("learning_rate", float("nan")),
         ("learning_rate", 0),
         ("momentum", 1),
-        ("warmup", 1),
+        ("warmup_fraction", 1),
         ("distill", 1.1),
         ("temperature", 0),
-        ("holdout", 1),
+        ("validation_fraction", 1),
         ("ema", 1.0),
         ("clip_grad_norm", -1),
         ("precision", "8-mixed"),

@@ -15,7 +15,7 @@ from whyprune.recovery import Recovery, recover
 from whyprune.recovery.checkpoint import HEADER, Saved, read
 
 SETUPS = {
-    "sgd": Recovery(epochs=3, batch_size=16, learning_rate=0.1, warmup=0.3),
+    "sgd": Recovery(epochs=3, batch_size=16, learning_rate=0.1, warmup_fraction=0.3),
     "adamw, averaged": Recovery(epochs=3, batch_size=16, optimizer="adamw", ema=0.5),
     "distilled, clipped": Recovery(epochs=3, batch_size=16, learning_rate=0.1, distill=0.5, clip_grad_norm=1.0),
 }
@@ -215,10 +215,10 @@ def test_any_changed_byte_is_noticed(network, dataset, stopped, data):
     flip = data.draw(st.integers(1, 255))
     corrupt = stopped.with_name("corrupt")
     corrupt.write_bytes(content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :])
-    asked = Saved.model_validate_json(header_of(stopped)).asked
-    read(stopped, asked)
+    origin = Saved.model_validate_json(header_of(stopped)).origin
+    read(stopped, origin)
     with pytest.raises(FormatError):
-        read(corrupt, asked)
+        read(corrupt, origin)
 
 
 def test_a_truncated_missing_or_foreign_file_is_refused(network, dataset, stopped, tmp_path):

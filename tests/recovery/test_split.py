@@ -54,7 +54,7 @@ def kinds(rows, size):
 @given(rows=st.integers(2, 60), size=st.integers(1, 9), share=st.floats(0.01, 0.99), seed=st.integers(0, 99))
 def test_every_row_is_in_exactly_one_part(kind, rows, size, share, seed):
     parts = split_data(kinds(rows, size)[kind], share, size, seed)
-    train, held = rows_of(parts.train), rows_of(parts.holdout, 0)
+    train, held = rows_of(parts.train), rows_of(parts.validation, 0)
     assert Counter(train + held) == Counter(range(rows))
     assert len(held) == min(max(round(share * rows), 1), rows - 1)
 
@@ -75,7 +75,7 @@ def test_order_is_new_in_every_epoch_and_held_out_order_is_not():
     first, again, second = (rows_of(parts.train, epoch) for epoch in (1, 1, 2))
     assert first == again != second
     assert sorted(first) == sorted(second)
-    assert rows_of(parts.holdout, 0) == rows_of(parts.holdout, 7)
+    assert rows_of(parts.validation, 0) == rows_of(parts.validation, 7)
 
 
 def test_batches_are_of_nearly_equal_size():
@@ -97,7 +97,7 @@ def test_loader_keeps_to_its_sampler_collate_and_workers():
         numbered(20), batch_size=2, sampler=SubsetRandomSampler(mine), collate_fn=doubled, num_workers=1
     )
     parts = split_data(loader, 0.34, 99, 0)
-    assert sorted(rows_of(parts.train) + rows_of(parts.holdout, 0)) == [2 * row for row in mine]
+    assert sorted(rows_of(parts.train) + rows_of(parts.validation, 0)) == [2 * row for row in mine]
 
 
 def test_loader_of_whole_batches():
@@ -109,7 +109,7 @@ def test_loader_of_whole_batches():
             return numbered(10)[2 * page : 2 * page + 2]
 
     parts = split_data(DataLoader(Pages(), batch_size=None), 0.2, 1, 0)
-    assert sorted(rows_of(parts.train) + rows_of(parts.holdout, 0)) == list(range(10))
+    assert sorted(rows_of(parts.train) + rows_of(parts.validation, 0)) == list(range(10))
 
 
 class Shuffled:
@@ -136,7 +136,7 @@ class Splitting(Shuffled):
 
 def test_data_that_splits_itself_is_asked_to():
     parts = split_data(Splitting(range(20)), 0.2, 1, 0)
-    assert sorted(rows_of(parts.holdout, 0)) == [0, 1, 2, 3]
+    assert sorted(rows_of(parts.validation, 0)) == [0, 1, 2, 3]
     assert sorted(rows_of(parts.train, 1)) == sorted(rows_of(parts.train, 2)) == list(range(4, 20))
     assert rows_of(parts.train, 1) != rows_of(parts.train, 2)
     assert rows_of(parts.train, 1, start=2) == rows_of(parts.train, 1)[8:]
@@ -146,7 +146,7 @@ def test_reshuffling_data_that_cannot_split_is_refused_or_streamed():
     with pytest.raises(InputError, match=r"hold_out\(share, seed\)"):
         split_data(Shuffled(range(20)), 0.1, 1, 0)
     parts = split_data(Shuffled(range(20)), 0, 1, 0)
-    assert parts.holdout is None
+    assert parts.validation is None
     assert sorted(rows_of(parts.train)) == list(range(20))
 
 
@@ -216,10 +216,10 @@ class Recorder(nn.Module):
 def test_recovery_never_trains_on_what_it_holds_out(kind):
     model = Recorder()
     parts = split_data(kinds(50, 6)[kind], 0.2, 6, seed=3)
-    held = set(rows_of(parts.holdout, 0))
+    held = set(rows_of(parts.validation, 0))
     for rows in SEEN.values():
         rows.clear()
-    recovery = Recovery(epochs=3, holdout=0.2, batch_size=6)
+    recovery = Recovery(epochs=3, validation_fraction=0.2, batch_size=6)
     recover(model, kinds(50, 6)[kind], recovery, seed=3, progress=False)
     assert SEEN[True] == set(range(50)) - held
     assert held <= SEEN[False]

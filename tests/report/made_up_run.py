@@ -175,7 +175,7 @@ def epochs(count):
         RecoveryEpoch(
             epoch=i,
             train_loss=0.31 / (i + 1),
-            holdout_top1_percent=91 + 0.2 * i,
+            validation_top1_percent=91 + 0.2 * i,
             learning_rate=0.01,
             seconds=33.3,
         )

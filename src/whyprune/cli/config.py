@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from whyprune.errors import InputError
+from whyprune.recovery.config import RENAMED
 
 CONFIG = "config"
 
@@ -52,6 +53,8 @@ def _option(
     name = key.replace("-", "_")
     if name not in names and name.removeprefix("no_") in switches and isinstance(entry, bool):
         return name.removeprefix("no_"), not entry
+    if name not in names and name in RENAMED:
+        raise InputError(f"{path}: the option {key!r} is called {RENAMED[name].replace('_', '-')!r} now")
     if name not in names:
         near = get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(sorted(names))}"

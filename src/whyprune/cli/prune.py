@@ -169,7 +169,9 @@ def prune(
     ] = 4.0,
     optimizer: Annotated[str, _choice("optimizer", TUNING, "How steps are made.")] = "sgd",
     weight_decay: Annotated[float, _option(TUNING, "Pull of weights towards zero.", metavar="X")] = 5e-4,
-    warmup: Annotated[float, _option(TUNING, "Share of all steps with a rising learning rate.", metavar="X")] = 0.0,
+    warmup_fraction: Annotated[
+        float, _option(TUNING, "Share of all steps with a rising learning rate.", metavar="X")
+    ] = 0.0,
     label_smoothing: Annotated[
         float, _option(TUNING, "Share of each label spread over all classes.", metavar="X")
     ] = 0.0,
@@ -177,11 +179,11 @@ def prune(
         float,
         _option(TUNING, "Weight of the loss that follows the dense network's channels, layer by layer.", metavar="X"),
     ] = 0.0,
-    mixup: Annotated[
+    mixup_alpha: Annotated[
         float,
         _option(TUNING, "Train on images in pairs, one shining through the other; 0 for none, 1 strong.", metavar="X"),
     ] = 0.0,
-    holdout: Annotated[
+    validation_fraction: Annotated[
         float,
         _option(TUNING, "Share of the training split that is kept apart to choose the best epoch.", metavar="X"),
     ] = 0.1,
@@ -235,11 +237,11 @@ def prune(
         "temperature": temperature,
         "optimizer": optimizer,
         "weight_decay": weight_decay,
-        "warmup": warmup,
+        "warmup_fraction": warmup_fraction,
         "label_smoothing": label_smoothing,
         "follow": follow,
-        "mixup": mixup,
-        "holdout": holdout,
+        "mixup_alpha": mixup_alpha,
+        "validation_fraction": validation_fraction,
         "precision": precision,
         "accelerator": accelerator,
         "devices": int(devices) if devices.isdecimal() else devices,

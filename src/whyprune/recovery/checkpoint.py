@@ -1,9 +1,11 @@
 """A recovery on disk: one safetensors file with a JSON header, written whole or not at all, never pickled."""
 
+import json
 import math
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from whyprune.results import Record, RecoveryEpoch
 Tensors = dict[str, Tensor]
 
 HEADER = "whyprune.recovery"
+SCHEMA: Literal[2] = 2
 _NORM_TOLERANCE = 1e-4
 
 
@@ -32,22 +35,25 @@ class TensorPrint(Record):
     norm: float
 
 
-class Asked(Record):
-    """What the recovery started from; a resumed run must ask for the same."""
+class TrainingOrigin(Record):
+    """What the training started from; a resumed run must start from the same."""
 
     recovery: dict[str, Any]
     seed: int
     data: dict[str, int]
     model: dict[str, TensorPrint]
     dense: dict[str, TensorPrint] = Field(default_factory=dict)
+    penalty: str | None = None
+    units: int = 0
 
 
-class State(Record):
-    """Where a recovery stands: in `epoch` (from 1), after `step` of its steps."""
+class TrainingState(Record):
+    """Where a training stands: in `epoch` (from 1), after `step` of its steps."""
 
     epoch: int = 1
     step: int = 0
     loss_sum: float = 0.0
+    penalty_sum: float = 0.0
     epoch_seconds: float = 0.0
     seconds: float = 0.0
     history: list[RecoveryEpoch] = Field(default_factory=list)
@@ -58,9 +64,9 @@ class State(Record):
 class Saved(Record):
     """The JSON header of a checkpoint; `checksum` is the CRC-32 of the rest of it and of all tensors."""
 
-    schema_version: Literal[1] = 1
-    asked: Asked
-    state: State
+    schema_version: Literal[2] = SCHEMA
+    origin: TrainingOrigin
+    state: TrainingState
     scaler: dict[str, float | int] = Field(default_factory=dict)
     checksum: int = 0
 
@@ -135,7 +141,7 @@ def write(path: Path, saved: Saved, tensors: Tensors) -> None:
         ) from error
 
 
-def read(path: Path, asked: Asked) -> tuple[Saved, Tensors]:
+def read(path: Path, origin: TrainingOrigin) -> tuple[Saved, Tensors]:
     """Reads a checkpoint of the same recovery.
 
     Raises:
@@ -143,7 +149,7 @@ def read(path: Path, asked: Asked) -> tuple[Saved, Tensors]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            saved = Saved.model_validate_json((file.metadata() or {})[HEADER])
+            saved = _header(path, (file.metadata() or {})[HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except KeyError:
         raise FormatError(f"{path} is no recovery checkpoint (no {HEADER!r} in its header)") from None
@@ -153,12 +159,24 @@ def read(path: Path, asked: Asked) -> tuple[Saved, Tensors]:
         raise FormatError(f"cannot read the checkpoint {path}: {error}; recover anew, without resume") from error
     if saved.checksum != _checksum(saved, tensors):
         raise FormatError(f"the checkpoint {path} is corrupt (checksum): recover anew, without resume")
-    for field, old, new in _differences(saved.asked.model_dump(), asked.model_dump()):
+    for field, old, new in _differences(saved.origin.model_dump(), origin.model_dump()):
         raise FormatError(
             f"the checkpoint {path} is of another recovery: {field} was {old!r} and is {new!r} now; "
             "ask for the same, or recover anew, without resume"
         )
     return saved, tensors
+
+
+def _header(path: Path, text: str) -> Saved:
+    """The header, once it is known to be of this version."""
+    with suppress(ValueError, AttributeError):  # of no JSON object the validation tells more
+        version = json.loads(text).get("schema_version")
+        if version != SCHEMA:
+            raise FormatError(
+                f"{path} is a checkpoint of another version of whyprune (format {version!r}, this one reads "
+                f"{SCHEMA}): go on with that version, or recover anew, without resume"
+            )
+    return Saved.model_validate_json(text)
 
 
 def _checksum(saved: Saved, tensors: Tensors) -> int:

@@ -9,7 +9,7 @@ from whyprune.recovery.config import Recovery
 from whyprune.recovery.mixup import Mixture
 
 
-def learning_rate_at(step: int, steps: int, peak: float, warmup: float = 0.0) -> float:
+def learning_rate_at(step: int, steps: int, peak: float, warmup_fraction: float = 0.0) -> float:
     """Linear warm-up to `peak`, then half a cosine to nearly 0 at the last step.
 
     SGDR, Loshchilov and Hutter, ICLR 2017, equation 5, without restarts.
@@ -18,9 +18,9 @@ def learning_rate_at(step: int, steps: int, peak: float, warmup: float = 0.0) ->
         step: 0 … `steps` - 1.
         steps: optimiser steps in all.
         peak: the highest rate.
-        warmup: share of the steps that warm up.
+        warmup_fraction: share of the steps that warm up.
     """
-    rising = round(warmup * steps)
+    rising = round(warmup_fraction * steps)
     if step < rising:
         return peak * (step + 1) / (rising + 1)
     return peak * (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2

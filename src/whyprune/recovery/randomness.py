@@ -12,7 +12,7 @@ import torch
 class Stream(IntEnum):
     """Independent uses of one seed."""
 
-    HOLDOUT = 0
+    VALIDATION = 0
     ORDER = 1
     DATA = 2
     MODEL = 3

@@ -1,7 +1,7 @@
-"""The door of the room: a pruned network and training data in, a recovered network out."""
+"""The door of the room: a network, pruned or not, and training data in, a trained network out."""
 
 import atexit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,19 @@ from whyprune.data.outputs import logits_of
 from whyprune.devices.evaluation import call, device_of
 from whyprune.errors import InputError
 from whyprune.recovery import checkpoint as files
+from whyprune.recovery.checks import check_first_batch, runs_channels_last
 from whyprune.recovery.config import Recovery
-from whyprune.recovery.features import Twin
+from whyprune.recovery.features import matched_layers
+from whyprune.recovery.job import Job, Logits, StepHook
+from whyprune.recovery.penalty import PENALTIES, PenaltyFactory, name_of
 from whyprune.recovery.randomness import repeatable
-from whyprune.recovery.sources import checked_labels, class_numbers
 from whyprune.recovery.split import Parts, split_data
-from whyprune.recovery.training import Job, Logits, StepHook, train
+from whyprune.recovery.training import train
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.copies import duplicate
+from whyprune.structure.network import Network
+from whyprune.structure.state import State
+from whyprune.structure.trace import trace
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecoveryResult:
-    """The recovered network, in evaluation mode, and how it got there.
+    """The trained network, in evaluation mode, and how it got there.
 
     `best_epoch` counts from 1; `seconds` is the wall time of all epochs, an interrupted run's included.
     """
@@ -41,12 +46,13 @@ class RecoveryResult:
 
 
 def recover(
-    model: nn.Module,
+    start: nn.Module | State,
     data: Any,
     recovery: Recovery,
     *,
     dense: nn.Module | None = None,
-    layers: Sequence[Twin] = (),
+    penalty: PenaltyFactory | None = None,
+    network: Network | None = None,
     outcome_of: Callable[[Any], Tensor] | None = None,
     positional: int = 1,
     seed: int = 0,
@@ -56,20 +62,30 @@ def recover(
     progress: bool = True,
     on_step: StepHook | None = None,
 ) -> RecoveryResult:
-    """Fine-tunes a pruned network and keeps the epoch that is best on a held-out part of the training data.
+    """Trains a network, before or after pruning, and keeps the epoch that is best on the validation data.
+
+    A `State` brings along the dense network that `distill` and `follow` need. A plain module is trained as it is.
 
     Order, augmentation and dropout are functions of (seed, epoch, step), so a resumed run ends with the
-    weights of a run that was never interrupted, bit by bit on the same machine. On a tie the later epoch is
-    kept. Without a held-out part the last epoch is kept; without labels (`distill=1`) the lowest held-out
-    loss decides.
+    weights of a run that was never interrupted, bit by bit on the same machine. The validation part is
+    `recovery.validation_fraction` of the training data. On a tie the later epoch is kept. Without a validation part
+    the last epoch is kept; without labels (`distill=1`) the lowest validation loss decides.
+
+    A penalty acts on the units of `network`. Left out, that is `start.network` for a state that lacks nothing; else the
+    module is traced as it is, on the state's example inputs or on the first rows of the data: after pruning a penalty
+    acts on the units that are left, and units that `ignoring` kept whole count again unless `network` says so.
 
     Args:
-        model: the pruned network; it is not changed. Parameters that require no gradient stay as they are.
+        start: the network, or the state that pruning left; it is not changed. Parameters that require no gradient
+            stay as they are.
         data: a map-style dataset of (x, y), a `DataLoader`, or batches as `as_batch` reads them; see
             `split_data`.
         recovery: how to train.
-        dense: the network to distil from; needed when `recovery.distill` or `follow` is above 0; it is not changed.
-        layers: what `twins` gives, for `recovery.follow`.
+        dense: the network to distil a plain module from, needed when `recovery.distill` is above 0; it is not
+            changed. A state has its own.
+        penalty: a penalty of your own, in place of one by name (`recovery.penalty`): what it gives is added to the
+            loss as it is; see `Penalty`, and `masking` for units that are held at zero.
+        network: a trace of a module of the same architecture, for the penalty.
         outcome_of: from the network's output to logits (B, K); `logits_of` when None.
         positional: how many positional inputs the network takes.
         seed: 0 or more; of the split, the order, augmentation and dropout.
@@ -81,35 +97,41 @@ def recover(
         on_step: called with (epoch, step), both from 1, after every step.
 
     Raises:
-        InputError: arguments or data that cannot be used, a loss that is not finite, a checkpoint that cannot
-            be written.
+        InputError: arguments or data that cannot be used, a loss or a penalty that is not finite, a checkpoint that
+            cannot be written.
+        TraceError: a penalty is asked for, and the module cannot be traced.
         FormatError: a checkpoint that is missing, corrupt or of another recovery.
         KeyboardInterrupt: passed on; the last checkpoint stays.
     """
-    _check_arguments(recovery, dense, layers, seed, checkpoint, resume)
-    leads = dense is not None and (recovery.distill > 0 or recovery.follow > 0)
-    teacher = _copy(dense).eval().requires_grad_(False) if dense is not None and leads else None
+    _check_arguments(start, recovery, dense, penalty, seed, checkpoint, resume)
+    model = start.model if isinstance(start, State) else start
+    teacher = _teacher(start, dense, recovery)
+    factory = PENALTIES(recovery.penalty) if recovery.penalty is not None else penalty
     net, logits = _copy(model), _reader(outcome_of)
     fabric = _fabric(recovery)
     with repeatable():
-        parts = split_data(data, recovery.holdout, recovery.batch_size, seed, positional)
-        classes = _check_first_batch(net, teacher, parts, logits, recovery)
+        parts = split_data(data, recovery.validation_fraction, recovery.batch_size, seed, positional)
+        classes = check_first_batch(net, teacher, parts, logits, recovery)
+        traced = None if factory is None else network or _traced(start, net, parts)
         job = Job(
             net=net,
             dense=teacher,
-            layers=layers if recovery.follow > 0 else (),
+            layers=matched_layers(start) if isinstance(start, State) and recovery.follow > 0 else (),
             parts=parts,
             recovery=recovery,
             seed=seed,
             classes=classes,
-            channels_last=_runs_channels_last(net, teacher, parts, logits),
+            channels_last=runs_channels_last(net, teacher, parts, logits),
             logits=logits,
-            asked=_asked(model, teacher, parts, recovery, seed),
+            origin=_origin(model, teacher, parts, recovery, seed, factory, traced),
             checkpoint=None if checkpoint is None else Path(checkpoint),
             checkpoint_interval_s=checkpoint_interval_s,
             resume=resume,
             progress=progress,
             on_step=on_step,
+            penalty=factory,
+            penalty_weight=1.0 if recovery.penalty is None else recovery.penalty_weight,
+            network=traced,
         )
         joined = _in_group()
         try:
@@ -123,26 +145,50 @@ def recover(
 
 
 def _check_arguments(
+    start: nn.Module | State,
     recovery: Recovery,
     dense: nn.Module | None,
-    layers: Sequence[Twin],
+    penalty: PenaltyFactory | None,
     seed: int,
     checkpoint: str | Path | None,
     resume: bool,
 ) -> None:
-    for name in ("distill", "follow"):
-        if getattr(recovery, name) > 0 and dense is None:
+    if isinstance(start, State) and dense is not None:
+        raise InputError("a state has its dense network: leave dense out, or give the module, state.model")
+    if not isinstance(start, State):
+        for name in ("distill", "follow"):
+            if getattr(recovery, name) > 0 and dense is None:
+                raise InputError(
+                    f"recovery.{name} is {getattr(recovery, name)} and there is no dense network: give the State "
+                    "that pruning left, or dense=… to distil"
+                )
+        if recovery.follow > 0:
             raise InputError(
-                f"recovery.{name} is {getattr(recovery, name)} and there is no dense network: give dense=…"
+                f"recovery.follow is {recovery.follow} and there is no layer to follow: give the State that pruning "
+                "left, not its module"
             )
-    if recovery.follow > 0 and not layers:
-        raise InputError(
-            f"recovery.follow is {recovery.follow} and there is no layer to follow: give layers=twins(network, units)"
-        )
+    if penalty is not None and recovery.penalty is not None:
+        raise InputError(f"two penalties, {recovery.penalty!r} by name and {name_of(penalty)!r}: leave one out")
     if seed < 0:
         raise InputError(f"seed is {seed}: give 0 or more")
     if resume and checkpoint is None:
         raise InputError("resume needs the checkpoint to go on from: give checkpoint=…")
+
+
+def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recovery) -> nn.Module | None:
+    """The dense network in evaluation mode, if anything of it is followed."""
+    found = start.network.model if isinstance(start, State) else dense
+    if found is None or (recovery.distill == 0 and recovery.follow == 0):
+        return None
+    return _copy(found).eval().requires_grad_(False)
+
+
+def _traced(start: nn.Module | State, net: nn.Module, parts: Parts) -> Network:
+    """The network whose units a penalty acts on."""
+    if isinstance(start, State) and start.is_dense:
+        return start.network
+    example = start.network.example if isinstance(start, State) else next(parts.train.batches(1))[slice(0, 2)]
+    return trace(_copy(net).eval(), example.to(device_of(net)))
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -165,8 +211,8 @@ def _fabric(recovery: Recovery) -> "Fabric":
             precision=recovery.precision,
         )
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-        asked = recovery.model_dump(include={"accelerator", "devices", "strategy", "precision"})
-        raise InputError(f"recovery cannot run on {asked}: {error}") from error
+        wanted = recovery.model_dump(include={"accelerator", "devices", "strategy", "precision"})
+        raise InputError(f"recovery cannot run on {wanted}: {error}") from error
 
 
 def _in_group() -> bool:
@@ -188,54 +234,22 @@ def _reader(outcome_of: Callable[[Any], Tensor] | None) -> Logits:
     return logits
 
 
-@torch.no_grad()
-def _check_first_batch(
-    net: nn.Module, dense: nn.Module | None, parts: Parts, logits: Logits, recovery: Recovery
-) -> int:
-    """Runs both networks on one batch, so that what cannot work ends here; gives the number of classes K."""
-    raw = next(parts.train.batches(1))
-    shapes = {
-        name: _checked_logits(logits(network.eval(), raw.to(device_of(network))), len(raw), name)
-        for name, network in (("the network", net), ("the dense network", dense))
-        if network is not None
-    }
-    if len(set(shapes.values())) > 1:
-        raise InputError(f"the logits differ in shape: {shapes}; distil from a network with the same classes")
-    classes = shapes["the network"][1]
-    checked_labels(raw, classes, needed=recovery.distill < 1)
-    if parts.labels is not None:
-        class_numbers(parts.labels, classes)
-    return classes
-
-
-@torch.no_grad()
-def _runs_channels_last(net: nn.Module, dense: nn.Module | None, parts: Parts, logits: Logits) -> bool:
-    """Whether both networks run on images with channels last, which trains faster; `view` on activations does not."""
-    raw = next(parts.train.batches(1))[slice(0, 1)]
-    if not any(t.dim() == 4 for t in raw.tensors()):
-        return False
-    try:
-        for network in filter(None, (net, dense)):
-            logits(network.eval(), raw.to(device_of(network)).channels_last())
-    except (RuntimeError, InputError):
-        return False
-    return True
-
-
-def _checked_logits(logits: Tensor, rows: int, name: str) -> tuple[int, int]:
-    if logits.dim() != 2 or logits.shape[0] != rows:
-        raise InputError(f"{name} gives logits of shape {tuple(logits.shape)} for {rows} rows: recovery needs (B, K)")
-    if not bool(torch.isfinite(logits).all()):
-        raise InputError(f"{name} gives NaN or infinite logits before training: its weights are broken")
-    return rows, int(logits.shape[1])
-
-
-def _asked(model: nn.Module, dense: nn.Module | None, parts: Parts, recovery: Recovery, seed: int) -> files.Asked:
-    batches = {"train_batches": len(parts.train), "holdout_batches": len(parts.holdout or ())}
-    return files.Asked(
+def _origin(
+    model: nn.Module,
+    dense: nn.Module | None,
+    parts: Parts,
+    recovery: Recovery,
+    seed: int,
+    penalty: PenaltyFactory | None,
+    network: Network | None,
+) -> files.TrainingOrigin:
+    batches = {"train_batches": len(parts.train), "validation_batches": len(parts.validation or ())}
+    return files.TrainingOrigin(
         recovery=recovery.model_dump(),
         seed=seed,
         data=batches,
         model=files.fingerprint(model),
         dense={} if dense is None else files.fingerprint(dense),
+        penalty=None if penalty is None else name_of(penalty),
+        units=0 if network is None else len(network.units),
     )

@@ -18,7 +18,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Source(Protocol):
-    """The training or the held-out part of the data."""
+    """The training or the validation part of the data."""
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -70,7 +70,7 @@ class IndexedSource:
             _EpochView(self, self._groups(epoch), epoch), batch_size=None, sampler=numbers, **self.loading
         )
 
-    def held_out(self, indices: Indices) -> "IndexedSource":
+    def validation(self, indices: Indices) -> "IndexedSource":
         """The same kind of batches from other items, in the same order every time."""
         return replace(self, indices=indices, shuffle=False, drop_last=False)
 

@@ -1,4 +1,4 @@
-"""The training data, whatever it is, as a part to train on and a part held out; the two never share a row."""
+"""The training data, whatever it is, as a training part and a validation part; the two never share a row."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
@@ -26,11 +26,11 @@ from whyprune.recovery.sources import IndexedSource, Indices, Source, StreamSour
 
 
 @runtime_checkable
-class HoldsOut(Protocol):
+class Splittable(Protocol):
     """A re-iterable of batches that can part with some of its rows itself."""
 
     def hold_out(self, share: float, seed: int) -> tuple[Iterable[Any], Iterable[Any]]:
-        """Two re-iterables without a common row: to train on, and held out (not augmented)."""
+        """Two re-iterables without a common row: for training, and for validation (not augmented)."""
         ...
 
 
@@ -39,7 +39,7 @@ class Parts:
     """The two parts, and all labels where they can be known without reading the inputs."""
 
     train: Source
-    holdout: Source | None
+    validation: Source | None
     labels: Tensor | None = None
 
 
@@ -48,12 +48,12 @@ def split_data(data: Any, share: float, batch_size: int, seed: int, positional: 
 
     - A map-style dataset, or a `DataLoader` of one: by sample; the training part is reshuffled every epoch.
     - An object with `hold_out`: as it splits itself.
-    - Any other iterable of batches: read once into memory; held out are whole batches and rows of one.
+    - Any other iterable of batches: read once into memory; whole batches and rows of one are for validation.
       With `share` 0 a re-iterable is streamed instead.
 
     Args:
         data: see above.
-        share: of the rows, to hold out; 0 for none.
+        share: of the rows, for validation; 0 for none.
         batch_size: for datasets; a `DataLoader` has its own.
         seed: of the split and of the order.
         positional: how many positional inputs the network takes.
@@ -61,9 +61,9 @@ def split_data(data: Any, share: float, batch_size: int, seed: int, positional: 
     Raises:
         InputError: data of no such kind, empty, too small to split, or with a sampler that cannot be split.
     """
-    if share > 0 and isinstance(data, HoldsOut):
-        train, holdout = data.hold_out(share, seed)
-        return Parts(_stream(train, seed, positional), _stream(holdout, seed, positional))
+    if share > 0 and isinstance(data, Splittable):
+        train, validation = data.hold_out(share, seed)
+        return Parts(_stream(train, seed, positional), _stream(validation, seed, positional))
     if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
         return _split_indexed(_of_loader(data, seed, positional), share)
     if isinstance(data, IterableDataset):
@@ -92,7 +92,7 @@ def _of_iterable(data: Iterable[Any], share: float, seed: int, positional: int) 
     if hasattr(data, "set_epoch"):
         raise InputError(
             f"the training data ({type(data).__name__}) changes with the epoch and cannot be split: "
-            "give it a method hold_out(share, seed), or set holdout=0"
+            "give it a method hold_out(share, seed), or set validation_fraction=0"
         )
     return _split_batches(data, share, seed, positional)
 
@@ -100,7 +100,7 @@ def _of_iterable(data: Iterable[Any], share: float, seed: int, positional: int) 
 def _stream(stream: Iterable[Any], seed: int, positional: int) -> StreamSource:
     length = len(stream) if isinstance(stream, Sized) else sum(1 for _ in stream)
     if length == 0:
-        raise InputError("the training data or its held-out part has no batches")
+        raise InputError("the training data or its validation part has no batches")
     return StreamSource(stream, length, seed, positional)
 
 
@@ -145,35 +145,35 @@ def _sampled(sampler: Any, loader: DataLoader[Any]) -> Indices:
 
 def _split_indexed(source: IndexedSource, share: float) -> Parts:
     size = len(source.indices)
-    held = _held_rows(size, share)
-    order = generator(Stream.HOLDOUT, source.seed).permutation(source.indices)
-    train = replace(source, indices=np.sort(order[held:]))
-    holdout = source.held_out(np.sort(order[:held])) if held else None
+    rows = _validation_rows(size, share)
+    order = generator(Stream.VALIDATION, source.seed).permutation(source.indices)
+    train = replace(source, indices=np.sort(order[rows:]))
+    validation = source.validation(np.sort(order[:rows])) if rows else None
     plain = type(source.items) is TensorDataset and source.collate is default_collate
     known = plain and len(source.items.tensors) > source.positional
     labels = source.items.tensors[source.positional][torch.from_numpy(source.indices)] if known else None
-    return Parts(train, holdout, labels)
+    return Parts(train, validation, labels)
 
 
 def _split_batches(data: Iterable[Any], share: float, seed: int, positional: int) -> Parts:
     batches = list(as_batches(data, positional))
-    missing = _held_rows(sum(map(len, batches)), share)
-    random = generator(Stream.HOLDOUT, seed)
+    missing = _validation_rows(sum(map(len, batches)), share)
+    random = generator(Stream.VALIDATION, seed)
     train: list[Batch] = []
-    holdout: list[Batch] = []
+    validation: list[Batch] = []
     for number in random.permutation(len(batches)):
         batch = batches[number]
         rows = torch.from_numpy(random.permutation(len(batch)))
-        held = min(missing, len(batch))
-        missing -= held
-        if held:
-            holdout.append(batch[rows[:held].sort().values])
-        if held < len(batch):
-            train.append(batch[rows[held:].sort().values])
+        taken = min(missing, len(batch))
+        missing -= taken
+        if taken:
+            validation.append(batch[rows[:taken].sort().values])
+        if taken < len(batch):
+            train.append(batch[rows[taken:].sort().values])
     labels = [b.labels for b in batches if b.labels is not None]
     return Parts(
         _of_list(train, seed, positional),
-        _of_list(holdout, seed, positional, shuffle=False) if holdout else None,
+        _of_list(validation, seed, positional, shuffle=False) if validation else None,
         torch.cat(labels) if labels and len({label.dim() for label in labels}) == 1 else None,
     )
 
@@ -188,11 +188,13 @@ def _unchanged(batch: Batch) -> Batch:
     return batch
 
 
-def _held_rows(rows: int, share: float) -> int:
+def _validation_rows(rows: int, share: float) -> int:
     if rows == 0:
         raise InputError("the training data is empty: give at least two labelled rows")
     if share == 0:
         return 0
     if rows < 2:
-        raise InputError("the training data has one row: nothing is left to hold out; give more, or set holdout=0")
+        raise InputError(
+            "the training data has one row: nothing is left for validation; give more, or set validation_fraction=0"
+        )
     return min(max(round(share * rows), 1), rows - 1)

@@ -1,9 +1,8 @@
-"""The training loop: steps, held-out evaluation, the best weights, checkpoints."""
+"""The training loop: steps, validation, the best weights, checkpoints."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,58 +13,21 @@ from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.recovery import checkpoint as files
-from whyprune.recovery.config import Recovery
-from whyprune.recovery.features import Tap, Twin, feature_loss
+from whyprune.recovery.features import Tap, feature_loss
+from whyprune.recovery.job import Job, Validation
 from whyprune.recovery.mixup import Mixture, mixed
 from whyprune.recovery.objective import learning_rate_at, recovery_loss
 from whyprune.recovery.optimizer import make_average, make_optimizer, optimizer_tensors, restore_optimizer
 from whyprune.recovery.randomness import Stream, generator, seed_all
 from whyprune.recovery.sources import checked_labels
-from whyprune.recovery.split import Parts
+from whyprune.recovery.terms import PenaltyTerm
 from whyprune.results import RecoveryEpoch
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Logits = Callable[[nn.Module, Batch], Tensor]
-StepHook = Callable[[int, int], None]
 
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a recovery needs; `net` is trained in place, `dense` only read."""
-
-    net: nn.Module
-    dense: nn.Module | None
-    layers: Sequence[Twin]
-    parts: Parts
-    recovery: Recovery
-    seed: int
-    classes: int
-    channels_last: bool
-    logits: Logits
-    asked: files.Asked
-    checkpoint: Path | None
-    checkpoint_interval_s: float
-    resume: bool
-    progress: bool
-    on_step: StepHook | None
-
-
-@dataclass(frozen=True)
-class Held:
-    """Means over the held-out part; no accuracy without labels."""
-
-    loss: float
-    top1_percent: float | None
-
-    @property
-    def score(self) -> float:
-        """Higher is better: accuracy, or the negative loss where there are no labels."""
-        return -self.loss if self.top1_percent is None else self.top1_percent
-
-
-def train(fabric: "Fabric", job: Job) -> tuple[files.State, files.Tensors]:
+def train(fabric: "Fabric", job: Job) -> tuple[files.TrainingState, files.Tensors]:
     """Runs a recovery to its end on the devices of `fabric`.
 
     Returns:
@@ -100,8 +62,11 @@ class Training:
         if job.layers and self.dense is not None:
             self._taps = Tap(self.net, job.layers), Tap(self.dense, job.layers)
         self.wrapped, self.optimizer = fabric.setup(self.net, make_optimizer(self.net, job.recovery))
+        self.penalty = None
+        if job.penalty is not None and job.network is not None:
+            self.penalty = PenaltyTerm.of(job.penalty, self.net, job.network, job.penalty_weight)
         self.average = None if job.recovery.ema is None else make_average(self.net, job.recovery.ema, fabric.device)
-        self.state = files.State()
+        self.state = files.TrainingState()
         self.best: files.Tensors = {}
         self._began = self._saved = time.monotonic()
 
@@ -119,8 +84,12 @@ class Training:
         batches = self.job.parts.train.batches(state.epoch, state.step, fabric.global_rank, fabric.world_size)
         self.net.train()
         for batch in batches:
-            loss = self._step(batch)
-            self._advance(step=self.state.step + 1, loss_sum=self.state.loss_sum + loss)
+            loss, penalty = self._step(batch)
+            self._advance(
+                step=self.state.step + 1,
+                loss_sum=self.state.loss_sum + loss,
+                penalty_sum=self.state.penalty_sum + penalty,
+            )
             if time.monotonic() - self._saved >= self.job.checkpoint_interval_s:
                 self._save()
             if self.job.on_step is not None:
@@ -128,37 +97,40 @@ class Training:
             yield loss
 
     def end_epoch(self) -> None:
-        """Evaluates the held-out part, keeps the weights if no epoch was better, writes the checkpoint."""
-        held = self.fabric.broadcast(self._evaluate() if self.fabric.is_global_zero else None)
+        """Evaluates the validation part, keeps the weights if no epoch was better, writes the checkpoint."""
+        found = self.fabric.broadcast(self._evaluate() if self.fabric.is_global_zero else None)
         self._advance()
         state = self.state
         record = RecoveryEpoch(
             epoch=state.epoch,
             train_loss=state.loss_sum / self.steps,
-            holdout_top1_percent=None if held is None else held.top1_percent,
+            validation_top1_percent=None if found is None else found.top1_percent,
             learning_rate=self._learning_rate(state.step - 1),
             seconds=state.epoch_seconds,
+            penalty=None if self.penalty is None else state.penalty_sum / self.steps,
         )
         changes: dict[str, float | None] = {
             "epoch": state.epoch + 1,
             "step": 0,
             "loss_sum": 0.0,
+            "penalty_sum": 0.0,
             "epoch_seconds": 0.0,
         }
-        # Without a held-out part, and on a tie, the later epoch: its learning rate was lower.
-        if held is None or state.best_score is None or held.score >= state.best_score:
+        # Without a validation part, and on a tie, the later epoch: its learning rate was lower.
+        if found is None or state.best_score is None or found.score >= state.best_score:
             self.best = files.snapshot(self._kept())
-            changes |= {"best_epoch": state.epoch, "best_score": None if held is None else held.score}
+            changes |= {"best_epoch": state.epoch, "best_score": None if found is None else found.score}
         self.state = state.model_copy(update=changes | {"history": [*state.history, record]})
         self._save()
 
     def describe(self, loss: float) -> str:
         """One line for the progress bar."""
-        top1 = self.state.history[-1].holdout_top1_percent if self.state.history else None
-        held = "" if top1 is None else f", held-out accuracy {top1:.2f}%"
-        return f"recover: epoch {self.state.epoch}/{self.job.recovery.epochs}, loss {loss:.3f}{held}"
+        top1 = self.state.history[-1].validation_top1_percent if self.state.history else None
+        accuracy = "" if top1 is None else f", validation accuracy {top1:.2f}%"
+        return f"recover: epoch {self.state.epoch}/{self.job.recovery.epochs}, loss {loss:.3f}{accuracy}"
 
-    def _step(self, batch: Batch) -> float:
+    def _step(self, batch: Batch) -> tuple[float, float]:
+        """One optimiser step; the loss over all devices, and the penalty before its weight."""
         state, recovery = self.state, self.job.recovery
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
@@ -168,6 +140,10 @@ class Training:
         loss = self._loss(self._logits(self.wrapped, batch), batch, mixture)
         if self._taps is not None:
             loss = loss + recovery.follow * feature_loss(*self._taps)
+        penalty = 0.0
+        if self.penalty is not None:
+            term = self.penalty(f"epoch {state.epoch}, step {state.step + 1}")
+            loss, penalty = loss + self.penalty.weight * term, float(term.detach())
         mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
         value = float(cast(Tensor, mean))
         if not math.isfinite(value):
@@ -179,18 +155,21 @@ class Training:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.penalty is not None:
+            done = (state.epoch - 1) * self.steps + state.step + 1
+            self.penalty.after_step(done, self.job.recovery.epochs * self.steps)
         if self.average is not None:
             self.average.update_parameters(self.net)
-        return value
+        return value, penalty
 
     @torch.no_grad()
-    def _evaluate(self) -> Held | None:
-        if self.job.parts.holdout is None:
+    def _evaluate(self) -> Validation | None:
+        if self.job.parts.validation is None:
             return None
         network = self._kept().eval()
         loss = right = rows = 0.0
         labelled = True
-        for raw in self.job.parts.holdout.batches(0):
+        for raw in self.job.parts.validation.batches(0):
             batch = self._ready(raw)
             logits = self._logits(network, batch)
             loss += float(self._loss(logits, batch)) * len(batch)
@@ -198,11 +177,11 @@ class Training:
             labelled = labelled and batch.labels is not None
             right += 0 if batch.labels is None else int((logits.argmax(1) == batch.labels).sum())
         if not math.isfinite(loss):
-            raise InputError(self._diverged(f"the held-out part after epoch {self.state.epoch}", loss))
-        return Held(loss / rows, 100 * right / rows if labelled else None)
+            raise InputError(self._diverged(f"the validation part after epoch {self.state.epoch}", loss))
+        return Validation(loss / rows, 100 * right / rows if labelled else None)
 
     def _mixed(self, batch: Batch, key: tuple[int, ...]) -> tuple[Batch, Mixture | None]:
-        alpha = self.job.recovery.mixup
+        alpha = self.job.recovery.mixup_alpha
         return mixed(batch, alpha, generator(Stream.MIXUP, *key)) if alpha > 0 else (batch, None)
 
     def _loss(self, logits: Tensor, batch: Batch, mixture: Mixture | None = None) -> Tensor:
@@ -232,7 +211,7 @@ class Training:
     def _learning_rate(self, step: int) -> float:
         recovery = self.job.recovery
         done = (self.state.epoch - 1) * self.steps + step
-        return learning_rate_at(done, recovery.epochs * self.steps, recovery.learning_rate, recovery.warmup)
+        return learning_rate_at(done, recovery.epochs * self.steps, recovery.learning_rate, recovery.warmup_fraction)
 
     def _advance(self, **changes: float) -> None:
         now = time.monotonic()
@@ -256,10 +235,10 @@ class Training:
             | files.prefixed("optimizer", optimizer_tensors(self.optimizer))
         )
         scaler = self.fabric.strategy.precision.state_dict()
-        files.write(self.job.checkpoint, files.Saved(asked=self.job.asked, state=self.state, scaler=scaler), tensors)
+        files.write(self.job.checkpoint, files.Saved(origin=self.job.origin, state=self.state, scaler=scaler), tensors)
 
     def _load(self, path: Path) -> None:
-        saved, tensors = files.read(path, self.job.asked)
+        saved, tensors = files.read(path, self.job.origin)
         files.restore(self.net, files.under("model", tensors))
         if self.average is not None:
             files.restore(self.average, files.under("average", tensors))

@@ -1,0 +1,1 @@
+"""The penalties that come with the library, one a file."""
