@@ -106,9 +106,7 @@ class Seed:
             if part < ROUNDS:
                 chosen = self.network.select(gone)
                 view = cut_images(self.images.view(10 + part), FIT_IMAGES)[0]
-                model = wp.repair(
-                    wp.State(self.network, wp.remove(self.network, chosen), chosen), view, seed=self.seed
-                ).model
+                model = wp.repair(wp.remove(wp.State.of(self.network), chosen), view, seed=self.seed).model
         return gone
 
     def _state(self, model: nn.Module | None, gone: Sequence[Unit]) -> State:

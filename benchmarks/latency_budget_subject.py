@@ -20,7 +20,7 @@ from whyprune.data.calibration import calibrate
 from whyprune.devices.local import LocalDevice
 from whyprune.effects.effects import ResponseCurve
 from whyprune.models import load_model
-from whyprune.pipeline.device_budget import Aim, aimed
+from whyprune.pipeline.device_budget import DeviceBudget, on_device
 from whyprune.structure.replay import Replay
 
 ASKED = 0.5
@@ -54,18 +54,18 @@ class Subject:
             self.network = wp.trace(self.model, torch.randn(2, *shape))
             self.curves, self.bypass = made_up(self.network)
 
-    def plan(self, device: LocalDevice) -> tuple[wp.Plan, Aim]:
+    def plan(self, device: LocalDevice) -> tuple[wp.Plan, DeviceBudget]:
         """The plan for half the latency."""
         budget = wp.Budget(latency=ASKED)
-        aim = aimed(self.network, budget, device, Constraints())
+        aim = on_device(self.network, budget, device, Constraints())
         assert aim is not None
-        plan = aim(lambda n, b, c: allocate_curves(n, self.curves, b, bypass=self.bypass, constraints=c), budget)
+        plan = aim(lambda n, b, c: allocate_curves(n, self.curves, b, blocks=self.bypass, constraints=c), budget)
         return plan, aim
 
     def for_macs(self, ratio: float, *, blocks: bool, constraints: Constraints) -> wp.Plan:
         """The plan for a share of the MACs, from the same curves."""
         bypass, budget = self.bypass if blocks else {}, wp.Budget(macs=ratio)
-        return allocate_curves(self.network, self.curves, budget, bypass=bypass, constraints=constraints)
+        return allocate_curves(self.network, self.curves, budget, blocks=bypass, constraints=constraints)
 
     def repaired(self, units: Sequence[str]) -> nn.Module:
         """The network without these units, repaired."""

@@ -28,7 +28,7 @@ from whyprune.devices import Device, Measurement, device
 from whyprune.effects.effects import ResponseCurve
 from whyprune.errors import BudgetError, WhypruneError
 from whyprune.models import load_model, train_digits
-from whyprune.pipeline.device_budget import aimed, inputs_for, measured_ratio
+from whyprune.pipeline.device_budget import inputs_for, measured_ratio, on_device
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 
@@ -113,13 +113,13 @@ def _plans(
     """A plan per device that meets the budget there, and one for the same share of MACs; why others were refused."""
 
     def planned(priced: Network, target: Budget, constraints: Constraints | None) -> Plan:
-        return allocate_curves(priced, curves, target, bypass=bypass, constraints=constraints)
+        return allocate_curves(priced, curves, target, blocks=bypass, constraints=constraints)
 
     plans, refused = {"macs": allocate_curves(network, curves, Budget(macs=latency))}, {}
     budget = Budget(latency=latency)
     for name, where in devices.items():
         try:
-            aim = aimed(network, budget, where, Constraints())
+            aim = on_device(network, budget, where, Constraints())
             if aim is not None:
                 plans[where.name] = aim(planned, budget)
         except (BudgetError, WhypruneError) as error:

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from whyprune.allocation import Budget, Space, along_curves
-from whyprune.allocation.allocate import planned
-from whyprune.allocation.knapsack import along_measured_curves
+from whyprune.allocation import Budget, allocate_curves
 from whyprune.effects.effects import Effects, ResponseCurve
 from whyprune.structure.remove import remove
 from whyprune.structure.state import State
@@ -38,10 +36,7 @@ def a_curve(group, rng) -> ResponseCurve:
     return ResponseCurve(group.name, tuple(order[:-1]), removed, effect, 0 * effect)
 
 
-def plan_along(
-    network, curves, budget: Budget, *, blocks=None, removed=(), base=0.0, constraints=None, by=along_measured_curves
-):
-    """The plan along curves, from a network that lacks `removed` on; with `blocks`, these may go as a whole."""
+def plan_along(network, curves, budget: Budget, *, removed=(), **about):
+    """The plan along curves, from a network that lacks `removed` on."""
     state = State(network, remove(network, removed), tuple(removed)) if removed else State.of(network)
-    space = Space(state, constraints, kinds=("width", "block") if blocks else ("width",))
-    return planned(along_curves(space, curves, blocks=blocks, base=base), budget, by, method="made up")
+    return allocate_curves(state, curves, budget, method="made up", **about)

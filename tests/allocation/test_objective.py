@@ -83,7 +83,7 @@ def test_without_images_nothing_can_be_measured(network):
         objective.measured({})
 
 
-@pytest.mark.parametrize("name", ALLOCATORS)
+@pytest.mark.parametrize("name", list(ALLOCATORS))
 def test_every_allocator_keeps_the_contract(name):
     check_allocator(ALLOCATORS(name))
 
@@ -111,7 +111,7 @@ def test_one_search_for_all_budgets_predicts_no_more_than_the_greedy_walk(networ
         effects = some_effects(network, seed)
         for ratio in (0.4, 0.6, 0.8):
             found = allocate(network, effects, Budget(macs=ratio), allocation="curves")
-            walked = plan_along(network, effects.curves, Budget(macs=ratio), by=greedy)
+            walked = plan_along(network, effects.curves, Budget(macs=ratio), allocation=greedy)
             assert found.predicted <= walked.predicted + 1e-9
             better += found.predicted < walked.predicted - 1e-9
     assert better >= 12

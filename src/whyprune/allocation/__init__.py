@@ -1,6 +1,6 @@
 """Allocation: which units go, and how many where, so that a budget holds."""
 
-from whyprune.allocation.allocate import allocate
+from whyprune.allocation.allocate import allocate, allocate_curves
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.contract import Allocator, AllocatorFacts, allocator
@@ -21,6 +21,7 @@ __all__ = [
     "Space",
     "Variable",
     "allocate",
+    "allocate_curves",
     "allocator",
     "along_curves",
     "along_scores",

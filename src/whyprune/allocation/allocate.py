@@ -1,5 +1,6 @@
 """`allocate`: from effects and a budget to a plan, by the name of an allocation."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from whyprune.allocation.budget import Budget
@@ -8,7 +9,7 @@ from whyprune.allocation.contract import Allocator, AllocatorFacts, NamedAllocat
 from whyprune.allocation.objective import Evaluator, Objective, along_curves, along_scores
 from whyprune.allocation.registry import ALLOCATORS
 from whyprune.allocation.space import BLOCK, WIDTH, Space
-from whyprune.effects.effects import Effects
+from whyprune.effects.effects import Effects, ResponseCurve
 from whyprune.errors import InputError
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
@@ -58,6 +59,37 @@ def allocate(
     chosen = chosen_allocator(allocation or default_allocation(effects, budget))
     objective = objective_of(space, effects, facts_of(chosen), base=base, evaluator=evaluator)
     return planned(objective, budget, chosen, method=effects.method, seed=seed, progress=progress)
+
+
+def allocate_curves(
+    start: Network | State,
+    curves: Mapping[str, ResponseCurve],
+    budget: Budget,
+    *,
+    blocks: Mapping[str, float] | None = None,
+    base: float = 0.0,
+    allocation: str | Allocator = "curves",
+    constraints: Constraints | None = None,
+    method: str = "causal",
+) -> Plan:
+    """The plan along response curves that are at hand already.
+
+    Args:
+        start: the traced model, or the state, that the curves are of.
+        curves: group -> response curve.
+        budget: what the result may cost.
+        blocks: residual block -> the effect of bypassing it, of those that may go as a whole.
+        base: the joint effect of what a state lacks already.
+        allocation: who chooses; one that goes along curves.
+        constraints: what must stay.
+        method: recorded in the plan.
+
+    Raises:
+        BudgetError: no plan along the curves meets the budget.
+    """
+    space = Space(start, constraints, kinds=(WIDTH, BLOCK) if blocks else (WIDTH,))
+    objective = along_curves(space, curves, blocks=blocks, base=base)
+    return planned(objective, budget, chosen_allocator(allocation), method=method)
 
 
 def planned(

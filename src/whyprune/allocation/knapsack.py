@@ -12,7 +12,7 @@ The multiple-choice knapsack problem: Sinha and Zoltners (1979), whose greedy wa
 to far stops, the way back and the local search are ours [I].
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, combinations
 from typing import NamedTuple
@@ -149,11 +149,9 @@ class Search:
             pass
 
     def _descend(self, excess: Mapping[str, float], held: Collection[str]) -> None:
-        moves = []
-        for move in self._moves(ahead=True):
-            saving = -sum(move.costs[kind] for kind in excess)
-            if saving > SMALLEST and move.name not in held:
-                moves.append((move.effect / saving, -saving, move.name, move.stop))
+        moves = self._worthwhile(self._moves(ahead=True), excess, held)
+        if not moves:  # groups on one axis reach a multiple only together: then what counts is not rounded
+            moves = self._worthwhile(self._unrounded_moves(excess), excess, held)
         if not moves:
             kind, limit = next(iter(excess.items()))
             left = self.space.amount(kind, self.space.rounded(self.point))
@@ -161,6 +159,31 @@ class Search:
         slope, _, name, stop = min(moves)
         self.slope = max(self.slope, slope)
         self.point[name] = stop
+
+    @staticmethod
+    def _worthwhile(
+        moves: Iterable[Move], excess: Mapping[str, float], held: Collection[str]
+    ) -> list[tuple[float, float, str, int]]:
+        """(effect per saving, minus the saving, variable, stop) of moves that save something of what is exceeded."""
+        found = []
+        for move in moves:
+            saving = -sum(move.costs[kind] for kind in excess)
+            if saving > SMALLEST and move.name not in held:
+                found.append((move.effect / saving, -saving, move.name, move.stop))
+        return found
+
+    def _unrounded_moves(self, excess: Mapping[str, float]) -> Iterator[Move]:
+        """Moves to the next stop ahead, with what they change where widths are not rounded."""
+        counts = self.space.counts(self.point)
+        now = {kind: self.space.pressure(kind, self.point, limit) for kind, limit in excess.items()}
+        for name, stops in self.stops.items():
+            stop = next((s for s in stops if s > self.point[name]), None)
+            free = name in self.blocks or (stop or 0) <= self.point[name] + self.space.bounds.left(counts, name)
+            if stop is None or not free or self._is_idle(name):
+                continue
+            after = {kind: self.space.pressure(kind, {**self.point, name: stop}, excess[kind]) for kind in excess}
+            costs = {kind: (after[kind] - now[kind]) / limit for kind, limit in excess.items()}
+            yield Move(name, stop, self._added(name, stop), costs)
 
     def _give_back(self, held: Collection[str]) -> bool:
         """Takes back the removal that lowers the effect most within the bounds."""

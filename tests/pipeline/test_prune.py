@@ -1,7 +1,6 @@
 """The whole way from a trained network to a result folder."""
 
 import dataclasses
-import importlib
 import json
 from pathlib import Path
 
@@ -15,15 +14,15 @@ import tiny
 import whyprune
 from structure.removal_property import assert_same_snapshot, snapshot
 from whyprune import Budget, Recovery, Settings, prune
+from whyprune.causal.response import scorer as curves_scorer
 from whyprune.data.batches import as_batches
 from whyprune.effects.joint import joint_effect
 from whyprune.errors import BudgetError, FormatError, InputError
-from whyprune.pipeline import planners, rounds
+from whyprune.pipeline import rounds, steps
 from whyprune.pipeline.stage import load_stage
 from whyprune.structure.state import State
 from whyprune.workspace.folder import read_record
 
-PRUNE = importlib.import_module("whyprune.prune")  # the name in the package is the function
 METHODS = ["causal", "exact", "curves", "random", "magnitude-l1", "magnitude-l2", "taylor"]
 BUDGET = Budget(macs=0.5)
 CALIBRATION = tiny.batches(0, 240)
@@ -101,9 +100,9 @@ def test_no_image_of_the_audit_reaches_planning_or_repair(monkeypatch):
 
         monkeypatch.setattr(owner, name, spy)
 
-    watch("response_curves", planners, slice(1, 3))
-    watch("repair", rounds, slice(3, 4))
-    watch("estimate", PRUNE, slice(1, 2))
+    watch("response_curves", curves_scorer, slice(1, 3))
+    watch("repair", rounds, slice(1, 2))
+    watch("single_effects", steps, slice(1, 2))
     settings = dataclasses.replace(QUICK, refute=False)  # what refutes is made of these images, and decides nothing
     prune(tiny.trained(), [marked], example_inputs=marked[:2], budget=BUDGET, settings=settings, progress=False)
     assert len(seen) >= 4
@@ -352,7 +351,7 @@ def test_a_missing_stage_is_none_and_a_damaged_one_an_error(recovered, tmp_path)
 
 def test_resuming_goes_on_from_the_stage_without_planning_again(recovered, monkeypatch):
     found, folder = recovered
-    monkeypatch.setattr(PRUNE, "estimate", lambda *a, **k: pytest.fail("it planned again"))
+    monkeypatch.setattr(rounds, "allocate", lambda *a, **k: pytest.fail("it planned again"))
     again = run("magnitude-l2", recovery=RECOVERY, workspace=folder, resume=True, asked={"shape": (1, 8, 8)})
     assert again.plan == found.plan
     for one, two in zip(again.model.state_dict().values(), found.model.state_dict().values(), strict=True):

@@ -12,7 +12,7 @@ from whyprune.allocation.constraints import Constraints
 from whyprune.data.batches import Batch
 from whyprune.devices.inputs import inputs_for
 from whyprune.errors import BudgetError, InputError
-from whyprune.pipeline.device_budget import aimed, check_aim, with_memory
+from whyprune.pipeline.device_budget import check_device, on_device, with_memory
 from whyprune.pipeline.settings import Settings
 from whyprune.prune import prune
 from whyprune.structure.remove import remove
@@ -45,7 +45,7 @@ def network():
 
 
 def planned(network, device, budget, allocation="curves"):
-    aim = aimed(network, budget, device, Constraints())
+    aim = on_device(network, budget, device, Constraints())
     effects = some_effects(network, 0, curves=allocation == "curves", estimand="single")
     plan = aim(lambda n, b, c: allocate(n, effects, b, allocation=allocation, constraints=c), budget)
     return aim, plan
@@ -90,9 +90,9 @@ def test_milliseconds_and_energy_are_bounded_too(network):
 
 def test_what_a_device_does_not_measure_is_not_guessed(network):
     with pytest.raises(InputError, match="does not measure energy"):
-        aimed(network, Budget(energy=0.5), MadeUp(), Constraints())
+        on_device(network, Budget(energy=0.5), MadeUp(), Constraints())
     with pytest.raises(InputError, match=r"latency=0.5 needs a device"):
-        check_aim(Budget(latency=0.5), None)
+        check_device(Budget(latency=0.5), None)
 
 
 def test_a_device_that_gets_no_faster_is_said_so(network):

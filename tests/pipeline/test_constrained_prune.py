@@ -1,14 +1,15 @@
 """`prune` keeps to the constraints whatever the method, after every round, and in the network that it gives back."""
 
 import pytest
-from whyprune.pipeline.planners import ByCurves
 
 import tiny
+from pipeline.in_rounds import in_rounds
 from whyprune import Budget, Constraints, Settings, prune
 from whyprune.data.calibration import calibrate
 from whyprune.errors import BudgetError, InputError
 from whyprune.pipeline import rounds
-from whyprune.pipeline.rounds import prune_in_rounds, remove_further
+from whyprune.pipeline.rounds import prune_in_rounds
+from whyprune.structure.remove import remove
 from whyprune.structure.trace import trace
 
 CALIBRATION = tiny.batches(0, 240)
@@ -49,16 +50,15 @@ def test_constraints_hold_for_the_dense_network_after_every_round(monkeypatch):
     network = trace(tiny.trained(), CALIBRATION[0][0][:2])
     seen = []
 
-    def spy(network, model, gone, units):
-        seen.append({g.name: g.width - sum(u.group == g.name for u in units) for g in network.groups})
-        return remove_further(network, model, gone, units)
+    def spy(state, units):
+        gone = network.select(units)
+        seen.append({g.name: g.width - sum(u.group == g.name for u in gone) for g in network.groups})
+        return remove(state, units)
 
-    monkeypatch.setattr(rounds, "remove_further", spy)
+    monkeypatch.setattr(rounds, "remove", spy)
     calibration = calibrate(CALIBRATION, network.positional, None, 0)
-    planner = ByCurves(step=1.4)
-    found = prune_in_rounds(
-        network, calibration, Budget(macs=0.4), constraints=CONSTRAINTS, planner=planner, repairing=False
-    )
+    method = in_rounds(step=1.4, repair="none")
+    found = prune_in_rounds(network, calibration, Budget(macs=0.4), constraints=CONSTRAINTS, method=method)
     assert len(seen) >= 3  # ln(1 / 0.4) / ln(1.4) = 2.7
     for widths in seen:
         assert_kept(widths)

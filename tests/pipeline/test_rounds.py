@@ -4,17 +4,18 @@ from itertools import pairwise
 
 import pytest
 import torch
-from whyprune.pipeline.planners import ByCurves
 
 import tiny
+from pipeline.in_rounds import in_rounds
 from structure.networks import traced
 from structure.removal_property import fresh_batch, removals
 from whyprune.allocation import Budget
 from whyprune.data.calibration import calibrate
 from whyprune.effects.joint import Joint
 from whyprune.pipeline import rounds
-from whyprune.pipeline.rounds import prune_in_rounds, remove_further
+from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.structure.remove import remove
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 NAMES = ["residual", "projection", "pad shortcut", "separable", "grouped", "concat", "vgg"]
@@ -36,7 +37,7 @@ def test_removing_in_two_steps_is_removing_at_once(name):
     batch = fresh_batch(network)
     for units in removals(network, singles=2):
         for half in (units[::2], units[:1], [], units):
-            stepwise = remove_further(network, remove(network, half), half, units)
+            stepwise = remove(remove(State.of(network), half), units).model
             at_once = remove(network, units)
             for (key, one), two in zip(stepwise.state_dict().items(), at_once.state_dict().values(), strict=True):
                 assert torch.equal(one, two), key
@@ -46,25 +47,25 @@ def test_removing_in_two_steps_is_removing_at_once(name):
 
 def test_rounds_end_within_the_budget_with_a_network_that_fits_the_plan(network, calibration):
     budget = Budget(macs=0.4, params=0.6)
-    found = prune_in_rounds(network, calibration, budget)
+    found = prune_in_rounds(network, calibration, budget, method=in_rounds())
     dense = network.cost()
     assert found.plan.macs <= 0.4 * dense.macs
     assert found.plan.params <= 0.6 * dense.params
-    assert found.plan.params == sum(p.numel() for p in found.model.parameters())
+    assert found.plan.params == sum(p.numel() for p in found.state.model.parameters())
     assert found.plan.budget == {"macs": 0.4, "params": 0.6}
-    assert set(found.curves) == {g.name for g in network.groups}
+    assert set(found.effects.curves) == {g.name for g in network.groups}
 
 
 def test_more_is_removed_round_by_round_and_nothing_comes_back(network, calibration, monkeypatch):
     seen = []
 
-    def spy(network, model, gone, units):
-        seen.append(({u.name for u in gone}, {u.name for u in units}))
-        return remove_further(network, model, gone, units)
+    def spy(state, units):
+        seen.append(({u.name for u in state.removed}, set(units)))
+        return remove(state, units)
 
-    monkeypatch.setattr(rounds, "remove_further", spy)
+    monkeypatch.setattr(rounds, "remove", spy)
     measured_as(monkeypatch, lambda _: 0.0)
-    found = prune_in_rounds(network, calibration, Budget(macs=0.3), planner=ByCurves(step=1.5), repairing=False)
+    found = prune_in_rounds(network, calibration, Budget(macs=0.3), method=in_rounds(step=1.5, repair="none"))
     assert len(seen) == 3  # ln(1 / 0.3) / ln(1.5) = 2.97
     for (_, before), (gone, units) in pairwise(seen):
         assert gone == before < units
@@ -76,7 +77,7 @@ def measured_as(monkeypatch, effect):
     calls = []
 
     def fake(*args, **kwargs):
-        calls.append(args[3])
+        calls.append(args[0].removed)
         return Joint("logit-shift", effect(len(calls)), 1e-9, 100)
 
     monkeypatch.setattr(rounds, "joint_effect", fake)
@@ -85,13 +86,13 @@ def measured_as(monkeypatch, effect):
 
 def test_where_the_prediction_holds_nothing_is_planned_again(network, calibration, monkeypatch):
     measured_as(monkeypatch, lambda _: 0.0)
-    found = prune_in_rounds(network, calibration, Budget(macs=0.7), repairing=False)
+    found = prune_in_rounds(network, calibration, Budget(macs=0.7), method=in_rounds(repair="none"))
     assert found.notes == []
 
 
 def test_a_round_that_disagrees_is_planned_again_in_two_smaller_steps(network, calibration, monkeypatch):
     calls = measured_as(monkeypatch, lambda n: 1e3 if n == 1 else 0.0)
-    found = prune_in_rounds(network, calibration, Budget(macs=0.7), repairing=False)
+    found = prune_in_rounds(network, calibration, Budget(macs=0.7), method=in_rounds(repair="none"))
     assert len(found.notes) == 1
     assert "two smaller steps" in found.notes[0]
     assert 0 < len(calls[1]) < len(calls[-1])
@@ -100,13 +101,13 @@ def test_a_round_that_disagrees_is_planned_again_in_two_smaller_steps(network, c
 
 def test_rounds_end_even_if_every_measurement_disagrees(network, calibration, monkeypatch):
     measured_as(monkeypatch, lambda n: 1e3 ** min(n, 50))
-    found = prune_in_rounds(network, calibration, Budget(macs=0.7), repairing=False)
+    found = prune_in_rounds(network, calibration, Budget(macs=0.7), method=in_rounds(repair="none"))
     assert len(found.notes) == 1
     assert found.plan.macs <= 0.7 * network.cost().macs
 
 
 def test_the_same_seed_gives_the_same_plan_and_network(network, calibration):
-    one, two = (prune_in_rounds(network, calibration, Budget(macs=0.5), seed=2) for _ in range(2))
+    one, two = (prune_in_rounds(network, calibration, Budget(macs=0.5), method=in_rounds(), seed=2) for _ in range(2))
     assert one.plan == two.plan
-    for a, b in zip(one.model.state_dict().values(), two.model.state_dict().values(), strict=True):
+    for a, b in zip(one.state.model.state_dict().values(), two.state.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
