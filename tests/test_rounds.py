@@ -76,7 +76,7 @@ def measured_as(monkeypatch, effect):
     calls = []
 
     def fake(*args, **kwargs):
-        calls.append(args[3])
+        calls.append(args[0].removed)
         return Joint("logit-shift", effect(len(calls)), 1e-9, 100)
 
     monkeypatch.setattr(rounds, "joint_effect", fake)
