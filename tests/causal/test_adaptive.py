@@ -119,7 +119,7 @@ def test_what_cannot_be_settled_is_said_to_be_open():
     assert race(case.network, [case.images], Race(remove=1, tolerance=0.1), Question(units=units)).images.max() < 600
 
 
-@pytest.mark.parametrize("forwards", [300.0, 3000.0])
+@pytest.mark.parametrize("forward_passes", [300.0, 3000.0])
 def test_the_budget_is_kept(forward_passes):
     case = planted.case(1, 600)
     assert (

@@ -8,12 +8,12 @@ from torch import nn
 from causal.oracles import carried_value, hooked, logits, mean_value, resampled_value
 from structure.networks import CASES, traced
 from structure.removal_property import fresh_batch
-from whyprune.causal import suffix
 from whyprune.causal.exact import exact_effects
 from whyprune.data.batches import Batch, as_batch
 from whyprune.effects.effects import from_samples
 from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import InputError
+from whyprune.interventions import suffix
 from whyprune.structure.remove import remove, zeroed
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State

@@ -185,6 +185,8 @@ def test_what_has_no_derivative_is_refused():
     with pytest.raises(InputError, match="prediction-change has no gradient"):
         gradient(network, data, Question(outcome="prediction-change"))
     with pytest.raises(InputError, match="under 'carried'"):
+        gradient_effects(network, data, Question(intervention="carried"))
+    with pytest.raises(InputError, match="has no intervention 'carried'"):
         gradient(network, data, Question(intervention="carried"))
     with pytest.raises(InputError, match="no data"):
         gradient(network, [], Question())
@@ -193,7 +195,9 @@ def test_what_has_no_derivative_is_refused():
 def test_interventional_risk_is_least_at_its_constants(linear):
     """In a linear network c* is the best constant, so no constant does less harm than the risk says."""
     network, data = linear
-    risk = interventional_risk(network, data, Question(intervention="zero"))
+    with pytest.raises(InputError, match="choose from closed-form"):
+        interventional_risk(network, data, Question(intervention="zero"))
+    risk = interventional_risk(network, data, Question())
     assert risk.intervention == "closed-form"
     expected = exact_effects(network, data, intervention="closed-form").mean
     full = gradient_effects(

@@ -81,6 +81,8 @@ def test_what_it_cannot_answer_is_refused():
     with pytest.raises(InputError, match="same on every image"):
         graphical_model(case.network, [case.batch], Question(), regime="observational")
     with pytest.raises(InputError, match="cannot carry"):
+        graphical_model(case.network, [case.batch], Question(intervention="carried"))
+    with pytest.raises(InputError, match="has no intervention 'carried'"):
         gcm(case.network, [case.batch], Question(intervention="carried"))
     with pytest.raises(InputError, match="no variable"):
         fitted().interventional("nobody")

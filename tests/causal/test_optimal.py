@@ -18,6 +18,7 @@ from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.contract import Question
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 
@@ -59,8 +60,8 @@ def _closeness(logits, dense, labels):
 def test_it_holds_in_a_network_that_was_pruned_already():
     network, data = tiny()
     gone = network.select([g.units[0].name for g in network.groups])
-    about = {"model": remove(network, gone), "removed": gone}
-    found = {v: exact_effects(network, data, intervention=v, **about).mean for v in ("zero", "mean", "optimal")}
+    state = remove(State.of(network), gone)
+    found = {v: exact_effects(state, data, intervention=v).mean for v in ("zero", "mean", "optimal")}
     assert (found["optimal"] <= np.minimum(found["zero"], found["mean"]) + ROUNDING).all()
 
 

@@ -98,7 +98,7 @@ def test_too_few_masks_for_least_squares_claim_nothing():
     assert not estimated(tiny_table(), MaskDesign(0.3, 80)).approximate
 
 
-@pytest.mark.parametrize("forwards", [100.0, 1000.0])
+@pytest.mark.parametrize("forward_passes", [100.0, 1000.0])
 def test_the_budget_is_kept(forward_passes):
     case = planted.case(1)
     assert (

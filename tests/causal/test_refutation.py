@@ -16,6 +16,7 @@ from whyprune.criteria import magnitude
 from whyprune.effects.effects import from_scores
 from whyprune.errors import InputError
 from whyprune.results import JointEffect
+from whyprune.structure.remove import remove
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
@@ -106,6 +107,34 @@ def test_a_copy_leaves_the_other_units_what_they_were(network):
         twin = type(expected)().eval()
         twin.load_state_dict(state)
         torch.testing.assert_close(model(x), twin(x), rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def state(network):
+    """Half of every group is gone."""
+    return remove(State.of(network), [u for g in network.groups for u in g.units[::2]])
+
+
+def test_in_a_state_true_effects_stand_and_wrong_ones_fall(state):
+    right, blind = outcomes(state, truly), outcomes(state, by_name)
+    for name in ("dead unit", "planted duplicate", "permuted units", "randomised weights"):
+        assert right[name] is True, name
+    assert blind["permuted units"] is False
+    assert blind["randomised weights"] is False
+
+
+def test_a_copy_in_a_state_leaves_the_other_units_what_they_were(state):
+    first, second = [u for u in state.units if u.group == "inner.0"][1:3]
+    subject = Subject(state, truly, (), None, (first, second), exact_effects(state, IMAGES), 0)
+    found = with_copy(subject, first, second)
+    x = IMAGES[0][0]
+    assert found.removed == state.removed
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(x), remove(state, [second]).model(x), rtol=0, atol=1e-5)
+
+
+def test_samples_of_a_state_are_there(state):
+    assert set(sampled(state, 100, 0)) == set(state.units)
 
 
 def test_samples_have_an_order_in_every_group(network):

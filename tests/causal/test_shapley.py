@@ -108,7 +108,7 @@ def test_the_network_itself_gives_what_the_enumeration_gives():
     assert found.mean.sum() == pytest.approx(truth.sum(), rel=1e-4)
 
 
-@pytest.mark.parametrize("forwards", [100.0, 1000.0])
+@pytest.mark.parametrize("forward_passes", [100.0, 1000.0])
 def test_the_budget_is_kept(forward_passes):
     case = planted.case(1)
     assert shapley(case.network, [case.batch], Question(forward_passes=forward_passes)).forward_passes <= forward_passes
