@@ -65,7 +65,7 @@ def test_the_loop_ends_near_the_budget_although_the_rows_lie(network, allocation
     record = aim.records(plan)[0]
     assert record.measured_ratio == pytest.approx(found)
     assert found >= 0.6 * 0.9  # stops of 8 channels are that far apart
-    assert len(record.iterations) <= aim.turns
+    assert len(record.iterations) <= aim.iterations
     assert plan.budget == {"latency": 0.6}
 
 

@@ -210,7 +210,9 @@ def test_dictionaries_and_plain_tensors_are_data_as_well():
         ({"method": "magic"}, "no method named 'magic'"),
         ({"outcome": "accuracy"}, "no outcome named 'accuracy'"),
         ({"settings": Settings(ignore=("stem.0", "nowhere"))}, "'nowhere'"),
-        ({"settings": Settings(allocation="uniform")}, "leave out allocation"),
+        ({"settings": Settings(scorer="taylor")}, "response curves"),
+        ({"settings": Settings(schedule="geometric:1")}, "step"),
+        ({"training": Recovery(epochs=1, batch_size=64), "recovery_data": [], "method": "taylor"}, "train"),
         ({"method": "taylor", "settings": Settings(allocation="curves")}, "response curves"),
     ],
 )
