@@ -214,6 +214,7 @@ class RunResult(Record):
     groups: list[GroupSummary]
     blocks: list[str] = []
     refusals: list[RefusalSummary]
+    training: list[RecoveryEpoch] = []  # before pruning; none in older files
     recovery: list[RecoveryEpoch] = []
     normalization: dict[str, Any] | None = None
     seeds: dict[str, int]

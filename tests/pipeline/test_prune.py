@@ -211,8 +211,6 @@ def test_dictionaries_and_plain_tensors_are_data_as_well():
         ({"outcome": "accuracy"}, "no outcome named 'accuracy'"),
         ({"settings": Settings(ignore=("stem.0", "nowhere"))}, "'nowhere'"),
         ({"settings": Settings(scorer="taylor")}, "response curves"),
-        ({"settings": Settings(schedule="geometric:1")}, "step"),
-        ({"training": Recovery(epochs=1, batch_size=64), "recovery_data": [], "method": "taylor"}, "train"),
         ({"method": "taylor", "settings": Settings(allocation="curves")}, "response curves"),
     ],
 )
@@ -221,7 +219,18 @@ def test_settings_that_cannot_be_followed_are_refused(options, message):
         run(**options)
 
 
-@pytest.mark.parametrize("bad", [{"repair": "magic"}, {"allocation": "magic"}, {"views": 0}, {"effect_images": 1}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"repair": "magic"},
+        {"allocation": "magic"},
+        {"scorer": "magic"},
+        {"schedule": "magic"},
+        {"views": 0},
+        {"effect_images": 1},
+        {"effect_passes": -1},
+    ],
+)
 def test_settings_are_checked_when_they_are_made(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         Settings(**bad)

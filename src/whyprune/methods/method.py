@@ -27,6 +27,7 @@ class Method:
         images: images that the scorer is given in every round; None for what its facts say, 0 for all of them.
         kinds: the kinds of decision variables: `width`, and `block` where residual blocks may go as a whole.
         penalty: the penalty that training before pruning adds to its loss; empty for none. It needs a training.
+        penalty_weight: of that penalty, where the training names none of its own.
         summary: what it does, in one sentence without a full stop; empty for that of the scorer.
         guarantee: what holds of its result, in words; empty for that of the scorer.
         paper: where it comes from; empty for that of the scorer.
@@ -41,6 +42,7 @@ class Method:
     images: int | None = None
     kinds: tuple[str, ...] = ("width",)
     penalty: str = ""
+    penalty_weight: float = 1e-4
     summary: str = ""
     guarantee: str = ""
     paper: str = ""

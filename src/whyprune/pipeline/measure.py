@@ -78,6 +78,7 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
         groups=group_summaries(network, plan),
         blocks=list(plan.blocks),
         refusals=[RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals],
+        training=run.trained,
         recovery=[] if recovered is None else list(recovered.history),
         normalization=record.asked.get("normalization"),
         seeds={"seed": seed},

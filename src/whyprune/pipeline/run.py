@@ -18,9 +18,14 @@ from whyprune.errors import InputError
 from whyprune.methods import Method
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
 from whyprune.pipeline.settings import Settings
-from whyprune.recovery import Recovery
+from whyprune.recovery import Recovery, RecoveryResult, recover
+from whyprune.results import RecoveryEpoch
+from whyprune.structure.capture import as_example
 from whyprune.structure.network import Network
 from whyprune.structure.trace import trace
+
+TRAINING = "training.safetensors"
+"""The checkpoint of a training before pruning, in the workspace."""
 
 
 @dataclass
@@ -45,6 +50,7 @@ class Run:
         seed: of everything drawn.
         progress: show progress bars.
         device_budget: plans until the device confirms; None for budgets that need no device.
+        trained: the epochs of a training before pruning.
         timings: seconds per step.
         notes: sentences for the report.
     """
@@ -66,6 +72,7 @@ class Run:
     seed: int
     progress: bool
     device_budget: DeviceBudget | None = None
+    trained: list[RecoveryEpoch] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -132,14 +139,22 @@ def start_run(
     chosen = settings.applied(method, budget)
     if chosen.penalty and training is None:
         raise InputError(f"method {chosen.name!r} trains with the penalty {chosen.penalty!r} first: give training=…")
+    if training is not None and training.devices not in (1, "1"):
+        raise InputError(f"training before pruning runs on one device, not on {training.devices!r}: leave devices at 1")
     if chosen.schedule.recovery_epochs and recovery is None:
         raise InputError(f"schedule {chosen.schedule} fine-tunes between rounds: give recovery=…")
-    start = time.perf_counter()
     constraints = constraints or Constraints()
     constraints = replace(constraints, ignore=(*settings.ignore, *constraints.ignore))
     where = device_named(device) if isinstance(device, str) else device
     check_device(budget, where)
-    network = constraints.prepared(trace(model, example_inputs, heads=settings.heads))
+    training_data = data if recovery_data is None else recovery_data
+    start = time.perf_counter()
+    trained = None
+    if training is not None:
+        training = _with_penalty(training, chosen)
+        trained = _trained(model, training_data, training, example_inputs, seed, workspace, resume, progress)
+    seconds, start = time.perf_counter() - start, time.perf_counter()
+    network = constraints.prepared(trace(trained.model if trained else model, example_inputs, heads=settings.heads))
     network = with_memory(network, budget, where)
     run = Run(
         network=network,
@@ -150,7 +165,7 @@ def start_run(
         constraints=replace(constraints, ignore=(), together=()),  # these two are in the network by now
         settings=settings,
         recovery=recovery,
-        training_data=data if recovery_data is None else recovery_data,
+        training_data=training_data,
         test=test,
         device=where,
         folder=workspace,
@@ -159,9 +174,45 @@ def start_run(
         seed=seed,
         progress=progress,
     )
+    if trained is not None:
+        run.trained, run.timings["train"] = list(trained.history), seconds
     run.timings["trace"] = time.perf_counter() - start
     run.asked = _asked(run, model, constraints, training, asked)
     return run
+
+
+def _with_penalty(training: Recovery, method: Method) -> Recovery:
+    """The training, with the method's penalty where it names none of its own."""
+    if not method.penalty or training.penalty is not None:
+        return training
+    fields = training.model_dump() | {"penalty": method.penalty, "penalty_weight": method.penalty_weight}
+    return Recovery(**fields)
+
+
+def _trained(
+    model: nn.Module,
+    data: Any,
+    training: Recovery,
+    example_inputs: Any,
+    seed: int,
+    folder: Path | None,
+    resume: bool,
+    progress: bool,
+) -> RecoveryResult:
+    """A copy of the model, trained before anything is pruned; an interrupted training goes on from its checkpoint."""
+    checkpoint = None if folder is None else folder / TRAINING
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    return recover(
+        model,
+        data,
+        training,
+        positional=max(len(as_example(example_inputs).args), 1),
+        seed=seed,
+        checkpoint=checkpoint,
+        resume=resume and checkpoint is not None and checkpoint.exists(),
+        progress=progress,
+    )
 
 
 def _asked(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from whyprune.errors import InputError
 from whyprune.pipeline.result import check_target
+from whyprune.pipeline.run import TRAINING
 from whyprune.pipeline.stage import STAGE
 from whyprune.pipeline.steps import CHECKPOINT
 
@@ -55,11 +56,13 @@ class Destination:
 
     def kept(self) -> str | None:
         """What an interrupted run leaves to resume from, in one sentence; None for nothing."""
-        if self.workspace is None or not (self.workspace / STAGE).is_file():
+        if self.workspace is None or not _resumable(self.workspace):
             return None
         what = "the pruned network is"
         if (self.workspace / CHECKPOINT).is_file():
             what = "the pruned network and the recovery's checkpoint are"
+        if not (self.workspace / STAGE).is_file():
+            what = "the checkpoint of the training before pruning is"
         return f"{what} kept in {self.workspace}: run the same command with --resume to go on"
 
     def tidy(self) -> None:
@@ -74,10 +77,15 @@ class Destination:
 
 
 def _check_workspace(workspace: Path, overwrite: bool, resume: bool) -> None:
-    if not workspace.is_dir() or (any(workspace.iterdir()) and not (workspace / STAGE).is_file()):
+    if not workspace.is_dir() or (any(workspace.iterdir()) and not _resumable(workspace)):
         raise InputError(f"{workspace} is in the way and is no interrupted run: move it, or name another --out")
     if not (overwrite or resume):
         raise InputError(f"{workspace} holds an interrupted run: --resume goes on with it, --overwrite starts anew")
+
+
+def _resumable(workspace: Path) -> bool:
+    """Whether there is something to go on from."""
+    return any((workspace / name).is_file() for name in (STAGE, TRAINING))
 
 
 def _is_helper() -> bool:
