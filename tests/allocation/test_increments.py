@@ -16,7 +16,7 @@ from structure.networks import traced
 from whyprune.allocation import Space, along_curves
 from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.increments import Increments
-from whyprune.allocation.knapsack import Search
+from whyprune.allocation.search import Search
 from whyprune.devices.table.price import LatencyPrice, axes_of, stops_of
 from whyprune.devices.table.rows import tabulated_layers
 from whyprune.structure.memory import peak_memory

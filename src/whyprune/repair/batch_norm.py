@@ -14,6 +14,11 @@ from whyprune.structure.copies import duplicate
 def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int = 1) -> nn.Module:
     """A copy of `model` whose batch norms hold the average statistics of `data`; nothing else changes.
 
+    Args:
+        model: a network; it is not changed.
+        data: unlabelled batches.
+        positional: how many positional inputs the network takes.
+
     Raises:
         InputError: there is no data.
     """
