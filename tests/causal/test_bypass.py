@@ -15,7 +15,10 @@ from whyprune.causal.exact import exact_effects
 from whyprune.causal.response import bypass
 from whyprune.causal.response.bypass import bypass_effects
 from whyprune.causal.response.curves import response_curves
+from whyprune.data.batches import split_images
 from whyprune.effects.outcomes import LogitShift
+from whyprune.scoring.contract import Question
+from whyprune.scoring.registry import SCORERS
 from whyprune.structure.bypass import units_of
 from whyprune.structure.network import Network
 from whyprune.structure.remove import remove
@@ -116,3 +119,29 @@ def test_other_effects_behind_a_dead_block_are_those_without_it(intervention):
     assert curves.keys() == others.keys()
     for name, curve in curves.items():
         assert curve.effect == pytest.approx(others[name].effect, rel=1e-2, abs=1e-4)
+
+
+def test_the_scorer_gives_the_effects_of_blocks_where_they_are_asked_for():
+    net = network()
+    state = remove(State.of(net), units_of(net, net.blocks[:1]))
+    batches = [fresh_batch(net, 60)]
+    found = SCORERS("curves")(state, batches, Question(kinds=("width", "block")))
+    expected = bypass_effects(state, *split_images(batches))
+    assert found.blocks == {name: block.effect for name, block in expected.items()}
+    assert list(found.blocks) == [block.name for block in net.blocks[1:]]
+    assert found.only(found.units[:2]).blocks == {}
+
+
+ALIKE = [name for name in SCORERS if not SCORERS(name).facts.extra and name != "random"]
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_scorers_judge_behind_a_dead_block_as_in_the_network_without_it(name):
+    """The module of the state, traced anew, is the same network, and so is the original that it is compared with."""
+    net = network(dead=1)
+    state = remove(State.of(net), units_of(net, net.blocks[1:2]))
+    own = trace(state.model, net.example)
+    batch = fresh_batch(net, 24)
+    found, alone = (SCORERS(name)(start, [batch], Question()) for start in (state, own))
+    assert found.units == alone.units
+    assert found.mean == pytest.approx(alone.mean, rel=2e-2, abs=1e-3 * float(np.abs(alone.mean).max()))

@@ -135,6 +135,9 @@ def test_a_copy_in_a_state_leaves_the_other_units_what_they_were(state):
 
 def test_samples_of_a_state_are_there(state):
     assert set(sampled(state, 100, 0)) == set(state.units)
+    for seed in range(20):
+        groups = [u.group for u in sampled(state, 4, seed)]
+        assert all(groups.count(g) >= 2 for g in groups)
 
 
 def test_samples_have_an_order_in_every_group(network):

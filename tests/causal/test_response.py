@@ -8,7 +8,10 @@ from causal.oracles import carried_value, hooked, logits
 from structure.networks import traced
 from structure.removal_property import fresh_batch
 from whyprune.causal.response.curves import response_curves
+from whyprune.data.batches import split_images
 from whyprune.effects.outcomes import LogitShift
+from whyprune.scoring.contract import Question
+from whyprune.scoring.registry import SCORERS
 from whyprune.structure.remove import remove
 from whyprune.structure.state import State
 
@@ -95,3 +98,44 @@ def test_the_same_seed_gives_the_same_curves():
     for name, curve in first.items():
         assert curve.order == second[name].order
         np.testing.assert_array_equal(curve.effect, second[name].effect)
+
+
+def test_the_scorer_measures_the_curves_and_gives_every_unit_its_rise():
+    network = traced("residual")
+    batches = [fresh_batch(network, count=48)]
+    found = SCORERS("curves")(network, batches, Question(seed=3))
+    fit, measure = split_images(batches)
+    expected = response_curves(network, fit, measure, seed=3)
+    assert found.estimand == "curve"
+    assert found.samples == sum(map(len, measure))
+    assert found.blocks == {}
+    for name, curve in found.curves.items():
+        assert np.array_equal(curve.effect, expected[name].effect)
+        rise = [found[unit] for unit in curve.order]
+        np.testing.assert_allclose(np.cumsum([0, *rise])[curve.removed], curve.effect, atol=1e-9)
+        stays = [u.name for u in network.group(name).units if u.name not in curve.order]
+        assert len(stays) == 1
+        assert found[stays[0]] == max(rise)
+
+
+def test_the_scorer_measures_only_groups_of_units_asked_for_and_gives_what_has_no_curve_the_highest():
+    network = traced("residual")
+    batches = [fresh_batch(network, count=48)]
+    group = network.groups[0]
+    few = SCORERS("curves")(network, batches, Question(units=(group.units[0].name,)))
+    assert list(few.curves) == [group.name]
+    assert few.units == (group.units[0].name,)
+    state = remove(State.of(network), group.units[1:])
+    left = SCORERS("curves")(state, batches, Question())
+    assert group.name not in left.curves
+    assert left[group.units[0]] == left.mean.max()
+
+
+def test_curves_keep_to_a_budget():
+    network = traced("residual")
+    batches = [fresh_batch(network, count=120)]
+    free = SCORERS("curves")(network, batches, Question())
+    for budget in (150.0, 400.0):
+        found = SCORERS("curves")(network, batches, Question(forward_passes=budget))
+        assert found.forward_passes <= budget < free.forward_passes
+        assert found.samples < free.samples

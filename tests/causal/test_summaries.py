@@ -11,7 +11,8 @@ from tiny import batches, digits, trained
 from whyprune.causal.fitted.summaries import masked_summaries, summaries
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
-from whyprune.structure.remove import zeroed
+from whyprune.structure.remove import remove, zeroed
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 TOLERANCE = 1e-5
@@ -106,3 +107,13 @@ def test_unusable_requests_are_refused():
         summaries(network, batches(0, 2), pool="median")
     with pytest.raises(InputError, match="not 'last'"):
         summaries(network, batches(0, 2), where="last")
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_summaries_of_a_state_are_those_of_its_module(pool):
+    network = tiny()
+    state = remove(State.of(network), [u for g in network.groups for u in g.units[::3]])
+    alone = trace(state.model, network.example)
+    found = summaries(state, batches(1000, 1040), pool=pool)
+    assert found.shape == (40, len(state.units))
+    np.testing.assert_allclose(found, summaries(alone, batches(1000, 1040), pool=pool), atol=TOLERANCE)

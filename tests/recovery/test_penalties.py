@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import EntryPoint
 
@@ -96,6 +97,15 @@ def test_bn_l1_is_the_sum_over_scales_of_units(name):
         return
     expected = sum(abs(float(layers[name].weight.detach()[i])) for name, i in entries)
     assert float(PENALTIES("bn-l1")(network.model, network)().detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bn_l1_leaves_the_scales_of_other_channels_alone():
+    network = traced("residual")
+    few = replace(network, groups=tuple(replace(g, units=g.units[::2]) for g in network.groups))
+    model = copy.deepcopy(network.model)
+    PENALTIES("bn-l1")(model, few)().backward()
+    moved = model.get_submodule("stem.1").weight.grad
+    assert moved.tolist() == [1, 0, 1, 0, 1, 0]
 
 
 def scales(model: nn.Module) -> float:

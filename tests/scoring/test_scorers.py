@@ -7,13 +7,16 @@ import torch
 from structure.networks import traced
 from structure.removal_property import fresh_batch
 from whyprune.causal.gradient.estimator import Expansion, gradient_effects
-from whyprune.effects.outcomes import ClassLogit
+from whyprune.effects.outcomes import ClassLogit, LogitShift
 from whyprune.errors import InputError
+from whyprune.interventions.optimal import Constants, closed_form
+from whyprune.interventions.suffix import individual_effects
 from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.contract import Question, scorer
 from whyprune.scoring.estimate import estimate
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.remove import remove
+from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.testing import check_scorer, planted
 
@@ -155,6 +158,17 @@ def test_the_closed_form_is_the_best_constant_in_a_state_where_the_network_is_li
     }
     for value in ("zero", "mean", "optimal"):
         assert (by_value["closed-form"] <= by_value[value] + 1e-5).all(), value
+    assert (by_value["closed-form"][:3] < by_value["mean"][:3] - 0.1).all()  # it mends what the others left
+    replay, dense = Replay.of(state), Replay(state.network)
+    outcome = LogitShift().fit(dense.logits(case.batch))
+    best, chosen = closed_form(replay, [case.batch], outcome, dense), state.select(units)
+
+    def harm(step):
+        value = Constants({node: constants + step for node, constants in best.at.items()})
+        return individual_effects(replay, dense, [case.batch], chosen, outcome, value).mean(axis=1)
+
+    for step in (-0.3, -0.03, 0.03, 0.3):
+        assert (harm(step) >= harm(0.0) - 1e-5).all()
 
 
 def test_a_contract_that_is_broken_is_told():

@@ -93,7 +93,7 @@ class Loader:
         images = np.unique(self.indices)
         if len(images) < 2:
             raise InputError(
-                f"{self.split.name} has one image to train on: nothing is left for validation; "
+                f"{self.split.name} has one image to train on: nothing is left to hold out; "
                 "give more, or set validation_fraction=0"
             )
         count = min(max(round(share * len(images)), 1), len(images) - 1)
