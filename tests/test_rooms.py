@@ -25,7 +25,16 @@ def modules():
 def imported(path):
     """Names of the project's modules that a file imports, at its top or inside functions, but for type checkers."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "whyprune":
             inner = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
             found.update(name if name in known else node.module for name in inner.values())
