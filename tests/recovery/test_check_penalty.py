@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recovery.sample_penalty import Sample
+from samples.sample_penalty import Sample
 from whyprune.recovery import PENALTIES, masking
 from whyprune.recovery.penalty import PenaltyFacts
 from whyprune.testing import check_penalty

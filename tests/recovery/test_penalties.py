@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import tiny
-from recovery.sample_penalty import Sample
 from recovery.test_resume import interrupted, same_run
+from samples.sample_penalty import Sample
 from structure.networks import CASES, traced
 from whyprune import named
 from whyprune.errors import InputError
@@ -255,7 +255,7 @@ def test_what_does_not_fit_together_is_refused(network):
 
 
 def test_penalties_of_other_packages_are_found_by_name(monkeypatch):
-    entry = EntryPoint("sample", "recovery.sample_penalty:Sample", "whyprune.penalties")
+    entry = EntryPoint("sample", "samples.sample_penalty:Sample", "whyprune.penalties")
     monkeypatch.setattr(named, "entry_points", lambda group: [entry] if group == "whyprune.penalties" else [])
     PENALTIES.__dict__.pop("_outside", None)
     try:

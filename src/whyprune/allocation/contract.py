@@ -36,6 +36,7 @@ class AllocatorFacts:
             points on the network).
         kinds: the kinds of variables that it decides.
         guarantee: what holds of its points, in words.
+        cost: what it costs beside scoring, in words.
         paper: where it comes from.
     """
 
@@ -43,6 +44,7 @@ class AllocatorFacts:
     needs: Needs = "order"
     kinds: tuple[str, ...] = ("width",)
     guarantee: str = ""
+    cost: str = ""
     paper: str = ""
 
 

@@ -127,24 +127,25 @@ class Method:
         """What the method says of itself, as plain values: parts, cost, data, labels, gradients, guarantee, paper."""
         scorer, repair = self.scorer_facts, REPAIRS[self.repair]
         allocation = None if self.allocation is None else facts_of(chosen_allocator(self.allocation))
+        searching = allocation if allocation is not None and allocation.needs == "evaluator" else scorer
         return {
             "name": self.name,
-            "summary": self.summary or scorer.summary,
+            "summary": self.summary or searching.summary,
             "scorer": self.scorer_name,
             "allocation": self.allocation_name or "by scorer",
             "schedule": str(self.schedule),
             "repair": self.repair,
             "kinds": list(self.kinds),
             "estimand": scorer.estimand,
-            "images": scorer.images,
+            "images": scorer.images or searching is not scorer,
             "labels": scorer.labels,
             "gradients": scorer.gradients,
             "repair_gradients": repair.gradients,
             "training": bool(self.penalty or self.schedule.recovery_epochs),
-            "cost": scorer.cost,
-            "guarantee": self.guarantee or scorer.guarantee,
+            "cost": searching.cost,
+            "guarantee": self.guarantee or searching.guarantee,
             "allocation_guarantee": "" if allocation is None else allocation.guarantee,
-            "paper": self.paper or scorer.paper,
+            "paper": self.paper or searching.paper,
             "extra": scorer.extra,
-            "scorer_facts": asdict(scorer),
+            "scorer_facts": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(scorer).items()},
         }

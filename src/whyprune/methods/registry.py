@@ -17,7 +17,6 @@ METHODS: Named[Method] = Named(
     "whyprune.methods",
 )
 """Name -> method; other packages add theirs by the entry-point group `whyprune.methods`."""
-DEFAULT = "causal"
 
 
 def method_named(method: str | Method) -> Method:

@@ -113,7 +113,9 @@ class NamedScorer:
         Raises:
             InputError: the question asks for something that this scorer cannot honour, or as the scorer says.
         """
-        return self.function(State.of(start), batches, self.accepted(question))
+        state = State.of(start)
+        found = self.function(state, batches, self.accepted(question))
+        return replace(found, given=tuple(unit.name for unit in state.removed))
 
     def accepted(self, question: Question) -> Question:
         """The question with the scorer's own default intervention filled in.
