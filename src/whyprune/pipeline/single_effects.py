@@ -57,7 +57,7 @@ def single_effects(
         count = min(total, paid)
     else:
         count = min(total, LEAST_IMAGES)
-        chosen = _sample(network, set(removed), int((passes / count - 1) / max(share, 1e-9)), seed)
+        chosen = _affordable(network, replay, set(removed), passes / max(count, 1), seed)
     said = ""
     if count < total or len(chosen) < len(network.units):
         said = (
@@ -68,6 +68,16 @@ def single_effects(
         return _unmeasured(network, outcome), said or "Single effects were not measured: no passes were given for them."
     found = exact_effects(network, cut_images(batches, count)[0], outcome=outcome, units=chosen, progress=progress)
     return _spread(network, found), said
+
+
+def _affordable(network: Network, replay: Replay, removed: set[str], passes: float, seed: int) -> list[Unit]:
+    """A sample of units that so many passes per image pay for; groups near the input cost more than others."""
+    wanted = len(network.units)
+    while wanted := wanted * 9 // 10:
+        chosen = _sample(network, removed, wanted, seed)
+        if chosen and 1 + relative_cost(network, suffixes(replay, chosen)) * len(chosen) <= passes:
+            return chosen
+    return []
 
 
 def _sample(network: Network, removed: set[str], count: int, seed: int) -> list[Unit]:
