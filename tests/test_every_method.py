@@ -29,7 +29,7 @@ def test_every_method_prunes(method, tmp_path):
     assert found.pruned.macs <= 0.7 * found.dense.macs
     assert found.asked["method"] == method
     assert found.verify.max_abs_difference <= found.verify.tolerance
-    result.save(tmp_path / "run")
+    result.save(tmp_path / "run", onnx=None if method == CAUSAL else False)  # the file is no matter of the method
     loaded = load(copy.deepcopy(tiny.trained()), tmp_path / "run")
     with torch.no_grad():
         assert torch.equal(loaded(LABELLED[0][0]), result.model(LABELLED[0][0]))

@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from whyprune.cli import app
 
-# A run of seconds: no response curves, few images, nothing timed.
+# A run of seconds: no response curves, few images, nothing timed, nothing refuted.
 QUICK = (
     *("--method", "magnitude-l2", "--repair", "batch-norm", "--calibration-images", "64"),
-    *("--no-latency", "--no-onnx"),
+    *("--no-latency", "--no-onnx", "--no-refute"),
 )
 FILES = ["effects.parquet", "model.onnx", "model.safetensors", "plan.json", "report.html", "result.json"]
 

@@ -41,7 +41,7 @@ def prune(weights):
 def finished(prune, tmp_path_factory):
     """A finished run with everything: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("finished") / "out"
-    result = run(*prune, "--repair", "refit", "--latency", "--onnx", "--json", "--out", folder)
+    result = run(*prune, "--repair", "refit", "--latency", "--onnx", "--refute", "--json", "--out", folder)
     assert result.code == 0, result.err
     return SimpleNamespace(folder=folder, out=result.out, err=result.err)
 

@@ -13,9 +13,9 @@ from command_line import QUICK, listing, record, refused, run
 from safetensors.torch import load_file, save_file
 
 import whyprune as wp
-from whyprune import result as result_module
 from whyprune.errors import InputError
 from whyprune.models import load_model
+from whyprune.pipeline import result as result_module
 
 pytestmark = pytest.mark.usefixtures("here")
 TOY = ("--mean", "0.3", "--std", "0.37")

@@ -90,7 +90,7 @@ class Run:
         with self.step("measure accuracy"):
             return accuracy(model, self.test, progress=self.progress, description=f"Accuracy {name}")
 
-    def take_aim(self) -> None:
+    def price_for_device(self) -> None:
         """Prices the network where the budget is on a device, and refuses a budget that nothing can meet.
 
         Raises:

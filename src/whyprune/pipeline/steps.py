@@ -60,7 +60,7 @@ def resumed(run: Run) -> Stage | None:
 
 def choose(run: Run) -> Chosen:
     """Scores and allocates, in rounds where the schedule has them; then measures what the report shows of units."""
-    run.take_aim()
+    run.price_for_device()
     method = run.method
     rounds = prune_in_rounds(
         run.network,

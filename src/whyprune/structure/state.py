@@ -7,6 +7,7 @@ from functools import cached_property
 from torch import nn
 
 from whyprune.errors import InputError
+from whyprune.structure.alike import cut_elsewhere
 from whyprune.structure.blocks import lies_in
 from whyprune.structure.network import Network
 from whyprune.structure.units import Unit, removed_indices
@@ -22,7 +23,8 @@ class State:
         removed: the units it lacks, in the network's order.
 
     Raises:
-        InputError: a parameter of `model` has another size than the removal leaves.
+        InputError: a parameter of `model` has another size than the removal leaves, or the channels that it has left
+            are recognisably others.
     """
 
     network: Network
@@ -32,6 +34,11 @@ class State:
     def __post_init__(self) -> None:
         object.__setattr__(self, "removed", self.network.select(self.removed))
         self._check_shapes()
+        if elsewhere := cut_elsewhere(self.network, self.model, removed_indices(self.removed)):
+            raise InputError(
+                f"the model is not the network without these {len(self.removed)} units: most channels that {elsewhere} "
+                "has left are those of other units; name the units it was cut by, or cut it with remove(state, units)"
+            )
 
     @classmethod
     def of(cls, start: "Network | State") -> "State":

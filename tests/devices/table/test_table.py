@@ -9,13 +9,16 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import nn
 
 from devices.in_process import InProcessOrt, session
 from devices.made_up_device import MadeUp
 from whyprune.data.batches import Batch
+from whyprune.devices.local import LocalDevice
 from whyprune.devices.table import LatencyTable, Row
 from whyprune.devices.table.cache import about_of, cache_path, load_rows, save_rows
 from whyprune.devices.table.graphs import Copies, input_shape, write_onnx
+from whyprune.devices.table.timing import REPEATS
 
 ROWS = [
     Row("conv", 8, 4, (3, 3), (1, 1), (1, 1), size=(6, 6)),
@@ -61,6 +64,20 @@ def test_files_are_run_as_they_are():
     table.fill(ROWS[:2])
     assert device.calls == 1
     assert all(0 < table[row] < 1e3 for row in ROWS[:2])
+
+
+def test_rows_ask_for_no_process_of_their_own():
+    """Rows are compared by their times alone: no device is asked for the memory and the cold start of each."""
+    asked = []
+
+    class Watched(LocalDevice):
+        def __call__(self, networks, inputs):
+            asked.append((self.each_alone, self.repeats))
+            return MadeUp()({name: nn.Linear(2, 2) for name in networks}, inputs)
+
+    for runtime in ("torch", "ort"):
+        Table(Watched(runtime)).fill(ROWS[:2])
+    assert asked == [(False, REPEATS)] * 2
 
 
 def test_a_table_is_found_again_by_device_and_machine(tmp_path):

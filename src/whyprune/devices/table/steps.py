@@ -9,6 +9,7 @@ from whyprune.devices.inputs import batch_size, inputs_for
 from whyprune.devices.table.price import axes_of, multiple_for, stops_of
 from whyprune.devices.table.rows import Row, TabulatedLayer, tabulated_layers
 from whyprune.devices.table.table import LatencyTable
+from whyprune.devices.table.timing import briefly
 from whyprune.structure.network import Network
 
 FREE = 0.03
@@ -89,9 +90,9 @@ def tabulate(
         progress: show a progress bar.
 
     Returns:
-        The table, its curves for this network, and the measurement of the network, named "dense".
+        The table, its curves for this network, and the latency of the network, measured as "dense".
     """
-    measured = device({"dense": network.model}, inputs_for(device, network.example))
+    measured = briefly(device)({"dense": network.model}, inputs_for(device, network.example))
     table = LatencyTable.of(device, measured)
     layers = tabulated_layers(network, batch_size(device))
     sizes = axes_of(network, layers)

@@ -58,7 +58,7 @@ def _timed_part(device: Device, rows: Sequence[Row], shape: tuple[int, ...]) -> 
     write = writer_for(device)
     if write is None:
         modules = {name: Copies(row, copies).eval() for name, (row, copies) in names.items()}
-        measured = device(modules, inputs)
+        measured = briefly(device, REPEATS)(modules, inputs)
     else:
         with tempfile.TemporaryDirectory(prefix="whyprune-table-") as folder:
             files = {name: write(row, copies, Path(folder, name)) for name, (row, copies) in names.items()}

@@ -1,0 +1,18 @@
+"""Random removals from random convolutional networks are right."""
+
+import pytest
+from hypothesis import given
+from random_networks import assert_all_drawn, checked, image_networks, seeds, several
+
+pytestmark = pytest.mark.usefixtures("unlike_networks")
+
+
+@given(image_networks(attention=False), seeds)
+@several("images")
+def are_right(model, seed):
+    checked("images", model, seed)
+
+
+def test_random_convolutional_networks_are_right_after_random_removals():
+    are_right()
+    assert_all_drawn("images")

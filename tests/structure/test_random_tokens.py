@@ -1,0 +1,18 @@
+"""Random removals from random networks over tokens are right."""
+
+import pytest
+from hypothesis import given
+from random_networks import assert_all_drawn, checked, seeds, several, token_networks
+
+pytestmark = pytest.mark.usefixtures("unlike_networks")
+
+
+@given(token_networks(), seeds)
+@several("tokens")
+def are_right(model, seed):
+    checked("tokens", model, seed)
+
+
+def test_random_networks_over_tokens_are_right_after_random_removals():
+    are_right()
+    assert_all_drawn("tokens")
