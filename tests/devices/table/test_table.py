@@ -76,7 +76,7 @@ def test_rows_ask_for_no_process_of_their_own():
             return MadeUp()({name: nn.Linear(2, 2) for name in networks}, inputs)
 
     for runtime in ("torch", "ort"):
-        Table(Watched(runtime)).fill(ROWS[:2])
+        LatencyTable(Watched(runtime)).fill(ROWS[:2])
     assert asked == [(False, REPEATS)] * 2
 
 
