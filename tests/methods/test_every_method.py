@@ -7,14 +7,14 @@ import torch
 
 import tiny
 from whyprune import Budget, Settings, load, prune
-from whyprune.pipeline.settings import CAUSAL, CONDITIONAL, REPAIRS
-from whyprune.scoring.registry import SCORERS
+from whyprune.methods import method_names
+from whyprune.repair.registry import REPAIRS
 
 QUICK = Settings(latency=False, effect_images=48, views=1, refute=False)
 LABELLED = tiny.batches(0, 240)
 
 
-@pytest.mark.parametrize("method", [CAUSAL, CONDITIONAL, *SCORERS])
+@pytest.mark.parametrize("method", list(method_names()))
 def test_every_method_prunes(method, tmp_path):
     result = prune(
         tiny.trained(),
@@ -29,13 +29,13 @@ def test_every_method_prunes(method, tmp_path):
     assert found.pruned.macs <= 0.7 * found.dense.macs
     assert found.asked["method"] == method
     assert found.verify.max_abs_difference <= found.verify.tolerance
-    result.save(tmp_path / "run", onnx=None if method == CAUSAL else False)  # the file is no matter of the method
+    result.save(tmp_path / "run", onnx=None if method == "causal" else False)  # the file is no matter of the method
     loaded = load(copy.deepcopy(tiny.trained()), tmp_path / "run")
     with torch.no_grad():
         assert torch.equal(loaded(LABELLED[0][0]), result.model(LABELLED[0][0]))
 
 
-@pytest.mark.parametrize("repair", REPAIRS)
+@pytest.mark.parametrize("repair", list(REPAIRS))
 def test_every_repair_does_no_harm_on_its_images(repair):
     result = prune(
         tiny.trained(),
