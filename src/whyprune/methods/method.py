@@ -138,7 +138,7 @@ class Method:
             "kinds": list(self.kinds),
             "estimand": scorer.estimand,
             "images": scorer.images or searching is not scorer,
-            "labels": scorer.labels,
+            "labels": "outcome" if searching is not scorer and scorer.labels == "no" else scorer.labels,
             "gradients": scorer.gradients,
             "repair_gradients": repair.gradients,
             "training": bool(self.penalty or self.schedule.recovery_epochs),

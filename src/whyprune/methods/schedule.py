@@ -16,6 +16,15 @@ from whyprune.structure.cost import Cost
 Kind = Literal["one-shot", "geometric", "cubic"]
 SCHEDULES: tuple[str, ...] = get_args(Kind)
 STEP, ROUNDS = 2.0, 4
+ABOUT = {
+    "one-shot": ("all in one round: units are judged once, and the budget is met at once", ""),
+    "geometric": ("every round makes the network about STEP times cheaper, until the budget is met", ""),
+    "cubic": (
+        "ROUNDS rounds, large ones first and small ones last: kept(t) = 1 - (1 - r) (1 - (1 - t / n)^3)",
+        "Zhu & Gupta 2017, for the sparsity of weights",
+    ),
+}
+"""Kind -> what it does, and where it comes from."""
 
 
 @dataclass(frozen=True)
