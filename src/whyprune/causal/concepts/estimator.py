@@ -103,7 +103,7 @@ class Concepts:
     summary="few codes per layer (an autoencoder), a causal Bayesian network over them, and what each code does to the "
     "class",
     estimand="score, within a layer",
-    cost="training the autoencoders, and 256 intervened runs per layer",
+    cost="training the autoencoders, the only use of gradients, and 256 intervened runs per layer",
     guarantee="none: a unit that is only correlated with what matters shares its code's effect; `effects.diagnostics` "
     "says how much of the network the codes keep",
     paper="Harradon, Druce and Ruttenberg, arXiv 1802.00541",
