@@ -57,3 +57,9 @@ def test_the_walk_through_runs(monkeypatch):
     assert here.result.plan.method == "activation-rounds"
     assert here.result.measurements.asked["schedule"] == "cubic:3"
     assert here.result.measurements.pruned.macs <= 0.7 * here.result.measurements.dense.macs
+
+
+def test_a_search_that_measures_plans_says_that_an_outcome_may_need_labels():
+    facts = tool().METHODS("random-search").facts()
+    assert (facts["images"], facts["labels"]) == (True, "outcome")
+    assert tool().Method("plain", scorer="magnitude-l2", allocation="global").facts()["labels"] == "no"
