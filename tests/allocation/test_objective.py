@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -115,6 +116,27 @@ def test_one_search_for_all_budgets_predicts_no_more_than_the_greedy_walk(networ
             assert found.predicted <= walked.predicted + 1e-9
             better += found.predicted < walked.predicted - 1e-9
     assert better >= 12
+
+
+def test_between_measured_widths_units_are_given_back_one_by_one(network):
+    """Curves are measured at a few widths; where the budget leaves room, no single unit goes that could stay."""
+    for seed in range(6):
+        effects = some_effects(network, seed)
+        coarse = {name: at_few_widths(curve) for name, curve in effects.curves.items()}
+        plan = plan_along(network, coarse, Budget(macs=0.55))
+        gone, space = plan.removed_per_group(), Space(network)
+        point = {g.name: gone.get(g.name, 0) for g in network.groups}
+        for name, count in point.items():
+            curve = coarse[name]
+            rises = count and np.interp(count, curve.removed, curve.effect) > np.interp(
+                count - 1, curve.removed, curve.effect
+            )
+            assert not rises or space.cost({**point, name: count - 1}).macs > 0.55 * network.cost().macs
+
+
+def at_few_widths(curve):
+    places = np.unique([0, len(curve.order) // 2, len(curve.order)])
+    return replace(curve, removed=curve.removed[places], effect=curve.effect[places])
 
 
 def test_an_allocator_of_ones_own_takes_the_place_of_a_name(network):

@@ -63,6 +63,15 @@ def test_what_is_feasible_is_what_the_constraints_allow(name, data):
         assert space.is_feasible(point) == allowed(network, point, constraints)
 
 
+def test_groups_on_one_axis_keep_its_least_width_together():
+    """Eight channels, three of one group and four of another may go: each alone leaves five, both leave one."""
+    space = Space(NETWORKS["shared axis"](), Constraints(min_width={"0/1": 4, "0/2": 4}))
+    assert space.is_feasible({"0/1": 3})
+    assert space.is_feasible({"0/2": 2})
+    assert space.is_feasible({"0/1": 2, "0/2": 1})
+    assert not space.is_feasible({"0/1": 3, "0/2": 2})
+
+
 @cache
 def small():
     return NETWORKS["residual"]()
