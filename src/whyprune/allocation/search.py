@@ -6,16 +6,19 @@ only to the next; its worth is its effect per saving, found anew after every mov
 what is left over is given back. After that one variable, or a pair, is set to another stop and held there, and the
 others follow, greedily again, as long as that lowers the effect: a local search, which on small networks is compared
 with all plans there are. Stops are the points at which curves were measured, or the multiples that constraints ask for;
-in the end, where widths are free, units are given back one by one between two points.
+where widths are free, units are given back between two stops as well.
 
 The multiple-choice knapsack problem: Sinha and Zoltners (1979), whose greedy walk down convex hulls is `greedy`. Moves
 to far stops, the way back and the local search are ours [I].
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, combinations
 from typing import NamedTuple
+
+import numpy as np
 
 from whyprune.allocation.increments import Increments
 from whyprune.allocation.objective import Objective
@@ -27,6 +30,8 @@ SMALLEST = 1e-12
 ROUNDING = 1e-9
 MOST_MOVES = 300_000
 """Moves that the local search may look at: it ends there on large networks, after seconds."""
+MOST_STOPS = 32
+"""Of a curve that is known at more points, as many are gone to; units are given back between them."""
 TRIED, PAIRED = 32, 32
 """Of the changes that look best, as many are tried, and the pairs of as many."""
 
@@ -48,6 +53,7 @@ class Search:
         widths = [name for name in space.bounds.groups if name in objective.curves]
         self.blocks = [name for name in space.inside if name in objective.blocks]
         self.home = {group: block for block in self.blocks for group in space.inside[block]}
+        self.free = {n: self._measured(n) for n in widths if space.bounds.multiples(n) is None}
         self.stops = {name: self._stops(name) for name in widths} | {block: [0, 1] for block in self.blocks}
         self.point: dict[str, int] = dict(space.start)
         self.slope, self.looked_at = 0.0, 0
@@ -69,15 +75,13 @@ class Search:
             while self.looked_at < MOST_MOVES and self._change():
                 bars.advance(bar, self.looked_at - shown)
                 shown = self.looked_at
-        while self._give_units_back():
-            pass
         return self.space.rounded(self.point)
 
     def _meet(self, held: Collection[str] = ()) -> None:
         """Removes until all bounds hold, then takes back what is left over; variables that are held stay."""
         while excess := self._excess(self.point):
             self._descend(excess, held)
-        while self._give_back(held):
+        while self._give_back(held) or self._give_units_back(held):
             pass
 
     def _descend(self, excess: Mapping[str, float], held: Collection[str]) -> None:
@@ -128,23 +132,21 @@ class Search:
                 return True
         return False
 
-    def _give_units_back(self) -> bool:
+    def _give_units_back(self, held: Collection[str]) -> bool:
         """Of the widths that may stop anywhere, gives back as many units of one as lower the effect most."""
-        best: tuple[float, str, int] | None = None
+        best = (-SMALLEST, "", 0)
         for name, stops in self.stops.items():
             here = self.point[name]
-            if name in self.blocks or self._is_idle(name) or self.space.bounds.multiples(name) is not None:
-                continue
             last = max((stop for stop in stops if stop < here), default=here)
-            fits = (n for n in range(last, here) if not self._excess({**self.point, name: n}))
-            gain, count = min(
-                ((self._height(name, n) - self._height(name, here), n) for n in fits), default=(0.0, here)
-            )
-            if gain < -SMALLEST and (best is None or gain < best[0]):
-                best = gain, name, count
-        if best is not None:
+            if last == here or name in held or name not in self.free or self._is_idle(name):
+                continue
+            fits = bisect_left(range(last, here), True, key=lambda n: not self._excess({**self.point, name: n})) + last
+            between = (n for n in self.free[name] if fits <= n < here)
+            gains = ((self._height(name, n) - self._height(name, here), name, n) for n in {fits, *between} - {here})
+            best = min([best, *gains])
+        if best[1]:
             self.point[best[1]] = best[2]
-        return best is not None
+        return bool(best[1])
 
     def _change(self) -> bool:
         """Sets one variable to another stop, or two, and lets the others follow, where that lowers the effect."""
@@ -211,12 +213,18 @@ class Search:
         homes = {name: {self.home[other] for other in others if other in self.home} for name, others in near.items()}
         return {name: tuple(sorted(others | homes[name])) for name, others in near.items()}
 
+    def _measured(self, name: str) -> list[int]:
+        """The counts at which a group's curve was measured."""
+        return [self.space.start[name] + int(n) for n in self.objective.curves[name].removed]
+
     def _stops(self, name: str) -> list[int]:
-        """The counts that a group may have: where its width is a multiple, or where its curve was measured."""
-        before = self.space.start[name]
-        measured = [before + int(n) for n in self.objective.curves[name].removed]
+        """The counts that moves go to: where a group's width is a multiple, or where its curve was measured."""
+        before, measured = self.space.start[name], self._measured(name)
         stops = self.space.bounds.multiples(name)
-        return sorted({before, *(n for n in (measured if stops is None else stops) if before <= n <= measured[-1])})
+        if stops is None:
+            places = np.linspace(0, len(measured) - 1, min(len(measured), MOST_STOPS)).round().astype(int)
+            stops = [measured[k] for k in places]
+        return sorted({before, *(n for n in stops if before <= n <= measured[-1])})
 
     def _height(self, name: str, stop: int) -> float:
         found = self._heights.get((name, stop))
