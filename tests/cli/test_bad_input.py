@@ -237,6 +237,10 @@ def test_no_normalisation_is_known(weights):
     [
         (("--ignore", "nothing"), "is named 'nothing'"),
         (("--finetune-epochs", "1", "--validation-fraction", "2"), "validation_fraction is 2.0"),
+        (("--learning-rate", "0.1"), "--learning-rate does nothing without --finetune-epochs"),
+        (("--training-penalty", "bn-l1"), "--training-penalty does nothing without --training-epochs"),
+        (("--training-epochs", "1", "--training-penalty-weight", "1"), "there is no penalty"),
+        (("--schedule", "sometimes"), "no schedule 'sometimes'"),
         (("--calibration-images", "4"), "at least 8"),
         (("--allocation", "curves"), "response curves"),
         (("--budget", "latency=0.5"), "latency=0.5 needs a device"),

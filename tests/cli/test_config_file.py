@@ -85,3 +85,7 @@ def test_unreadable_files_are_refused(here, text, message):
     if text is not None:
         Path("c.toml").write_text(text)
     assert message in refused("prune", "--config", "c.toml")
+
+
+def test_what_does_nothing_is_refused_in_a_file_too(config):
+    assert "--learning-rate does nothing without --finetune-epochs" in refused(*config(learning_rate=0.1))

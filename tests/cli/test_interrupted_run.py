@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import QUICK, listing, record, refused, run
 
+from whyprune.pipeline import steps
+
 STEPS_PER_EPOCH = 10  # 1,167 images in batches of 128
 
 
@@ -102,8 +104,7 @@ def test_an_interrupted_run_can_be_forgotten(tuned, here, monkeypatch):
 
 
 def test_ctrl_c_before_recovery_leaves_nothing(tuned, here, monkeypatch):
-    module = sys.modules["whyprune.prune"]  # the function of that name hides it
-    monkeypatch.setattr(module, "verify", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(steps, "verify", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     result = run(*tuned)
     assert result.code == 130
     assert result.err.splitlines()[-1] == "interrupted: nothing was written"

@@ -12,6 +12,8 @@ from whyprune.errors import FormatError, InputError
 from whyprune.models import default_normalization, load_model
 from whyprune.workspace.recipe import Recipe, fresh_network, split_loader
 from whyprune.workspace.setup import (
+    DataConfig,
+    NetworkConfig,
     choose_augmentation,
     choose_normalization,
     network_and_example,
@@ -76,7 +78,7 @@ def test_views_follow_the_kind_of_image(shape, expected):
 
 
 def test_loaders_see_the_right_images(weights):
-    setup = prepare("digits_cnn", "digits", weights=weights, calibration_images=50, seed=3)
+    setup = prepare("digits_cnn", "digits", NetworkConfig(weights), DataConfig(calibration_images=50), seed=3)
     drawn = calibration_indices(len(DIGITS.train), 50, 3)
     normalization = default_normalization("digits_cnn")
     images = torch.cat([x for x, _ in setup.calibration])
@@ -89,12 +91,12 @@ def test_loaders_see_the_right_images(weights):
 
 
 def test_the_recorded_facts_are_json_and_tell_weights_apart(weights, tmp_path):
-    facts = prepare("digits_cnn", "digits", weights=weights, calibration_images=8).asked
+    facts = prepare("digits_cnn", "digits", NetworkConfig(weights), DataConfig(calibration_images=8)).asked
     assert json.loads(json.dumps(facts)) == facts
     other = tmp_path / "other.safetensors"
     model = load_model("digits_cnn", num_classes=10, image_shape=(1, 8, 8))
     save_file(model.state_dict(), other)
-    again = prepare("digits_cnn", "digits", weights=other, calibration_images=8).asked
+    again = prepare("digits_cnn", "digits", NetworkConfig(other), DataConfig(calibration_images=8)).asked
     assert again["weights_fingerprint"] != facts["weights_fingerprint"]
 
 

@@ -39,7 +39,7 @@ class Constraints:
         ignore: groups, or modules that write them, whose channels are all kept.
         round_to: widths are multiples of this many channels; a group that cannot reach a multiple is kept whole.
         min_width: channels of the dense width that stay at least; a narrower group is kept whole.
-        max_share: of a group's units, at most this share goes (0 to 1).
+        max_share: of a group's units, at most this share goes, 0 to 1.
         together: sets of groups that lose the same units, index by index, and so keep the same width.
         stops: per group, widths are multiples of this too: what a device's latency table knows. Not asked for by a
             user, and not among what `as_dict` says.

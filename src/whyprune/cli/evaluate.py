@@ -4,8 +4,9 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from whyprune.cli.options import DATA_HELP, FolderArgument, JsonOption, RecordedModelOption, one_of
+from whyprune.cli.options import DATA_HELP, FolderArgument, JsonOption, RecordedModelOption
 from whyprune.cli.screen import Screen
+from whyprune.cli.texts import one_of
 from whyprune.workspace.folder import evaluate_folder, read_record
 
 SPLITS = ("test", "train")

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, ModelArgument, WeightsOption, sizes
+from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, ModelArgument, WeightsOption
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import network_tables
+from whyprune.cli.texts import sizes
 from whyprune.models import load_weights
 from whyprune.structure.trace import trace
 from whyprune.workspace.describe import describe

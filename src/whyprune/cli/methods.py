@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +14,12 @@ from whyprune.methods import method_named, method_names
 NameArgument = Annotated[
     str | None, typer.Argument(metavar="NAME", help="A method; default: all of them.", show_default=False)
 ]
+WIDE = 100
+"""So many columns hold the whole table; below that it is cut down to what fits."""
+BELOW = (
+    "Labels that are not listed are needed only if the outcome needs them. "
+    "`whyprune methods NAME` says what one of them is made of, costs and promises."
+)
 LABELS = {"no": "no", "outcome": "if the outcome needs them", "yes": "yes"}
 
 
@@ -34,20 +40,27 @@ def methods(name: NameArgument = None, as_json: JsonOption = False) -> None:
 
 
 def _all(every: list[dict[str, Any]]) -> Group:
+    wide = Console().width >= WIDE
     table = Table(box=None, pad_edge=False)
-    for column in ("method", "what it does", "rounds", "allocation", "images", "labels", "gradients"):
-        table.add_column(column, overflow="fold")
+    table.add_column("method", no_wrap=True, style="bold")
+    table.add_column("what it does", ratio=1)
+    table.add_column("needs")
+    for column in ("rounds", "allocation") if wide else ():
+        table.add_column(column, no_wrap=True)
     for facts in every:
-        table.add_row(
-            facts["name"],
-            facts["summary"],
-            facts["schedule"],
-            facts["allocation"],
-            _yes(facts["images"]),
-            LABELS[facts["labels"]],
-            _yes(facts["gradients"]),
-        )
-    return Group(table, "", Text("whyprune methods NAME says what one of them costs and promises."))
+        parts = (facts["schedule"], facts["allocation"]) if wide else ()
+        table.add_row(facts["name"], Text(facts["summary"]), _needs(facts), *parts)
+    return Group(table, "", Text(BELOW))
+
+
+def _needs(facts: dict[str, Any]) -> str:
+    always = {
+        "images": facts["images"],
+        "labels": facts["labels"] == "yes",
+        "gradients": facts["gradients"],
+        "training": facts["training"],
+    }
+    return ", ".join(name for name, needed in always.items() if needed) or "nothing"
 
 
 def _one(facts: dict[str, Any]) -> Group:
@@ -71,7 +84,7 @@ def _one(facts: dict[str, Any]) -> Group:
         "extra": f"pip install 'whyprune[{facts['extra']}]'" if facts["extra"] else "none",
     }
     for title, value in rows.items():
-        table.add_row(title, value)
+        table.add_row(title, Text(value))
     return Group(Text(f"{facts['name']}: {facts['summary']}"), "", table)
 
 

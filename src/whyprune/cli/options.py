@@ -1,10 +1,12 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from whyprune.cli.build import option_of
+from whyprune.workspace.setup import NetworkConfig
 
 MODEL_HELP = (
     "The network: resnet20, resnet56, vgg16_bn, mobilenet_v2 or digits_cnn, your own package.module:factory, "
@@ -16,61 +18,13 @@ DATA_HELP = (
 )
 
 
-def one_of(names: Sequence[str]) -> Callable[[str | None], str | None]:
-    """A callback that refuses all other values."""
-
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in names:
-            raise typer.BadParameter(f"there is no {value!r}: choose from {', '.join(names)}")
-        return value
-
-    return check
-
-
-def numbers(text: str | None) -> list[float] | None:
-    """`0.5,0.4` as numbers."""
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: give numbers with commas between them, one per channel") from None
-
-
-def sizes(text: str | None) -> list[int] | None:
-    """`3,224,224` as integers."""
-    if text is None:
-        return None
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: give whole numbers with commas between them") from None
-
-
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 FolderArgument = Annotated[
     Path,
     typer.Argument(metavar="DIR", help="The folder that `whyprune prune --out` wrote.", show_default=False),
 ]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Trained weights, a safetensors file. Built-in networks need one.",
-        rich_help_panel="Network",
-        show_default=False,
-    ),
-]
-ClassesOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Classes of the network; default: those of the data.",
-        rich_help_panel="Network",
-        show_default=False,
-    ),
-]
+WeightsOption = Annotated[Path | None, option_of(NetworkConfig, "weights", "Network")]
+ClassesOption = Annotated[int | None, option_of(NetworkConfig, "num_classes", "Network")]
 InputShapeOption = Annotated[
     str | None,
     typer.Option(

@@ -5,68 +5,48 @@ from typing import Annotated, Any
 
 import typer
 
-from whyprune.allocation import ALLOCATORS, Budget
+from whyprune.allocation import Budget, Constraints
+from whyprune.cli.build import Options, with_options
 from whyprune.cli.config import read_config
-from whyprune.cli.limits import (
-    IgnoreOption,
-    MaxShareOption,
-    MinWidthOption,
-    RoundToOption,
-    TogetherOption,
-    constraints_of,
-)
-from whyprune.cli.options import (
-    DATA_HELP,
-    ClassesOption,
-    JsonOption,
-    ModelArgument,
-    QuietOption,
-    SeedOption,
-    WeightsOption,
-    numbers,
-    one_of,
-)
+from whyprune.cli.options import DATA_HELP, JsonOption, ModelArgument, QuietOption, SeedOption
 from whyprune.cli.repeat import command_of
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import run_tables
+from whyprune.cli.texts import one_of
 from whyprune.data import Normalization
 from whyprune.effects.outcomes import OUTCOMES
 from whyprune.methods import method_names
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery
-from whyprune.repair.registry import REPAIRS
 from whyprune.workspace.destination import Destination
 from whyprune.workspace.folder import prune_to_folder
-from whyprune.workspace.setup import BATCH_SIZE, CALIBRATION_IMAGES, prepare
+from whyprune.workspace.setup import BATCH_SIZE, DataConfig, NetworkConfig, prepare
 
-DATA, NETWORK, PRUNING, TUNING, OUTPUT = "Data", "Network", "Pruning", "Recovery by fine-tuning", "Output"
-NAMES = {
-    "method": tuple(method_names()),
-    "outcome": tuple(OUTCOMES),
-    "allocation": tuple(ALLOCATORS),
-    "repair": tuple(REPAIRS),
-    "optimizer": ("sgd", "adamw"),
-    "precision": ("32-true", "bf16-mixed", "16-mixed"),
-}
+NETWORK, DATA, PRUNING, STAYING, OUTPUT = "Network", "Data", "Pruning", "What must stay", "Output"
+TRAINING, TUNING = "Training before pruning", "Recovery by fine-tuning"
+TRAINED = Options(
+    TRAINING,
+    prefix="training_",
+    only=("epochs", "learning_rate", "penalty", "penalty_weight"),
+    switch="epochs",
+    shared=("batch_size", "precision", "accelerator"),
+)
+TUNED = Options(TUNING, names={"epochs": "finetune_epochs"}, switch="epochs")
 
 
 def _option(panel: str, text: str, *flags: str, **about: Any) -> Any:
-    """A documented option."""
+    """An option that fills no field of a configuration."""
     return typer.Option(*flags, help=text, rich_help_panel=panel, **about)
 
 
-def _choice(name: str, panel: str, text: str) -> Any:
-    """An option that takes one of some names."""
-    return _option(panel, f"{text} One of {', '.join(NAMES[name])}.", metavar="NAME", callback=one_of(NAMES[name]))
-
-
+@with_options
 def prune(
     ctx: typer.Context,
     model: ModelArgument,
     *,
-    weights: WeightsOption = None,
-    num_classes: ClassesOption = None,
+    network: Annotated[NetworkConfig, Options(NETWORK)],
     data: Annotated[str, _option(DATA, DATA_HELP, metavar="DATA", show_default=False)],
+    images: Annotated[DataConfig, Options(DATA)],
     budget: Annotated[
         str,
         _option(
@@ -77,48 +57,24 @@ def prune(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, _option(OUTPUT, "The folder to write; it must not exist.", metavar="DIR", show_default=False)],
-    image_size: Annotated[
-        int | None,
-        _option(DATA, "Resize and centre-crop images to this many pixels.", metavar="N", min=1, show_default=False),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        _option(
-            DATA,
-            "Normalisation: mean per channel, of pixels in 0 to 1, as 0.49,0.48,0.45. Default: what the "
-            "JSON file of the same name beside the weights states, else the built-in network's own.",
-            metavar="NUMBERS",
-            show_default=False,
-        ),
-    ] = None,
-    std: Annotated[
-        str | None,
-        _option(DATA, "Normalisation: standard deviation per channel.", metavar="NUMBERS", show_default=False),
-    ] = None,
-    calibration_images: Annotated[
-        int,
-        _option(DATA, "Images of the training split to measure effects on and to repair with.", metavar="N", min=2),
-    ] = CALIBRATION_IMAGES,
-    augment: Annotated[
-        bool,
-        _option(
-            DATA,
-            "Shift images at random, and mirror those in colour, for repair and recovery.",
-            show_default=False,
-        ),
-    ] = True,
     method: Annotated[
         str,
-        _choice(
-            "method",
+        _option(
             PRUNING,
-            "How units are chosen: the causal method, one of its parts, or a score to compare with.",
+            "How units are chosen: the causal method, one of its parts, or a score to compare with. "
+            "`whyprune methods` lists them.",
+            metavar="NAME",
+            callback=one_of(tuple(method_names())),
         ),
     ] = "causal",
     outcome: Annotated[
         str,
-        _choice("outcome", PRUNING, "What counts as harm; logit-shift and prediction-change need no labels."),
+        _option(
+            PRUNING,
+            f"What counts as harm; logit-shift and prediction-change need no labels. One of {', '.join(OUTCOMES)}.",
+            metavar="NAME",
+            callback=one_of(tuple(OUTCOMES)),
+        ),
     ] = "logit-shift",
     device: Annotated[
         str | None,
@@ -130,75 +86,12 @@ def prune(
             show_default=False,
         ),
     ] = None,
-    allocation: Annotated[
-        str | None,
-        _choice("allocation", PRUNING, "How much goes where; default by method, and causal has its own."),
-    ] = None,
-    blocks: Annotated[
-        bool | None,
-        _option(
-            PRUNING,
-            "Residual blocks may go as a whole (method causal). Default: where a budget is on a device.",
-            show_default=False,
-        ),
-    ] = None,
-    repair: Annotated[
-        str, _choice("repair", PRUNING, "What is done without labels to the weights that stay.")
-    ] = "refit",
-    ignore: IgnoreOption = None,
-    round_to: RoundToOption = None,
-    min_width: MinWidthOption = None,
-    max_share: MaxShareOption = None,
-    together: TogetherOption = None,
+    settings: Annotated[Settings, Options(PRUNING, panels={"latency": OUTPUT, "refute": OUTPUT}, without=("ignore",))],
     seed: SeedOption = 0,
-    finetune_epochs: Annotated[
-        int, _option(TUNING, "Epochs on the training split; 0 for none.", metavar="N", min=0)
-    ] = 0,
-    learning_rate: Annotated[float, _option(TUNING, "The highest of its cosine schedule.", metavar="X")] = 0.01,
-    batch_size: Annotated[int, _option(TUNING, "Images per step.", metavar="N", min=1)] = BATCH_SIZE,
-    distill: Annotated[
-        float,
-        _option(
-            TUNING,
-            "Share of the loss that follows the dense network instead of the labels, 0 to 1.",
-            metavar="X",
-        ),
-    ] = 0.0,
-    temperature: Annotated[
-        float, _option(TUNING, "Softens both networks' answers when distilling.", metavar="X")
-    ] = 4.0,
-    optimizer: Annotated[str, _choice("optimizer", TUNING, "How steps are made.")] = "sgd",
-    weight_decay: Annotated[float, _option(TUNING, "Pull of weights towards zero.", metavar="X")] = 5e-4,
-    warmup_fraction: Annotated[
-        float, _option(TUNING, "Share of all steps with a rising learning rate.", metavar="X")
-    ] = 0.0,
-    label_smoothing: Annotated[
-        float, _option(TUNING, "Share of each label spread over all classes.", metavar="X")
-    ] = 0.0,
-    follow: Annotated[
-        float,
-        _option(TUNING, "Weight of the loss that follows the dense network's channels, layer by layer.", metavar="X"),
-    ] = 0.0,
-    mixup_alpha: Annotated[
-        float,
-        _option(TUNING, "Train on images in pairs, one shining through the other; 0 for none, 1 strong.", metavar="X"),
-    ] = 0.0,
-    validation_fraction: Annotated[
-        float,
-        _option(TUNING, "Share of the training split that is kept apart to choose the best epoch.", metavar="X"),
-    ] = 0.1,
-    precision: Annotated[str, _choice("precision", TUNING, "Number format of fine-tuning.")] = "32-true",
-    accelerator: Annotated[
-        str, _option(TUNING, "As Lightning Fabric names it: cpu, cuda, mps, auto.", metavar="NAME")
-    ] = "auto",
-    devices: Annotated[str, _option(TUNING, "How many devices, which (0,2), or auto.", metavar="NAME")] = "1",
-    latency: Annotated[
-        bool, _option(OUTPUT, "Measure latency of both networks on this machine.", show_default=False)
-    ] = True,
-    refute: Annotated[
-        bool,
-        _option(OUTPUT, "Try to refute the effects behind the plan, on images kept apart for it.", show_default=False),
-    ] = True,
+    constraints: Annotated[Constraints, Options(STAYING, without=("stops",))],
+    training: Annotated[Recovery | None, TRAINED],
+    recovery: Annotated[Recovery | None, TUNED],
+    out: Annotated[Path, _option(OUTPUT, "The folder to write; it must not exist.", metavar="DIR", show_default=False)],
     onnx: Annotated[
         bool | None,
         _option(OUTPUT, "Write model.onnx; default: if the libraries for it are there.", show_default=False),
@@ -228,39 +121,10 @@ def prune(
     """
     screen = Screen(quiet, as_json)
     bounds = Budget.parse(budget)
-    settings = Settings(allocation=allocation, repair=repair, latency=latency, refute=refute, blocks=blocks)
-    constraints = constraints_of(ignore, round_to, min_width, max_share, together)
-    tuning: dict[str, Any] = {
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "distill": distill,
-        "temperature": temperature,
-        "optimizer": optimizer,
-        "weight_decay": weight_decay,
-        "warmup_fraction": warmup_fraction,
-        "label_smoothing": label_smoothing,
-        "follow": follow,
-        "mixup_alpha": mixup_alpha,
-        "validation_fraction": validation_fraction,
-        "precision": precision,
-        "accelerator": accelerator,
-        "devices": int(devices) if devices.isdecimal() else devices,
-    }
-    recovery = Recovery(epochs=finetune_epochs, **tuning) if finetune_epochs else None
     destination = Destination.claim(out, recovering=recovery is not None, overwrite=overwrite, resume=resume)
-    setup = prepare(
-        model,
-        data,
-        weights=weights,
-        num_classes=num_classes,
-        image_size=image_size,
-        mean=numbers(mean),
-        std=numbers(std),
-        augment=augment,
-        calibration_images=calibration_images,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    trained = recovery or training
+    batch_size = BATCH_SIZE if trained is None else trained.batch_size
+    setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed)
     if not destination.helper:
         screen.note(_normalization(setup.normalization))
     record = prune_to_folder(
@@ -271,6 +135,7 @@ def prune(
         method=method,
         outcome=outcome,
         constraints=constraints,
+        training=training,
         recovery=recovery,
         settings=settings,
         onnx=onnx,

@@ -1,13 +1,16 @@
 """`Settings`: how `prune` goes about it, checked before any work."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from whyprune.allocation import ALLOCATORS, Budget
 from whyprune.allocation.space import BLOCK, WIDTH
 from whyprune.errors import InputError
+from whyprune.fields import OneOf, check_fields
 from whyprune.methods import METHODS, Method, Schedule, method_named
-from whyprune.repair.registry import repair_named
+from whyprune.repair.registry import REPAIRS
 from whyprune.scoring.registry import SCORERS
 
 EFFECT_PASSES = 4096.0
@@ -19,32 +22,33 @@ class Settings:
     """How `prune` goes about it; the defaults are good. What is None is as the method has it.
 
     Attributes:
-        scorer: who judges units in every round.
-        allocation: how much goes where: `uniform`, `global`, `curves`, `savings`, `greedy`, ...
-        schedule: rounds: `one-shot`, `geometric`, `geometric:1.5`, `cubic:6`.
-        repair: `refit` (closed form), `reconstruct` (a refit, then the layers of every residual branch together),
-            `constants` (means of the removed units in biases), `batch-norm` (statistics only) or `none`.
+        scorer: who judges units in every round: any method that `whyprune methods` lists as a scorer.
+        allocation: how much goes where; default by scorer, and the method `causal` has its own.
+        schedule: rounds: one-shot, geometric, geometric:1.5 (times cheaper in each) or cubic:6 (how many).
+        repair: what is done without labels to the weights that stay: a refit in closed form, a refit and then the
+            layers of every residual branch together, means of the removed units in biases, batch-norm statistics only,
+            or nothing.
         views: augmented views of every calibration image in the final repair.
         effect_images: images on which single effects of units are measured at most.
         effect_passes: dense forward passes of one image that single effects may cost where the plan needs none: the
             report shows them. What they do not pay for is said to be not measured.
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
-        latency: measure latency on this machine.
-        refute: try to refute the effects behind the plan, on images that it was not made from.
-        blocks: whether residual blocks may go as a whole; None: where a budget is on a device and the method can tell.
-        heads: whether attention goes by "whole" heads or by the "width" that all its heads share (see `trace`).
+        latency: measure latency of both networks on this machine.
+        refute: try to refute the effects behind the plan, on images kept apart for it.
+        blocks: residual blocks may go as a whole; default: where a budget is on a device and the method can tell.
+        heads: attention goes by whole heads, or by the width that all its heads share.
 
     Raises:
         InputError: an unknown name, or a number out of range.
     """
 
-    scorer: str | None = None
-    allocation: str | None = None
+    scorer: Annotated[str | None, OneOf(SCORERS)] = None
+    allocation: Annotated[str | None, OneOf(ALLOCATORS)] = None
     schedule: str | None = None
-    repair: str | None = None
-    views: int = 4
-    effect_images: int = 128
-    effect_passes: float = EFFECT_PASSES
+    repair: Annotated[str | None, OneOf(REPAIRS)] = None
+    views: Annotated[int, Field(ge=1)] = 4
+    effect_images: Annotated[int, Field(ge=2)] = 128
+    effect_passes: Annotated[float, Field(ge=0)] = EFFECT_PASSES
     ignore: tuple[str, ...] = ()
     latency: bool = True
     refute: bool = True
@@ -52,19 +56,7 @@ class Settings:
     heads: Literal["whole", "width"] = "whole"
 
     def __post_init__(self) -> None:
-        if self.repair is not None:
-            repair_named(self.repair)
-        if self.views < 1 or self.effect_images < 2 or not 0 <= self.effect_passes < float("inf"):
-            raise InputError(
-                f"views={self.views}, effect_images={self.effect_images}, effect_passes={self.effect_passes}: give at "
-                "least 1, 2 and 0"
-            )
-        for kind, name, known in (
-            ("allocation", self.allocation, ALLOCATORS),
-            ("scorer", self.scorer, SCORERS),
-        ):
-            if name is not None and name not in known:
-                raise InputError(f"no {kind} named {name!r}: choose from {', '.join(known)}")
+        check_fields(self)
         if self.schedule is not None:
             Schedule.parse(self.schedule)
 

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from whyprune.data import Augmentation, DataSource, Loader, Normalization, calibration_indices, load_source
 from whyprune.errors import InputError
+from whyprune.fields import check_fields
 from whyprune.models import (
     BUILT_INS,
     default_normalization,
@@ -57,17 +59,51 @@ class Setup:
         return next(iter(self.calibration))[0][:2]
 
 
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Which weights a named network gets, and its size.
+
+    Attributes:
+        weights: trained weights, a safetensors file. Built-in networks need one.
+        num_classes: classes of the network; default: those of the data.
+    """
+
+    weights: str | Path | None = None
+    num_classes: Annotated[int | None, Field(ge=1)] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is done with images of a named data set.
+
+    Attributes:
+        image_size: resize and centre-crop images to this many pixels.
+        mean: normalisation: mean per channel, of pixels in 0 to 1, as 0.49,0.48,0.45. Default: what the JSON file of
+            the same name beside the weights states, else the built-in network's own.
+        std: normalisation: standard deviation per channel.
+        calibration_images: images of the training split to measure effects on and to repair with.
+        augment: shift images at random, and mirror those in colour, for repair and recovery.
+    """
+
+    image_size: Annotated[int | None, Field(ge=1)] = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    calibration_images: Annotated[int, Field(ge=2)] = CALIBRATION_IMAGES
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def prepare(
     model: str,
     data: str,
+    network: NetworkConfig | None = None,
+    images: DataConfig | None = None,
     *,
-    weights: str | Path | None = None,
-    num_classes: int | None = None,
-    image_size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    augment: bool = True,
-    calibration_images: int = CALIBRATION_IMAGES,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
 ) -> Setup:
@@ -76,14 +112,9 @@ def prepare(
     Args:
         model: a built-in name, `package.module:factory`, `timm:NAME` or `transformers:NAME`.
         data: `digits`, `parquet:FOLDER`, `hf:NAME`, `imagefolder:FOLDER` or `package.module:factory`.
-        weights: a safetensors file; a built-in network needs one.
-        num_classes: of the network; default: as many as the data has.
-        image_size: resize stored images to this many pixels.
-        mean: per channel, of pixels in [0, 1]; with `std`. Default: see `choose_normalization`.
-        std: per channel.
-        augment: make augmented views; see `choose_augmentation`.
-        calibration_images: drawn from the training split.
-        batch_size: of the recovery.
+        network: its weights and size.
+        images: what is done with them.
+        batch_size: of the training.
         seed: of the calibration images and of the order of training.
 
     Raises:
@@ -91,24 +122,26 @@ def prepare(
         FormatError: files that are missing, damaged or do not fit.
         MissingDependencyError: a name needs an optional library.
     """
+    network, images = network or NetworkConfig(), images or DataConfig()
+    weights = network.weights
     if weights is None and model in BUILT_INS:
         raise InputError(f"the built-in network {model} is untrained: give its weights, --weights FILE.safetensors")
-    source = load_source(data, image_size=image_size)
-    classes = num_classes or source.num_classes
-    network = load_network(model, weights, num_classes=classes, image_shape=source.image_shape)
+    source = load_source(data, image_size=images.image_size)
+    classes = network.num_classes or source.num_classes
+    loaded = load_network(model, weights, num_classes=classes, image_shape=source.image_shape)
     recipe = Recipe(
         model=model,
         num_classes=classes,
         image_shape=source.image_shape,
-        image_size=image_size,
-        normalization=_as_dict(choose_normalization(model, source, weights, mean, std)),
+        image_size=images.image_size,
+        normalization=_as_dict(choose_normalization(model, source, weights, images.mean, images.std)),
     )
     return _setup(
-        network,
+        loaded,
         source=source,
         recipe=recipe,
-        augment=choose_augmentation(source.image_shape) if augment else None,
-        calibration_images=calibration_images,
+        augment=choose_augmentation(source.image_shape) if images.augment else None,
+        calibration_images=images.calibration_images,
         batch_size=batch_size,
         seed=seed,
         facts={"data": data, "weights": None if weights is None else str(weights)},

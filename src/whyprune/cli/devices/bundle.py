@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, RecordedModelOption, WeightsOption, sizes
+from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, RecordedModelOption, WeightsOption
 from whyprune.cli.screen import Screen
+from whyprune.cli.texts import sizes
 from whyprune.devices import MeasurementRequest
 from whyprune.workspace.bundling import bundle_models
 

@@ -7,8 +7,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from whyprune.cli.options import ClassesOption, JsonOption, ModelArgument, QuietOption, sizes
+from whyprune.cli.options import ClassesOption, JsonOption, ModelArgument, QuietOption
 from whyprune.cli.screen import Screen
+from whyprune.cli.texts import sizes
 from whyprune.devices.registry import device as named
 from whyprune.devices.table.plot import plot_curves
 from whyprune.devices.table.steps import LatencyCurve, step_of, tabulate

@@ -1,0 +1,50 @@
+"""`whyprune methods` says what there is, and what each method says of itself."""
+
+import json
+
+import pytest
+from command_line import refused, run
+
+from whyprune.methods import method_named, method_names
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_all_methods_are_listed_by_their_whole_names(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = run("methods")
+    assert shown.code == 0
+    lines = shown.out.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    first = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert [word for word in first if word in set(method_names())] == list(method_names())
+    assert ("allocation" in lines[0]) == (columns == "120")
+
+
+def test_the_list_says_what_each_needs():
+    said = json.loads(run("methods", "--json").out)["methods"]
+    assert [facts["name"] for facts in said] == list(method_names())
+    lines = {line.split()[0]: line for line in run("methods").out.splitlines() if line and line[0] != " "}
+    assert lines["gradient"].rstrip().endswith("images, gradients")
+    assert lines["random"].rstrip().endswith("nothing")
+
+
+@pytest.mark.parametrize("name", ["causal", "conditional", "magnitude-l2"])
+def test_one_method_says_its_parts_and_facts(name):
+    said = json.loads(run("methods", name, "--json").out)
+    assert said == json.loads(json.dumps(method_named(name).facts()))
+    assert {"scorer", "allocation", "schedule", "repair", "cost", "guarantee", "paper", "labels"} <= said.keys()
+    shown = " ".join(run("methods", name).out.split())
+    for part in ("scorer", "schedule", "repair", "cost", "guarantee"):
+        assert f"{part} {said[part]}" in shown
+
+
+def test_causal_is_rounds_of_curves():
+    said = json.loads(run("methods", "causal", "--json").out)
+    parts = {part: said[part] for part in ("scorer", "allocation", "schedule", "repair")}
+    assert parts == {"scorer": "curves", "allocation": "curves", "schedule": "geometric:2", "repair": "refit"}
+
+
+def test_an_unknown_method_is_one_message(here):
+    message = refused("methods", "magic")
+    assert "no method named 'magic'" in message
+    assert "causal" in message
