@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,8 +18,10 @@ from whyprune import Budget, Method, Recovery, Schedule, Settings, method_named,
 from whyprune.allocation import ALLOCATORS
 from whyprune.errors import InputError
 from whyprune.methods import METHODS
+from whyprune.recovery import recover
 from whyprune.repair.registry import REPAIRS
 from whyprune.scoring.registry import SCORERS
+from whyprune.structure.remove import remove
 from whyprune.testing import check_allocator, check_method, check_penalty, check_scorer
 
 QUICK = Settings(latency=False, refute=False, views=1, effect_images=32)
@@ -106,14 +109,30 @@ def test_cubic_rounds_repair_in_between_and_end_at_the_budget():
     assert found.measurements.joint_effect.measured < found.measurements.joint_effect.after_removal
 
 
-def test_recovery_between_rounds_trains_and_needs_a_recovery():
+def test_recovery_between_rounds_trains_and_needs_a_recovery(monkeypatch):
     tuned = replace(method_named("magnitude-l2"), schedule=Schedule("geometric", step=1.3, recovery_epochs=1))
     with pytest.raises(InputError, match="fine-tunes between rounds"):
         run(tuned)
     recovery = Recovery(epochs=1, batch_size=64, accelerator="cpu", validation_fraction=0.2)
+    given, scored = [], []
+
+    def trained(state, data, how, **about):
+        found = recover(state, data, how, **about)
+        given.append((len(state.removed), how.epochs, found.model))
+        return found
+
+    def removed(state, units):
+        scored.append(state.model)
+        return remove(state, units)
+
+    monkeypatch.setattr("whyprune.pipeline.steps.recover", trained)
+    monkeypatch.setattr("whyprune.pipeline.rounds.remove", removed)
     found = run(tuned, recovery=recovery, budget=Budget(macs=0.5))
-    assert found.measurements.timings_s["recover between rounds"] > 0
     assert found.plan.macs <= 0.5 * found.network.cost().macs
+    assert len(given) == len(scored) == 3  # ln(2) / ln(1.3) = 2.6; the last training is that of the run itself
+    assert given[0][0] < given[1][0] <= given[2][0] == len(found.plan.units)
+    assert scored[1] is given[0][2]
+    assert scored[2] is given[1][2]
 
 
 def test_parts_that_do_not_fit_are_refused_before_any_work():
@@ -142,6 +161,28 @@ def test_training_with_a_penalty_comes_before_pruning():
     assert all(torch.equal(tensor, before[name]) for name, tensor in tiny.trained().state_dict().items())
     assert not torch.equal(found.network.model.head.weight, tiny.trained().head.weight)
     assert found.measurements.asked["training"]["penalty"] == "bn-l1"
+
+
+def test_an_interrupted_run_does_not_train_again(tmp_path, monkeypatch):
+    """The training's checkpoint is kept; a run that goes on from it ends as one that was never interrupted."""
+    training = Recovery(epochs=2, batch_size=48, accelerator="cpu")
+    about = {"training": training, "recovery_data": LABELLED}
+    whole = run("magnitude-l2", **about)
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["whyprune.prune"], "choose", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("magnitude-l2", workspace=tmp_path, **about)
+    assert [p.name for p in tmp_path.iterdir()] == ["training.safetensors"]
+    again = run("magnitude-l2", workspace=tmp_path, resume=True, **about)
+    assert again.plan == whole.plan
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.model.state_dict().values(), whole.model.state_dict().values(), strict=True)
+    )
 
 
 def test_a_methods_penalty_is_the_trainings_and_needs_one():

@@ -75,12 +75,16 @@ class Search:
             while self.looked_at < MOST_MOVES and self._change():
                 bars.advance(bar, self.looked_at - shown)
                 shown = self.looked_at
+        self._take_back()  # what the last change held
         return self.space.rounded(self.point)
 
     def _meet(self, held: Collection[str] = ()) -> None:
         """Removes until all bounds hold, then takes back what is left over; variables that are held stay."""
         while excess := self._excess(self.point):
             self._descend(excess, held)
+        self._take_back(held)
+
+    def _take_back(self, held: Collection[str] = ()) -> None:
         while self._give_back(held) or self._give_units_back(held):
             pass
 

@@ -20,7 +20,7 @@ class Destination:
 
     Attributes:
         out: the result folder, absolute.
-        workspace: where finished stages and checkpoints go; None for a run without recovery.
+        workspace: where finished stages and checkpoints go; None for a run that trains nothing.
         overwrite: replace an existing result.
         resume: go on from what is in the workspace.
         helper: this process only helps with the recovery; another one writes the result.
@@ -34,15 +34,21 @@ class Destination:
 
     @classmethod
     def claim(
-        cls, out: str | Path, *, recovering: bool = False, overwrite: bool = False, resume: bool = False
+        cls, out: str | Path, *, training: bool = False, overwrite: bool = False, resume: bool = False
     ) -> "Destination":
         """Checks, before any work, that a result can be written there; forgets an interrupted run if told to.
+
+        Args:
+            out: the result folder.
+            training: the run trains, before or after pruning, and keeps what it has on the way.
+            overwrite: replace an existing result.
+            resume: go on with an interrupted run.
 
         Raises:
             InputError: the folder exists, cannot be made, or an interrupted run is kept beside it.
         """
         folder = Path(os.path.abspath(out))
-        workspace = folder.with_name(folder.name + SUFFIX) if recovering else None
+        workspace = folder.with_name(folder.name + SUFFIX) if training else None
         if _is_helper():
             if workspace is None or not (workspace / STAGE).is_file():
                 raise InputError("start whyprune as one process: it starts the others by itself, see --devices")
