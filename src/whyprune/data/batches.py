@@ -117,6 +117,11 @@ def cut_images(batches: Sequence[Batch], images: int) -> tuple[list[Batch], list
 def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 128) -> tuple[list[Batch], list[Batch]]:
     """(the rest, the first images): the first go to measuring, a third of all but at most `most`.
 
+    Args:
+        batches: the images.
+        share: of them that is measured on.
+        most: images that are measured on at most.
+
     Raises:
         InputError: fewer than six images.
     """

@@ -51,8 +51,14 @@ class Calibration:
         return [batch for number in numbers for batch in self.view(number)]
 
 
-def calibrate(data: Iterable[Any], positional: int, augment: Augment | None, seed: int) -> Calibration:
+def calibrate(data: Iterable[Any], positional: int = 1, augment: Augment | None = None, seed: int = 0) -> Calibration:
     """Reads the calibration data once and keeps an eighth of its images apart.
+
+    Args:
+        data: batches: tensors, tuples or dicts.
+        positional: how many positional inputs the network takes.
+        augment: (images, generator) -> images, for further views of the images.
+        seed: of the augmentation.
 
     Raises:
         InputError: there are fewer than eight images, or they cannot be read as batches.
