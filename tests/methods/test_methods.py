@@ -143,6 +143,8 @@ def test_parts_that_do_not_fit_are_refused_before_any_work():
         method = "causal" if settings.scorer else "taylor"
         with pytest.raises(InputError, match=message):
             settings.applied(method, Budget(macs=0.5))
+    with pytest.raises(InputError, match="scorer 'exact' judges width, not whole residual blocks"):
+        Settings(scorer="exact", allocation="savings", blocks=True).applied("causal", Budget(macs=0.5))
     with pytest.raises(InputError, match="no repair named 'magic'"):
         Method("mine", "random", repair="magic")
     with pytest.raises(InputError, match="not whole residual blocks"):
