@@ -73,7 +73,7 @@ class Settings:
         schedule = None if self.schedule is None else Schedule.parse(self.schedule, chosen.schedule)
         found = chosen.with_parts(scorer=self.scorer, allocation=self.allocation, schedule=schedule, repair=self.repair)
         deciding = bool(budget.on_device) if self.blocks is None else self.blocks
-        able = BLOCK in found.kinds and (self.blocks or BLOCK in found.scorer_facts.kinds)  # asked for, it is refused
-        if not (deciding and able):
+        judged = bool(self.blocks) or BLOCK in found.scorer_facts.kinds  # what was asked for is refused, not dropped
+        if not (deciding and judged and BLOCK in found.kinds):
             found = replace(found, kinds=tuple(kind for kind in found.kinds if kind != BLOCK) or (WIDTH,))
         return found.checked()
