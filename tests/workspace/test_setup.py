@@ -10,10 +10,9 @@ from safetensors.torch import save_file
 from whyprune.data import Augmentation, DataSource, TensorSplit, calibration_indices, load_source
 from whyprune.errors import FormatError, InputError
 from whyprune.models import default_normalization, load_model
+from whyprune.workspace.configs import DataConfig, NetworkConfig
 from whyprune.workspace.recipe import Recipe, fresh_network, split_loader
 from whyprune.workspace.setup import (
-    DataConfig,
-    NetworkConfig,
     choose_augmentation,
     choose_normalization,
     network_and_example,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from whyprune.cli.build import option_of
-from whyprune.workspace.setup import NetworkConfig
+from whyprune.workspace.configs import NetworkConfig
 
 MODEL_HELP = (
     "The network: resnet20, resnet56, vgg16_bn, mobilenet_v2 or digits_cnn, your own package.module:factory, "

@@ -18,9 +18,10 @@ from whyprune.effects.outcomes import OUTCOMES
 from whyprune.methods import method_names
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery
+from whyprune.workspace.configs import DataConfig, NetworkConfig
 from whyprune.workspace.destination import Destination
 from whyprune.workspace.folder import prune_to_folder
-from whyprune.workspace.setup import BATCH_SIZE, DataConfig, NetworkConfig, prepare
+from whyprune.workspace.setup import BATCH_SIZE, prepare
 
 NETWORK, DATA, PRUNING, STAYING, OUTPUT = "Network", "Data", "Pruning", "What must stay", "Output"
 TRAINING, TUNING = "Training before pruning", "Recovery by fine-tuning"

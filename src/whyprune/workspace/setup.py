@@ -3,15 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from whyprune.data import Augmentation, DataSource, Loader, Normalization, calibration_indices, load_source
 from whyprune.errors import InputError
-from whyprune.fields import check_fields
 from whyprune.models import (
     BUILT_INS,
     default_normalization,
@@ -20,9 +18,9 @@ from whyprune.models import (
     load_weights,
     train_digits,
 )
+from whyprune.workspace.configs import DataConfig, NetworkConfig
 from whyprune.workspace.recipe import TEST_BATCH_SIZE, Recipe
 
-CALIBRATION_IMAGES = 1024
 BATCH_SIZE = 128
 DEMO_MODEL, DEMO_DATA, DEMO_CALIBRATION_IMAGES = "digits_cnn", "digits", 256
 
@@ -57,45 +55,6 @@ class Setup:
     def example_inputs(self) -> Tensor:
         """Two calibration images, (2, C, H, W)."""
         return next(iter(self.calibration))[0][:2]
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Which weights a named network gets, and its size.
-
-    Attributes:
-        weights: trained weights, a safetensors file. Built-in networks need one.
-        num_classes: classes of the network; default: those of the data.
-    """
-
-    weights: str | Path | None = None
-    num_classes: Annotated[int | None, Field(ge=1)] = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is done with images of a named data set.
-
-    Attributes:
-        image_size: resize and centre-crop images to this many pixels.
-        mean: normalisation: mean per channel, of pixels in 0 to 1, as 0.49,0.48,0.45. Default: what the JSON file of
-            the same name beside the weights states, else the built-in network's own.
-        std: normalisation: standard deviation per channel.
-        calibration_images: images of the training split to measure effects on and to repair with.
-        augment: shift images at random, and mirror those in colour, for repair and recovery.
-    """
-
-    image_size: Annotated[int | None, Field(ge=1)] = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    calibration_images: Annotated[int, Field(ge=2)] = CALIBRATION_IMAGES
-    augment: bool = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def prepare(
