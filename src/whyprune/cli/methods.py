@@ -80,7 +80,7 @@ def _one(facts: dict[str, Any]) -> Group:
         "training": _yes(facts["training"]),
         "cost": facts["cost"],
         "guarantee": facts["guarantee"],
-        "paper": facts["paper"] or "none: whyprune's own",
+        "paper": facts["paper"] or "none stated",
         "extra": f"pip install 'whyprune[{facts['extra']}]'" if facts["extra"] else "none",
     }
     for title, value in rows.items():
