@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.constraints import Constraints
 from whyprune.allocation.contract import Allocator, AllocatorFacts, NamedAllocator
@@ -10,7 +12,7 @@ from whyprune.allocation.objective import Evaluator, Objective, along_curves, al
 from whyprune.allocation.registry import ALLOCATORS
 from whyprune.allocation.space import BLOCK, WIDTH, Space
 from whyprune.effects.effects import Effects, ResponseCurve
-from whyprune.errors import InputError
+from whyprune.errors import BudgetError, InputError
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
 from whyprune.structure.state import State
@@ -52,6 +54,7 @@ def allocate(
         BudgetError: no plan meets the budget; says the smallest reachable value.
     """
     state = State.of(start)
+    _check_given(state, effects, budget)
     if constraints is not None:
         state = replace(state, network=constraints.confirmed(state.network))
     kinds = (WIDTH, BLOCK) if effects.blocks else (WIDTH,)
@@ -98,8 +101,42 @@ def planned(
     """The plan of the point that an allocator chooses; scores of a criterion predict nothing."""
     space = objective.space
     point = chosen(space, objective, budget, seed=seed, progress=progress)
+    if not isinstance(point, Mapping) or (unknown := set(point) - set(space.variables)):
+        said = f"variables that there are none of: {min(unknown)!r}" if isinstance(point, Mapping) else repr(point)
+        raise InputError(f"the allocation {name_of(chosen)!r} gave {said}; give a point of space.variables")
     predicted = objective.predicted(point) if objective.promises else None
-    return space.plan(point, objective.orders, method=method, budget=budget.as_dict(), predicted=predicted)
+    plan = space.plan(point, objective.orders, method=method, budget=budget.as_dict(), predicted=predicted)
+    _check_met(space, plan, budget, name_of(chosen))
+    return plan
+
+
+def _check_given(state: State, effects: Effects, budget: Budget) -> None:
+    """Refuses what no plan can be made from: no budget, effects of another network, or numbers that are none."""
+    if not isinstance(budget, Budget):
+        raise InputError(f"budget={budget!r}: give a Budget, such as Budget(macs=0.5)")
+    if foreign := [name for name in effects.units if name not in state.network.by_name]:
+        raise InputError(f"the effects are of another network: this one has no unit {foreign[0]!r}")
+    if broken := [name for name, mean in zip(effects.units, effects.mean, strict=True) if not np.isfinite(mean)]:
+        raise InputError(
+            f"{effects.method!r} gives {len(broken)} of {len(effects.units)} units no finite number, such as "
+            f"{broken[0]!r}"
+        )
+
+
+def _check_met(space: Space, plan: Plan, budget: Budget, allocation: str) -> None:
+    """What is planned is within the budget, whoever chose it: an order that lacks units removes too few."""
+    dense, cost = space.network.cost(), space.network.cost(space.network.select(plan.units))
+    for kind, limit in budget.limits(dense).items():
+        if getattr(cost, kind) > limit:
+            raise BudgetError(
+                f"allocation {allocation!r} ends at {getattr(cost, kind) / getattr(dense, kind):.4f} of {kind}, above "
+                f"the budget {budget}: it falls short, or effects of some units are missing, or are of another state"
+            )
+
+
+def name_of(allocation: Allocator) -> str:
+    """What an allocator is called."""
+    return str(getattr(allocation, "name", getattr(allocation, "__name__", "of one's own")))
 
 
 def objective_of(

@@ -56,6 +56,7 @@ SeedOption = Annotated[
     typer.Option(
         metavar="N",
         min=0,
+        max=2**32 - 1,
         help="Of everything drawn at random; the same seed gives the same plan.",
         rich_help_panel="Pruning",
     ),

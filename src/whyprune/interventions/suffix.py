@@ -65,6 +65,8 @@ def chosen_units(start: Network | State, units: Sequence[Unit | str] | None = No
     """
     state = State.of(start)
     chosen = list(state.units if units is None else state.select(units))
+    if not chosen and units:
+        raise InputError(f"all {len(list(units))} units that were asked for are gone already from this network")
     if not chosen:
         raise InputError("there is no unit to measure: see network.refusals for what is kept whole, and why")
     return chosen

@@ -3,11 +3,12 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from whyprune.allocation.allocate import chosen_allocator, facts_of
+from whyprune.allocation.allocate import chosen_allocator, facts_of, name_of
 from whyprune.allocation.contract import Allocator
 from whyprune.allocation.space import BLOCK
 from whyprune.errors import InputError
 from whyprune.methods.schedule import Schedule
+from whyprune.recovery.penalty import PENALTIES
 from whyprune.repair.registry import REPAIRS, repair_named
 from whyprune.scoring.contract import NamedScorer, Scorer, ScorerFacts
 from whyprune.scoring.registry import SCORERS
@@ -49,6 +50,18 @@ class Method:
 
     def __post_init__(self) -> None:
         repair_named(self.repair)
+        kinds: object = self.kinds
+        if not self.name or not kinds or isinstance(kinds, str):
+            raise InputError(f"a method with name={self.name!r} and kinds={self.kinds!r}: give it a name, and a tuple")
+        if not isinstance(self.schedule, Schedule):
+            raise InputError(f"schedule={self.schedule!r}: give a Schedule, such as Schedule.parse('cubic:6')")
+        for part, given in (("scorer", self.scorer), ("allocation", self.allocation)):
+            if given is not None and not isinstance(given, str) and not callable(given):
+                raise InputError(f"{part}={given!r}: give a name or a function")
+        if self.penalty:
+            PENALTIES(self.penalty)
+        if self.images is not None and self.images < 0:
+            raise InputError(f"images={self.images}: give 0 for all, or a number of images")
 
     @property
     def judge(self) -> Scorer:
@@ -72,7 +85,7 @@ class Method:
         """What the allocation is called; empty where it follows from the scorer."""
         if self.allocation is None or isinstance(self.allocation, str):
             return self.allocation or ""
-        return str(getattr(self.allocation, "name", getattr(self.allocation, "__name__", "an allocator of one's own")))
+        return name_of(self.allocation)
 
     @property
     def scorer_facts(self) -> ScorerFacts:
@@ -111,8 +124,8 @@ class Method:
             allocator = facts_of(chosen_allocator(self.allocation))
             if allocator.needs == "curves" and facts.kind != "curves":
                 raise InputError(
-                    f"allocation {self.allocation_name!r} needs response curves, which scorer {self.scorer_name!r} "
-                    "does not measure: choose scorer 'curves', or another allocation"
+                    f"allocation {self.allocation_name!r} of method {self.name!r} needs response curves, which scorer "
+                    f"{self.scorer_name!r} does not measure: choose another allocation as well, such as 'global'"
                 )
             self._check_kinds(f"allocation {self.allocation_name!r} decides", allocator.kinds)
         self._check_kinds(f"scorer {self.scorer_name!r} judges", facts.kinds)

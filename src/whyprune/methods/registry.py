@@ -27,6 +27,8 @@ def method_named(method: str | Method) -> Method:
     """
     if isinstance(method, Method):
         return method
+    if not isinstance(method, str):
+        raise InputError(f"method={method!r} is no method: wrap a scorer of your own, Method('mine', scorer=...)")
     if method in METHODS:
         return METHODS(method)
     if method in SCORERS:

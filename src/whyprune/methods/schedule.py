@@ -16,6 +16,8 @@ from whyprune.structure.cost import Cost
 Kind = Literal["one-shot", "geometric", "cubic"]
 SCHEDULES: tuple[str, ...] = get_args(Kind)
 STEP, ROUNDS = 2.0, 4
+SMALLEST_STEP, MOST_ROUNDS = 1.01, 1000
+"""Each round measures and repairs: more of them take days and change nothing."""
 ABOUT = {
     "one-shot": ("all in one round: units are judged once, and the budget is met at once", ""),
     "geometric": ("every round makes the network about STEP times cheaper, until the budget is met", ""),
@@ -55,11 +57,14 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.kind not in SCHEDULES:
             raise InputError(f"no schedule {self.kind!r}: choose from {', '.join(SCHEDULES)}")
-        if not self.step > 1 or self.rounds < 1 or self.recovery_epochs < 0:
-            raise InputError(
-                f"schedule step={self.step}, rounds={self.rounds}, recovery_epochs={self.recovery_epochs}: give a step "
-                "above 1, at least one round, and no negative number of epochs"
-            )
+        if not isinstance(self.step, int | float) or not SMALLEST_STEP <= self.step < math.inf:
+            raise InputError(f"schedule geometric:{self.step}: give a step of {SMALLEST_STEP} or more, such as 1.5")
+        if not isinstance(self.rounds, int) or not 1 <= self.rounds <= MOST_ROUNDS:
+            raise InputError(f"schedule cubic:{self.rounds}: give a number of rounds from 1 to {MOST_ROUNDS}")
+        if not isinstance(self.recovery_epochs, int) or self.recovery_epochs < 0:
+            raise InputError(f"schedule with recovery_epochs={self.recovery_epochs}: give a whole number, 0 for none")
+        if self.kind == "one-shot" and self.recovery_epochs:
+            raise InputError("schedule one-shot has no rounds to train between: choose geometric or cubic")
 
     @classmethod
     def parse(cls, text: str, start: "Schedule | None" = None) -> "Schedule":

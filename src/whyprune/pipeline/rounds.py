@@ -19,6 +19,7 @@ from whyprune.data.calibration import Calibration
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import Joint, joint_effect
 from whyprune.effects.outcomes import Outcome
+from whyprune.errors import InputError
 from whyprune.methods import Method
 from whyprune.pipeline.device_budget import Allocate
 from whyprune.repair import repair
@@ -235,7 +236,10 @@ class _Rounds:
             seed=self.seed + self.number,
             progress=self.progress,
         )
-        return self.method.judge(self.state, self._batches(), question)
+        found: object = self.method.judge(self.state, self._batches(), question)
+        if not isinstance(found, Effects):
+            raise InputError(f"scorer {self.method.scorer_name!r} gave {type(found).__name__}: it has to give Effects")
+        return found
 
     def _batches(self) -> list[Batch]:
         """What the scorer is given; in rounds, a view of the images that no earlier round has seen."""

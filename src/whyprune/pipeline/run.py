@@ -24,6 +24,8 @@ from whyprune.structure.capture import as_example
 from whyprune.structure.network import Network
 from whyprune.structure.trace import trace
 
+MOST_SEEDS = 2**32
+"""As many as every library that draws takes."""
 TRAINING = "training.safetensors"
 """The checkpoint of a training before pruning, in the workspace."""
 
@@ -136,6 +138,10 @@ def start_run(
         TraceError: the model cannot be captured.
     """
     settings = settings or Settings()
+    if not isinstance(budget, Budget):
+        raise InputError(f"budget={budget!r}: give a Budget, such as Budget(macs=0.5)")
+    if not 0 <= seed < MOST_SEEDS:
+        raise InputError(f"seed={seed}: give a whole number from 0 to {MOST_SEEDS - 1}")
     chosen = settings.applied(method, budget)
     if chosen.penalty and training is None:
         raise InputError(f"method {chosen.name!r} trains with the penalty {chosen.penalty!r} first: give training=…")

@@ -57,6 +57,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.schedule is not None and not isinstance(self.schedule, str):
+            raise InputError(f"schedule={self.schedule!r}: write it as text, such as 'cubic:6', or give it to a Method")
         if self.schedule is not None:
             Schedule.parse(self.schedule)
 

@@ -76,6 +76,10 @@ class Recovery(Record):
                 raise InputError(f"recovery: {first_problem(error)}") from None
             if self.penalty is not None and self.penalty not in PENALTIES:
                 PENALTIES(self.penalty)
+            if self.penalty is not None and not self.penalty_weight > 0:
+                raise InputError(
+                    f"recovery: the penalty {self.penalty!r} has no weight: give penalty_weight, such as 1e-4"
+                )
             if self.penalty is None and self.penalty_weight > 0:
                 raise InputError(
                     f"recovery: penalty_weight is {self.penalty_weight} and there is no penalty: "

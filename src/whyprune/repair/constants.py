@@ -59,6 +59,7 @@ def repair_constants(
     Raises:
         InputError: there is no data, or the intervention has no constants.
     """
+    state = State.of(state)
     network = state.network
     batches = list(as_batches(data, network.positional))
     if not batches:

@@ -71,6 +71,7 @@ def reconstruct(
     """
     if rounds < 1 or iterations < 1 or not damping > 0:
         raise InputError(f"rounds={rounds}, iterations={iterations}, damping={damping}: all must be above 0")
+    state = State.of(state)
     network = state.network
     batches = chunked(as_batches(data, network.positional), BATCH)
     if not batches:

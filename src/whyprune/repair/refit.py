@@ -57,6 +57,7 @@ def repair(
     Raises:
         InputError: there is no data.
     """
+    state = State.of(state)
     network = state.network
     batches = chunked(as_batches(data, network.positional), BATCH)
     if not batches:

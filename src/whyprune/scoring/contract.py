@@ -114,7 +114,9 @@ class NamedScorer:
             InputError: the question asks for something that this scorer cannot honour, or as the scorer says.
         """
         state = State.of(start)
-        found = self.function(state, batches, self.accepted(question))
+        found: object = self.function(state, batches, self.accepted(question))
+        if not isinstance(found, Effects):
+            raise InputError(f"scorer {self.name!r} gave {type(found).__name__}: it has to give Effects")
         return replace(found, given=tuple(unit.name for unit in state.removed))
 
     def accepted(self, question: Question) -> Question:

@@ -143,10 +143,7 @@ class Network:
             InputError: one is unknown, or so many go that an axis would be left without channels, but for the axes of
                 residual blocks that go as a whole.
         """
-        names = {u if isinstance(u, str) else u.name for u in units}
-        unknown = sorted(names - self.by_name.keys())
-        if unknown:
-            raise InputError(f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names")
+        names = self.names_of(units)
         chosen = tuple(unit for unit in self.units if unit.name in names)
         counts: dict[Axis, int] = {}
         for unit in chosen:
@@ -158,6 +155,23 @@ class Network:
             if count >= self.cost.shapes[parameter][axis] and parameter not in bypassed:
                 raise InputError(f"all {count} channels of {parameter} (axis {axis}) would go: keep at least one")
         return chosen
+
+    def names_of(self, units: Iterable[Unit | str]) -> set[str]:
+        """The names of units, given by name or as they are.
+
+        Raises:
+            InputError: one is unknown, or no unit at all.
+        """
+        try:
+            names = {u if isinstance(u, str) else u.name for u in units}
+        except (AttributeError, TypeError):
+            raise InputError(
+                f"{type(units).__name__} holds no units: give units of network.units or their names, such as plan.units"
+            ) from None
+        unknown = sorted(names - self.by_name.keys())
+        if unknown:
+            raise InputError(f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names")
+        return names
 
     def bypassed(self, units: Iterable[Unit]) -> tuple[Block, ...]:
         """The residual blocks of which nothing is left without these units."""

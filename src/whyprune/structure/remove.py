@@ -45,7 +45,9 @@ def remove(start: Network | State, units: Iterable[Unit | str]) -> nn.Module | S
         InputError: a unit is unknown, or an axis would be left without channels.
     """
     if isinstance(start, State):
-        return _removed_further(start, start.network.select([*start.removed, *units]))
+        names = start.network.names_of(units) | {unit.name for unit in start.removed}
+        return _removed_further(start, start.network.select(names))
+    start = State.of(start).network
     removal = removal_of(start, start.select(units))
     return cut(start.model, removal.removed, removal.attributes, removal.blocks)
 

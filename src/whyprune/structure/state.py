@@ -42,8 +42,16 @@ class State:
 
     @classmethod
     def of(cls, start: "Network | State") -> "State":
-        """The state of a network of which nothing has been removed; a state as it is."""
-        return start if isinstance(start, State) else cls(start, start.model)
+        """The state of a network of which nothing has been removed; a state as it is.
+
+        Raises:
+            InputError: it is neither.
+        """
+        if isinstance(start, State):
+            return start
+        if not isinstance(start, Network):
+            raise InputError(f"{type(start).__name__} is no State and no traced Network: trace(model, example) first")
+        return cls(start, start.model)
 
     @property
     def is_dense(self) -> bool:
@@ -71,10 +79,7 @@ class State:
         Raises:
             InputError: one is unknown.
         """
-        names = {u if isinstance(u, str) else u.name for u in units}
-        unknown = sorted(names - self.network.by_name.keys())
-        if unknown:
-            raise InputError(f"no unit named {unknown[0]!r} ({len(unknown)} unknown): see network.units for the names")
+        names = self.network.names_of(units)
         return tuple(unit for unit in self.units if unit.name in names)
 
     def _check_shapes(self) -> None:

@@ -68,7 +68,7 @@ def verify(start: Network | State, *parts: Any, **options: Any) -> Verification:
     """
     if isinstance(start, State):
         return _verified(start.network, start.model, start.removed, *parts, **options)
-    return _verified(start, *parts, **options)
+    return _verified(State.of(start).network, *parts, **options)
 
 
 def _verified(
@@ -177,7 +177,7 @@ class _Comparison:
     def _error(self, what: str, batch: Batch) -> VerificationError:
         return VerificationError(
             f"the pruned network {what}; {self._parting(batch)}; do not use the pruned network, and keep the "
-            "channels there (see network.refusals)"
+            "channels there (see network.refusals); a repaired or trained network differs by nature: verify before that"
         )
 
     def _parting(self, batch: Batch) -> str:
