@@ -20,7 +20,7 @@ demo: $(VENV)/.run ## train a small network on digits, prune it to half its MACs
 	@echo "The report is $(CURDIR)/demo/report.html"
 
 test: $(VENV)/.dev ## run all tests; PYTEST_ADDOPTS passes options on
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## check style and formatting
 	$(BIN)/ruff check

@@ -37,15 +37,17 @@ def _close_rectangles(space: LabelSpace, rectangles: list[Rectangle]) -> bool:
             continue
         if len(rectangle.dims) == 1:
             forced = True
-            _along(space, rectangle, next(iter(rectangle.dims)))
+            _along(space, rectangles, rectangle, next(iter(rectangle.dims)))
         elif choice is None:
             choice = rectangle, max(sorted(rectangle.dims), key=lambda d: _units(roots, d))
     if not forced and choice is not None:
-        _along(space, *choice)
+        _along(space, rectangles, *choice)
     return forced or choice is not None
 
 
-def _along(space: LabelSpace, rectangle: Rectangle, dim: int) -> None:
+def _along(space: LabelSpace, rectangles: list[Rectangle], rectangle: Rectangle, dim: int) -> None:
+    """Settles a rectangle for good: classes only grow, and values that are no channels never come to look alike."""
+    rectangles.remove(rectangle)
     space.tie(rectangle.labelling, support(rectangle.labelling) - {dim}, rectangle.where)
 
 
