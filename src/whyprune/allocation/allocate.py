@@ -114,8 +114,8 @@ def _check_given(state: State, effects: Effects, budget: Budget) -> None:
     """Refuses what no plan can be made from: no budget, effects of another network, or numbers that are none."""
     if not isinstance(budget, Budget):
         raise InputError(f"budget={budget!r}: give a Budget, such as Budget(macs=0.5)")
-    if foreign := [name for name in effects.units if name not in state.network.by_name]:
-        raise InputError(f"the effects are of another network: this one has no unit {foreign[0]!r}")
+    if effects.units and state.network.by_name.keys().isdisjoint(effects.units):
+        raise InputError(f"the effects are of another network: this one has no unit {effects.units[0]!r}")
     if broken := [name for name, mean in zip(effects.units, effects.mean, strict=True) if not np.isfinite(mean)]:
         raise InputError(
             f"{effects.method!r} gives {len(broken)} of {len(effects.units)} units no finite number, such as "

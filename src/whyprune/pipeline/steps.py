@@ -164,7 +164,7 @@ def recovered(run: Run, stage: Stage) -> RecoveryResult | None:
     checkpoint = None if run.folder is None else run.folder / CHECKPOINT
     with run.step("recover"):
         return recover(
-            State(run.network, stage.model, run.network.select(stage.plan.units)),
+            State(run.network, stage.model, run.network.select(stage.plan.units), likeness=False),
             run.training_data,
             run.recovery,
             positional=run.network.positional,

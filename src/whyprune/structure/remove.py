@@ -63,7 +63,7 @@ def _removed_further(state: State, units: Sequence[Unit]) -> State:
         if len(fresh):
             further[key] = fresh
     model = cut(state.model, further, removal.attributes, removal.blocks)
-    return State(state.network, model, tuple(units))
+    return State(state.network, model, tuple(units), likeness=False)
 
 
 @dataclass(frozen=True)

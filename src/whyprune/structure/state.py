@@ -1,7 +1,7 @@
 """`State`: how far a network has been pruned: the trace, the module as it stands, and the units that module lacks."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import nn
@@ -21,6 +21,8 @@ class State:
         network: the traced original.
         model: the module as cut, and perhaps repaired or trained, so far; never changed in place.
         removed: the units it lacks, in the network's order.
+        likeness: whether the module's channels are held against those of the original; what steps of pruning make needs
+            no such check, and a reconstruction may make other channels than there were.
 
     Raises:
         InputError: a parameter of `model` has another size than the removal leaves, or the channels that it has left
@@ -30,11 +32,12 @@ class State:
     network: Network
     model: nn.Module
     removed: tuple[Unit, ...] = ()
+    likeness: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "removed", self.network.select(self.removed))
         self._check_shapes()
-        if elsewhere := cut_elsewhere(self.network, self.model, removed_indices(self.removed)):
+        if self.likeness and (elsewhere := cut_elsewhere(self.network, self.model, removed_indices(self.removed))):
             raise InputError(
                 f"the model is not the network without these {len(self.removed)} units: most channels that {elsewhere} "
                 "has left are those of other units; name the units it was cut by, or cut it with remove(state, units)"
@@ -71,7 +74,7 @@ class State:
 
     def with_model(self, model: nn.Module) -> "State":
         """The same removal in another module of the same shape: a repaired one, a trained one."""
-        return State(self.network, model, self.removed)
+        return State(self.network, model, self.removed, likeness=False)
 
     def select(self, units: Iterable[Unit | str]) -> tuple[Unit, ...]:
         """Those of the units named or given that are still there, in the network's order.
