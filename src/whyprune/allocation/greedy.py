@@ -39,8 +39,6 @@ def greedy(
     Raises:
         BudgetError: no point along the curves meets the budget.
     """
-    curves, before = objective.curves, space.bounds.before
-    ends = {n: before[n] + (int(curves[n].removed[-1]) if n in curves else 0) for n in space.bounds.groups}
 
     def walk(space: Space) -> Point:
         found = _Walk(space, objective, budget)
@@ -48,7 +46,7 @@ def greedy(
             found.step()
         return space.bounds.rounded(found.counts)
 
-    return steered(space.bounded(ends), budget, walk)
+    return steered(space.bounded(objective.ends), budget, walk)
 
 
 class _Walk:

@@ -68,11 +68,9 @@ def searched(space: Space, objective: Objective, budget: Budget, *, progress: bo
     Raises:
         BudgetError: no point along the objective's curves meets the budget.
     """
-    curves, before = objective.curves, space.bounds.before
-    ends = {n: before[n] + (int(curves[n].removed[-1]) if n in curves else 0) for n in space.bounds.groups}
     limits = budget.limits(space.network.cost())
 
     def walk(space: Space) -> Point:
         return Search(space, objective, limits).run(progress)
 
-    return steered(space.bounded(ends), budget, walk)
+    return steered(space.bounded(objective.ends), budget, walk)

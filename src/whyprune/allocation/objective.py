@@ -50,6 +50,12 @@ class Objective:
     base: float = 0.0
     evaluator: Evaluator | None = None
 
+    @property
+    def ends(self) -> dict[str, int]:
+        """Group -> the most units that are gone along its curve; those that are gone now where it has none."""
+        reach = {name: int(curve.removed[-1]) for name, curve in self.curves.items()}
+        return {name: count + reach.get(name, 0) for name, count in self.space.bounds.before.items()}
+
     def height(self, name: str, stop: int) -> float:
         """What one variable at a stop adds, read off its curve, linear between the points that were measured."""
         if name in self.space.inside:

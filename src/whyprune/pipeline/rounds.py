@@ -97,7 +97,7 @@ def prune_in_rounds(
         InputError: a scorer or an allocation that cannot be used on this network or these images.
         BudgetError: no plan meets the budget.
     """
-    rounds = _Rounds(network, calibration, method, outcome, constraints, images, views, seed, progress)
+    rounds = _Rounds(network, calibration, method, outcome, constraints, images, seed, progress)
     schedule, dense = method.schedule, network.cost()
     count = schedule.count(budget, dense)
     steps = [(number, False) for number in range(count)]
@@ -151,12 +151,11 @@ class _Rounds:
         outcome: Outcome | str | None,
         constraints: Constraints | None,
         images: int,
-        views: int,
         seed: int,
         progress: bool,
     ) -> None:
         self.network, self.calibration, self.method = network, calibration, method
-        self.outcome, self.constraints, self.images, self.views = outcome, constraints, images, views
+        self.outcome, self.constraints, self.images = outcome, constraints, images
         self.seed, self.progress = seed, progress
         self.state = State.of(network)
         self.number = 0
