@@ -1,6 +1,6 @@
 """Which layers lose channels and are not refitted, and why: what repair cannot do is said, never passed over."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,14 +55,11 @@ def sentence(layers: Iterable[Unrefitted]) -> str:
         return ""
     said = "; ".join(f"{layer.where}: {layer.reason}" for layer in layers[:NAMED])
     more = f"; and {len(layers) - NAMED} more" if len(layers) > NAMED else ""
-    one = len(layers) == 1
-    return (
-        f"{len(layers)} layer{'' if one else 's'} that lost channels {'is' if one else 'are'} not refitted, "
-        f"and no curve counts on it: {said}{more}."
-    )
+    lost = "1 layer that lost channels was" if len(layers) == 1 else f"{len(layers)} layers that lost channels were"
+    return f"{lost} not refitted: {said}{more}."
 
 
-def _loses(replay: Replay, node: fx.Node, labels: Iterable[int]) -> bool:
+def _loses(replay: Replay, node: fx.Node, labels: Sequence[int]) -> bool:
     """Whether any of these channels lies along a weight of an operation."""
     network = replay.network
     return any(

@@ -85,7 +85,7 @@ class Layout:
 
     def _turned(self, tensor: Tensor) -> Tensor:
         """(groups x A, B, *kernel) as (groups x B, A, *kernel)."""
-        return tensor.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1).contiguous()
+        return tensor.reshape(self.groups, -1, *tensor.shape[1:]).transpose(1, 2).flatten(0, 1).contiguous()
 
     def _taps(self, data: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """(which place of the input every tap of the kernel reads, whether it lies inside), each (places, taps)."""

@@ -61,4 +61,4 @@ def fold(layer: fx.Node, norm: fx.Node, bound: Mapping[fx.Node, Any]) -> tuple[T
 def _scaled_transposed(weight: Tensor, scale: Tensor) -> Tensor:
     """A weight (in, out / groups, *kernel) with every output channel times its scale, (out,)."""
     by_group = scale.reshape(-1, 1, weight.shape[1], *[1] * (weight.dim() - 2))
-    return (weight.unflatten(0, (len(by_group), -1)) * by_group).flatten(0, 1)
+    return (weight.reshape(len(by_group), -1, *weight.shape[1:]) * by_group).flatten(0, 1)

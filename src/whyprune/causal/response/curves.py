@@ -131,7 +131,9 @@ def _alike_in_groups(replay: Replay, reader: Reader, units: Sequence[Unit], how:
         return True
     size = _channels(replay, reader) // how.groups
     places = [replay.positions(reader.labels, [u]) for u in units]
-    return all((p.reshape(how.groups, -1) % size == p[: len(p) // how.groups] % size).all() for p in places)
+    return all(
+        len(p) % how.groups == 0 and torch.equal(p % size, p[: len(p) // how.groups].repeat(how.groups)) for p in places
+    )
 
 
 def _channels(replay: Replay, reader: Reader) -> int:
@@ -184,13 +186,11 @@ def _reading(replay: Replay, reader: Reader, case: _Case, value: Intervention) -
     The channels that stay carry what they can where the reader is refitted, and nothing where it is not.
     """
     moments = value.moments[reader.data]
-    products = (
-        _products(replay, reader, len(moments.total)) if reader.affine else torch.eye(len(moments.total)).double()
-    )
+    channels = len(moments.total)
+    products = _products(replay, reader, channels) if reader.affine else torch.eye(channels, dtype=torch.float64)
     spectrum, basis = torch.linalg.eigh(products)
-    carried = (
-        moments.covariance if reader.node in case.refitted else (moments.products / moments.count).diagonal().diag()
-    )
+    alone = (moments.products / moments.count).diagonal().diag()
+    carried = moments.covariance if reader.node in case.refitted else alone
     ridge = RIDGE * carried.diagonal().mean().clamp_min(1e-12)
     return Reading(
         inverse=torch.linalg.inv(carried + ridge * torch.eye(len(carried), dtype=carried.dtype)),
