@@ -176,8 +176,8 @@ def _features(replay: Replay, case: _Case, how: Layout, weight: Tensor) -> list[
 
 def _jointly(replay: Replay, case: _Case, value: Intervention) -> Sequence[int]:
     """The order in which units go that several layers read; by their energy where no layer has a weight for them."""
-    affine = [r for r in case.readers if r.affine]
-    return eliminate_jointly([_reading(replay, r, case, value) for r in affine or case.readers])
+    weighted = [r for r in case.readers if r.affine or r.node in case.refitted]
+    return eliminate_jointly([_reading(replay, r, case, value) for r in weighted or case.readers])
 
 
 def _reading(replay: Replay, reader: Reader, case: _Case, value: Intervention) -> Reading:
@@ -187,7 +187,8 @@ def _reading(replay: Replay, reader: Reader, case: _Case, value: Intervention) -
     """
     moments = value.moments[reader.data]
     channels = len(moments.total)
-    products = _products(replay, reader, channels) if reader.affine else torch.eye(channels, dtype=torch.float64)
+    weighted = reader.affine or reader.node in case.refitted
+    products = _products(replay, reader, channels) if weighted else torch.eye(channels, dtype=torch.float64)
     spectrum, basis = torch.linalg.eigh(products)
     alone = (moments.products / moments.count).diagonal().diag()
     carried = moments.covariance if reader.node in case.refitted else alone
