@@ -180,7 +180,11 @@ class _Custom(_FitsAnyNetwork):
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
     def __call__(self, output: Any, dense: Any, labels: Tensor | None, /) -> Tensor:
-        return self.function(output, dense, labels)
+        harm: object = self.function(output, dense, labels)
+        if not isinstance(harm, Tensor) or harm.dim() != 1:
+            given = f"shape {tuple(harm.shape)}" if isinstance(harm, Tensor) else f"a {type(harm).__name__}"
+            raise InputError(f"outcome {self.name} gave {given}: give one number per image, as a tensor (B,)")
+        return harm
 
 
 @dataclass(frozen=True)
