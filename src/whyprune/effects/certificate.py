@@ -52,9 +52,8 @@ def certify(
         InputError: no logits, no images, labels on some batches only, a confidence outside (0, 1), no fresh image.
     """
     if not state.network.outputs.is_logits:
-        raise InputError(
-            f"there are no predicted classes to certify: {state.network.outputs.no_logits()}; measure joint_effect instead"
-        )
+        why = state.network.outputs.no_logits()
+        raise InputError(f"there are no predicted classes to certify: {why}; measure joint_effect instead")
     dense, small = Replay(state.network), Replay.of(state)
     before, after, labels = [], [], []
     for batch in as_batches(data, state.network.positional):

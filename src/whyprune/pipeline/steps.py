@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
@@ -11,6 +12,7 @@ from whyprune.data.batches import Batch
 from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import joint_effect
+from whyprune.effects.output_shift import OutputShift
 from whyprune.pipeline.measure import certificate
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
@@ -23,6 +25,7 @@ from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove
+from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.verify import verify
 
@@ -190,6 +193,8 @@ def _joint(run: Run, plan: Plan, bare: State, mended: State) -> JointEffect:
     with run.step("measure joint effect"):
         removal = joint_effect(bare, run.calibration.audit, outcome=run.outcome)
         found = joint_effect(mended, run.calibration.audit, outcome=run.outcome)
+        if isinstance(run.outcome, OutputShift):
+            _say_what_stands_still(run, run.outcome)
     return JointEffect(
         outcome=found.outcome,
         predicted=plan.predicted,
@@ -198,6 +203,14 @@ def _joint(run: Run, plan: Plan, bare: State, mended: State) -> JointEffect:
         after_removal=removal.mean,
         images=found.images,
     )
+
+
+def _say_what_stands_still(run: Run, outcome: OutputShift) -> None:
+    """Notes the outputs that are the same for every image, which no distance in terms of their variance can see."""
+    if len(outcome.parts) > 1:
+        dense = Replay(run.network)
+        for sentence in outcome.fit(torch.cat([dense.logits(b) for b in run.calibration.audit])).notes:
+            run.note(sentence)
 
 
 def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:

@@ -223,7 +223,7 @@ class Replay:
         )
 
     def read(self, values: Mapping[fx.Node, Any]) -> Tensor:
-        """The rows, (B, F), from the values of a run: what counts of the output, flat, in single precision or better."""
+        """The rows, (B, F), from the values of a run: what counts of the output, flat, in single precision at least."""
         return self.network.outputs.rows(lambda node: self._get(node, values))
 
     def output(self, values: Mapping[fx.Node, Any]) -> Any:

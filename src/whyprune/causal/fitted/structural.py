@@ -208,7 +208,7 @@ def fit_structural(
 
 
 def _directions(logits: Tensor) -> Tensor:
-    """(F, components): the numbers of a row themselves while they are few, else the directions along which rows vary."""
+    """(F, components): the numbers of a row themselves while they are few, else directions along which rows vary."""
     classes = logits.shape[1]
     if classes <= COMPONENTS:
         return torch.eye(classes, dtype=logits.dtype)
@@ -218,6 +218,7 @@ def _directions(logits: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(away @ away.T)
         best = values.argsort(descending=True)[:COMPONENTS]
         best = best[values[best] > 0]
-        return away.T @ vectors[:, best] / values[best].sqrt()
+        few: Tensor = away.T @ vectors[:, best] / values[best].sqrt()
+        return few
     found: Tensor = torch.linalg.svd(away, full_matrices=False)[2]
     return found[:COMPONENTS].T
