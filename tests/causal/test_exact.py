@@ -41,7 +41,8 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("name", PRUNABLE)
 def test_zero_effects_are_those_of_the_masked_network(name):
     network = traced(name)
-    network = replace(network, outputs=network.outputs.chosen(0))  # what the oracle sees
+    if name == "two outputs":  # the oracle sees the first
+        network = replace(network, outputs=network.outputs.chosen(0))
     batch = fresh_batch(network)
     found = exact_effects(network, [batch], per_image=True)
     assert_equal(found.per_image, brute_force(network, batch, network.units))

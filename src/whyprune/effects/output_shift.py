@@ -119,8 +119,8 @@ def finite(dense: Tensor) -> None:
 def _variance(rows: Tensor) -> float | None:
     """The mean over columns of their variance over images; None where it is no more than rounding."""
     spread = energy = 0.0
-    for block in rows.split(COLUMNS, dim=1):
-        exact = block.double()
+    for start in range(0, rows.shape[1], COLUMNS):
+        exact = rows[:, start : start + COLUMNS].double()
         spread += float((exact - exact.mean(dim=0)).square().mean(dim=0).sum())
         energy += float(exact.square().mean(dim=0).sum())
     rounding = (8 * torch.finfo(rows.dtype).eps) ** 2 * energy

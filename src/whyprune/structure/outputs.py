@@ -305,10 +305,10 @@ def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
 
 def _multiple(size: Any, batch: Any) -> int:
     """How many times the batch a size is; 0 where it is no such number."""
-    if isinstance(size, torch.SymInt):
+    if not isinstance(size, int):  # symbolic, and so is the batch
         share = size.node.expr / batch
         return int(share) if share.is_Integer else 0
-    whole = isinstance(batch, int) and size and size % batch == 0
+    whole = isinstance(batch, int) and size > 0 and size % batch == 0
     return size // batch if whole else 0
 
 

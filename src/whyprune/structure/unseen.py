@@ -28,9 +28,7 @@ def without_unseen(network: Network) -> Network:
         if names:  # what reaches no output at all may go
             kept += mine
             listed = ", ".join(repr(name) for name in names)
-            reason = (
-                f"they reach only the output {listed}, which does not count: choose it with outputs=… to prune here"
-            )
+            reason = f"they reach only the output {listed}, which does not count: choose it with outputs=…"
             axes = tuple((parameter, axis) for parameter, axis, _ in group.axes)
             refusals.append(Refusal(group.name, reason, len(mine), axes))
     return network.keeping(kept, refusals)

@@ -142,7 +142,8 @@ def _few(rows: Tensor) -> Tensor:
     if width <= WIDE:
         return rows
     drawn = torch.randint(0, 2, (width, MOST_SEEN), generator=torch.Generator().manual_seed(width))
-    return rows @ (drawn.to(rows.dtype) * 2 - 1) / width**0.5
+    few: Tensor = rows @ (drawn.to(rows.dtype) * 2 - 1) / width**0.5
+    return few
 
 
 def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
