@@ -88,7 +88,7 @@ class OutputTensor:
         value = torch.view_as_real(value) if value.is_complex() else value
         if not value.is_floating_point() or value.dtype in (torch.float16, torch.bfloat16):
             value = value.float()
-        value = value.movedim(self.place.dim, 0)
+        value = value.movedim(self.place.dim, 0) if self.place.dim else value
         if value.dim() == 2 and self.place.parts == 1:
             return value
         return value.reshape(len(value) // self.place.parts, -1)
@@ -288,7 +288,7 @@ def names_of(output: Any) -> list[str]:
 def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
     """Says where the images lie in a node's value, from the symbolic size of the batch; None where they do not."""
     inputs = [n for n in graph.nodes if n.op == "placeholder" and n.name in graph.inputs]
-    sizes = [v.shape[0] for n in inputs if isinstance(v := n.meta.get("val"), Tensor) and v.dim()]
+    sizes: list[Any] = [v.shape[0] for n in inputs if isinstance(v := n.meta.get("val"), Tensor) and v.dim()]
     free = [s.node.expr for s in sizes if isinstance(s, torch.SymInt)]
 
     def place(node: fx.Node, value: Tensor) -> Place | None:
