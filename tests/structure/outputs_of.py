@@ -24,10 +24,10 @@ KINDS = {
     "sequence first": lambda y, z: y.flatten(2).permute(2, 0, 1),
     "windows": lambda y, z: y.flatten(2).transpose(1, 2).reshape(-1, 2),
     "tuple": lambda y, z: (y, z),
-    "named tuple": lambda y, z: Pair(y, z),
+    "named tuple": Pair,
     "list": lambda y, z: [z, y],
     "dict": lambda y, z: {"map": y, "scores": z},
-    "dataclass": lambda y, z: Detected(y, z),
+    "dataclass": Detected,
     "nested": lambda y, z: {"boxes": [y, (z, (z > 0).long())], "anchors": torch.arange(3.0), "stride": 4, "none": None},
     "complex": lambda y, z: torch.complex(y, 2 * y),
 }

@@ -227,6 +227,9 @@ def rows(node: fx.Node, value: Tensor | int, images: Tensor, count: int) -> Tens
     """
     if isinstance(value, int):
         return value // count * len(images)
+    symbolic = [d for d, size in enumerate(node.meta["val"].shape) if not isinstance(size, int)]
+    if symbolic and symbolic[0] and value.shape[symbolic[0]] == count:
+        return value.index_select(symbolic[0], images)
     if value.dim() and len(value) == count:
         return value[images]
     if value.dim() == 0 or isinstance(node.meta["val"].shape[0], int):

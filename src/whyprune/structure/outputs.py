@@ -273,7 +273,8 @@ def layout_of(graph: Graph) -> OutputLayout:
     if logits is not None:
         why = "only 'logits' do"
         tensors = [t if t is logits or t.because else replace(t, because=why) for t in tensors]
-    return OutputLayout(tuple(tensors), tuple(leaves), spec)
+    constant = tuple(leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves)
+    return OutputLayout(tuple(tensors), constant, spec)
 
 
 def names_of(output: Any) -> list[str]:
