@@ -96,7 +96,7 @@ def test_a_constant_output_is_said():
             self.bias = nn.Parameter(torch.ones(2))
 
         def forward(self, x):
-            return self.classes(x), self.bias.expand(len(x), 2)
+            return self.classes(x), self.bias + 0 * x.mean((1, 2, 3))[:, None]
 
     result = pruned(built(Still()))
     assert any("Output '1' is the same for every calibration image" in note for note in result.measurements.notes)

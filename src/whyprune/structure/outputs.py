@@ -286,6 +286,18 @@ def names_of(output: Any) -> list[str]:
     return names if len(names) == len(leaves) else [str(k) for k in range(len(leaves))]
 
 
+def output_named(output: Any, name: str) -> Tensor:
+    """The tensor of that name in what a model returns.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = dict(zip(names_of(output), pytree.tree_leaves(output), strict=True)).get(name)
+    if not isinstance(found, Tensor):
+        raise InputError(f"no output is named {name!r}: the network returns {', '.join(map(repr, names_of(output)))}")
+    return found
+
+
 def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
     """Says where the images lie in a node's value, from the symbolic size of the batch; None where they do not."""
     inputs = [n for n in graph.nodes if n.op == "placeholder" and n.name in graph.inputs]
