@@ -159,7 +159,7 @@ def _reading(outputs: Sequence[str] | None) -> Callable[[Any], Tensor]:
     """
     if outputs is not None and len(outputs) > 1:
         raise InputError(
-            f"there is no accuracy: the outputs {', '.join(outputs)} counted in this run, not one of logits"
+            f"there is no accuracy: the outputs {', '.join(outputs)} counted in this run, not logits alone"
         )
     return logits_of if not outputs else lambda output: output_named(output, outputs[0])
 
