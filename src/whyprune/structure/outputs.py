@@ -307,7 +307,8 @@ def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
     def place(node: fx.Node, value: Tensor) -> Place | None:
         held = node.meta.get("val")
         known = held if isinstance(held, Tensor) else value
-        found = [_multiple(size, free[0] if free else graph.batch_size) for size in known.shape]
+        batch = free[0] if free and graph.batch_size is None else graph.batch_size
+        found = [_multiple(size, batch) for size in known.shape]
         exact = [d for d, parts in enumerate(found) if parts == 1]
         if exact:
             return Place(exact[0])
@@ -318,11 +319,12 @@ def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
 
 def _multiple(size: Any, batch: Any) -> int:
     """How many times the batch a size is; 0 where it is no such number."""
-    if not isinstance(size, int):  # symbolic, and so is the batch
-        share = size.node.expr / batch
-        return int(share) if share.is_Integer else 0
-    whole = isinstance(batch, int) and size > 0 and size % batch == 0
-    return size // batch if whole else 0
+    if isinstance(batch, int):  # the only one that runs
+        return int(size) // batch if int(size) > 0 and int(size) % batch == 0 else 0
+    if isinstance(size, int) or batch is None:
+        return 0
+    share = size.node.expr / batch
+    return int(share) if share.is_Integer else 0
 
 
 def _no_number(tensor: OutputTensor) -> str:
