@@ -5,7 +5,8 @@ T = sum_p g_p a_p and G = sum_p g_p. Under do(unit := c) at all places the scala
 `zero` is c = 0. Where the outcome has a gradient (`CrossEntropy`, `Margin`, `ClassLogit`), the scalar is the outcome
 itself. `LogitShift` and `PredictionChange` have none at the dense network; there the scalars are random directions
 s·z of the centred logits z with E[s s'] = 1, so that E[(G c - T)²] = |J δ|²: what `LogitShift` is to second order,
-the curvature of the network itself left out (and before it is divided by the outcome's scale).
+the curvature of the network itself left out (and before it is divided by the outcome's scale). So it is for every
+outcome that is `Quadratic`, such as `OutputShift`, whose z are its scaled rows.
 
 Where units are gone already, `LogitShift` has a first order of its own besides: twice the shift so far times the
 change. It is one more scalar, the outcome itself, compared with the original network (`dense`).
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from whyprune.data.batches import as_batches
-from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, Outcome, centred
+from whyprune.effects.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, Quadratic, centred
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import Value
 from whyprune.structure.replay import Replay, Values
@@ -105,7 +106,8 @@ def sensitivity(
     Args:
         replay: the network; units that it lacks get zeros.
         data: batches; labels only if the outcome needs them.
-        outcome: fitted or not; `LogitShift` has to be fitted where `dense` is another network.
+        outcome: of rows, fitted or not; `LogitShift` has to be fitted where `dense` is another network, `OutputShift`
+            always.
         seed: of the random directions.
         dense: the original network, to which the outcome compares; None for `replay` itself.
         probes: how many directions of the logits, where the outcome has no gradient of its own.
@@ -118,7 +120,8 @@ def sensitivity(
     generator = torch.Generator().manual_seed(seed)
     differentiable = is_differentiable(outcome)
     count = 1 if differentiable else probes
-    moved = dense is not None and dense is not replay and isinstance(outcome, LogitShift)
+    quadratic = outcome if isinstance(outcome, Quadratic) else None
+    moved = dense is not None and dense is not replay and quadratic is not None
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
     for batch in as_batches(data, replay.network.positional):
@@ -126,7 +129,8 @@ def sensitivity(
         if differentiable:
             scalars = [outcome(logits, logits.detach(), batch.labels).sum()]
         else:
-            scalars = [(centred(logits) * s).sum() for s in signs(count, logits, generator)]
+            z = centred(logits) if quadratic is None else quadratic.directions(logits)
+            scalars = [(z * s).sum() for s in signs(count, logits, generator)]
             if dense is not None and moved:
                 scalars.append(outcome(logits, dense.logits(batch).clone(), batch.labels).sum())
         found.append(_probes(replay, inputs, scalars, value, len(batch)))
@@ -145,7 +149,7 @@ def sensitivity(
         differentiable=differentiable,
         slopes=slopes,
         first=first,
-        scale=(isinstance(outcome, LogitShift) and outcome.scale) or 1.0,
+        scale=(quadratic is not None and quadratic.scale) or 1.0,
         forward_passes=sensitivity_cost(count, moved=moved) * images,
     )
 

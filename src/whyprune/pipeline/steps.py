@@ -12,6 +12,7 @@ from whyprune.data.batches import Batch
 from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import joint_effect
+from whyprune.effects.output_shift import OutputShift
 from whyprune.pipeline.measure import certificate
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
@@ -25,6 +26,7 @@ from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove
+from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.verify import verify
 
@@ -204,6 +206,8 @@ def _joint(run: Run, plan: Plan, bare: State, mended: State) -> JointEffect:
     with run.step("measure joint effect"):
         removal = joint_effect(bare, run.calibration.audit, outcome=run.outcome)
         found = joint_effect(mended, run.calibration.audit, outcome=run.outcome)
+        if isinstance(run.outcome, OutputShift):
+            _say_what_stands_still(run, run.outcome)
     return JointEffect(
         outcome=found.outcome,
         predicted=plan.predicted,
@@ -212,6 +216,14 @@ def _joint(run: Run, plan: Plan, bare: State, mended: State) -> JointEffect:
         after_removal=removal.mean,
         images=found.images,
     )
+
+
+def _say_what_stands_still(run: Run, outcome: OutputShift) -> None:
+    """Notes the outputs that are the same for every image, which no distance in terms of their variance can see."""
+    if len(outcome.parts) > 1:
+        dense = Replay(run.network)
+        for sentence in outcome.fit(torch.cat([dense.logits(b) for b in run.calibration.audit])).notes:
+            run.note(sentence)
 
 
 def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:
