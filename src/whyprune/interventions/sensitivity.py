@@ -29,7 +29,7 @@ from torch import Tensor
 from whyprune.data.batches import as_batches
 from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, Outcome, centred
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import Value
+from whyprune.interventions.suffix import Value, apart
 from whyprune.structure.replay import Replay, Values
 
 PROBES = 4
@@ -113,8 +113,9 @@ def sensitivity(
         progress: called with the number of images done.
 
     Raises:
-        InputError: there is no data.
+        InputError: there is no data, or the network mixes images.
     """
+    replay.network.check_images_apart()
     generator = torch.Generator().manual_seed(seed)
     differentiable = is_differentiable(outcome)
     count = 1 if differentiable else probes
@@ -194,14 +195,10 @@ def _by_unit(
         kept = [k for k, label in enumerate(labels) if label in place]
         rows = torch.tensor([place[labels[k]] for k in kept], dtype=torch.long)
         seen = inputs[node].detach()
-        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)))
+        lie = apart(replay, reader)
+        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)), images)
         for target, term in ((products, gradient * seen), (sums, gradient), (shifts, gradient * moved)):
-            flat = term.movedim(reader.dim, 1).reshape(images, -1, term.shape[reader.dim], *_rest(term, reader.dim))
-            per_image = flat.movedim(2, 1).flatten(2).sum(dim=2)
+            by_channel = lie.front(term, images).movedim(lie.in_front(reader.dim), 1)
+            per_image = by_channel.flatten(2).sum(dim=2) if by_channel.dim() > 2 else by_channel
             target.index_add_(0, rows, per_image[:, kept].T.to(target.dtype))
     return products, sums, shifts
-
-
-def _rest(value: Tensor, dim: int) -> list[int]:
-    """Sizes of the dimensions behind the batch but `dim`."""
-    return [size for d, size in enumerate(value.shape) if d not in (0, dim)]

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from whyprune.data.batches import Batch, as_batches, joined
 from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import chosen_units, edits, plain_cost, reference, rows
+from whyprune.interventions.suffix import apart, chosen_units, edits, plain_cost, reference
 from whyprune.interventions.values import Intervention, checked
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Edit, Replay
@@ -64,13 +64,14 @@ class Worlds:
             units: which units masks speak of (default: all that are still there).
 
         Raises:
-            InputError: no data, no such unit, missing labels, an unknown name.
+            InputError: no data, no such unit, missing labels, an unknown name, or a network that mixes images.
         """
         self.state = state = State.of(start)
         self.units = tuple(chosen_units(state, units))
         self.inputs = joined(list(as_batches(data, state.network.positional)))
         self._replay = Replay.of(state)
         self.network = self._replay.network
+        self.network.check_images_apart()
         blocks = list(self._blocks(np.arange(len(self.inputs))))
         self.plain = torch.cat([self._replay.logits(self._images(b))[: len(b)] for b in blocks])
         dense, self.dense = reference(state, self._replay), self.plain
@@ -154,7 +155,8 @@ class Worlds:
         size = self.network.graph.batch_size
         places = torch.from_numpy(np.resize(inverse, size) if size else inverse)
         masks = masks[np.resize(np.arange(len(masks)), size)] if size else masks
-        kept = {n: rows(n, values[n], places, max(count, size or 0)) for n in self._replay.frontier(steps)}
+        held = max(count, size or 0)
+        kept = {n: self._replay.taken(n, values[n], places, held) for n in self._replay.frontier(steps)}
         share = sum(self._macs[n.name] for n in steps) / max(sum(self._macs.values()), 1)
         self.forward_passes += count * (1 - share) + len(images) * share
         changes = self._edits(readers, masks, self._donors(readers, unique, places))
@@ -170,7 +172,8 @@ class Worlds:
             raise InputError("intervention 'resample' takes another image's value: give at least 2 images")
         values = self._replay.run(self._images((unique - 1) % self.images), keep={r.data for r in readers})
         self.forward_passes += len(unique)
-        found = {r.data: rows(r.data, values[r.data], places, len(unique)) for r in readers}
+        held = max(len(unique), self.network.graph.batch_size or 0)
+        found = {r.data: self._replay.taken(r.data, values[r.data], places, held) for r in readers}
         return {node: value for node, value in found.items() if isinstance(value, Tensor)}
 
     def _edits(
@@ -178,7 +181,7 @@ class Worlds:
     ) -> dict[tuple[fx.Node, fx.Node], Edit]:
         if self.value.value == "carried":  # what carries a unit differs from set to set
             sets = [[self.units[k] for k in np.flatnonzero(mask)] for mask in masks]
-            return edits(self._replay, readers, sets, self.value)
+            return edits(self._replay, readers, sets, self.value, 1)
         return {(r.node, r.data): self._edit(r, masks, donors.get(r.data)) for r in readers}
 
     def _edit(self, reader: Reader, masks: Masks, donor: Tensor | None) -> Edit:
@@ -186,13 +189,12 @@ class Worlds:
         here = np.where(columns >= 0, masks[:, columns], False)
         places = torch.from_numpy(np.flatnonzero(here.any(axis=0)))
         chosen = torch.from_numpy(here)[:, places]
+        lie = apart(self._replay, reader)
 
         def change(tensor: Tensor) -> Tensor:
-            shape = [1] * tensor.dim()
-            shape[0], shape[reader.dim] = len(tensor), len(places)
-            share = chosen.repeat_interleave(len(tensor) // len(chosen), dim=0).reshape(shape).to(tensor.dtype)
+            share = lie.spread(chosen, tensor, reader.dim).to(tensor.dtype)
             if donor is None:
-                moved = self.value.change(reader, tensor, places)
+                moved = self.value.change(reader, tensor, places, len(chosen))
             else:
                 moved = (donor - tensor).index_select(reader.dim, places)
             return tensor.index_add(reader.dim, places, moved * share)

@@ -4,12 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
 from whyprune.structure.axes import Axis, Extent
+from whyprune.structure.batch_place import BatchPlace
+from whyprune.structure.batch_search import BatchPlaces
 from whyprune.structure.blocks import Block, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import CostModel, Price
@@ -57,6 +62,7 @@ class Network:
         sites: numbers in the graph's arguments that count channels.
         extents: of every tensor, along which dimensions channels lie.
         blocks: residual blocks that can go as a whole.
+        places: where the images of a batch lie in every value; found when first asked for.
         axis_of: of a vector of classes, the axis of a parameter that has the same ones (`cost_model`).
     """
 
@@ -73,6 +79,11 @@ class Network:
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
+    places: BatchPlaces = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.places is None:
+            object.__setattr__(self, "places", BatchPlaces(self.model, self.graph, self.example))
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -83,6 +94,31 @@ class Network:
     def sites_of(self) -> Mapping[fx.Node, tuple[WidthSite, ...]]:
         """The sites of every operation that has any."""
         return {node: tuple(s for s in self.sites if s.node is node) for node in {s.node for s in self.sites}}
+
+    def batch_place(self, node: fx.Node) -> BatchPlace | None:
+        """Where the images of a batch lie in a node's tensor; None where it does not depend on the batch.
+
+        Raises:
+            InputError: images are mixed there, or it cannot be told where they lie.
+        """
+        return self.places.of(node)
+
+    def check_images_apart(self) -> None:
+        """Refuses a network whose output for one image depends on others: it has no effects of single images.
+
+        Raises:
+            InputError: with the operation that mixes images.
+        """
+        for node in self.counted:
+            self.batch_place(node)
+
+    @cached_property
+    def counted(self) -> tuple[fx.Node, ...]:
+        """The operations whose results outcomes see."""
+        flat: list[Any] = list(self.graph.output.args[0])  # type: ignore[arg-type]
+        values = [n.meta.get("val") if isinstance(n, fx.Node) else n for n in flat]
+        seen = logits_of(pytree.tree_unflatten(values, self.graph.out_spec))
+        return tuple(n for n, value in zip(flat, values, strict=True) if value is seen)[:1]
 
     @property
     def positional(self) -> int:

@@ -17,12 +17,13 @@ from torch.utils import _pytree as pytree
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
+from whyprune.structure.batch_search import Counts
 from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, functional
+from whyprune.structure.operations import bind, functional, name_of, where
 from whyprune.structure.reuse import in_place, is_spent
-from whyprune.structure.schedule import Scaled, adjusted, last_use, state_only
+from whyprune.structure.schedule import Scaled, adjusted, last_use, sized_only, state_only
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
@@ -78,6 +79,7 @@ class Replay:
         self.folded = foldable(operations, self._bound)
         self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
         self._fixed = state_only(operations, self._bound)
+        self._sized = sized_only(operations, self._fixed)
         self.order = [n for n in operations if n not in self._fixed]
 
     @classmethod
@@ -180,12 +182,43 @@ class Replay:
         return found
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
-        """`start` and all operations that depend on it, in execution order."""
+        """`start` and all operations that depend on it, in execution order.
+
+        With them what they read that depends on the number of images alone: it is made anew for other images.
+        """
         reached = set(start)
         for node in self.order:
             if not reached.isdisjoint(self.reads(node)):
                 reached.add(node)
+        wanted = self._sized and {a for n in reached for a in self.reads(n)} & self._sized
+        while wanted := wanted - reached:
+            reached |= wanted
+            wanted = {a for n in wanted for a in self.reads(n)} & self._sized
         return [n for n in self.order if n in reached]
+
+    def taken(self, node: fx.Node, value: Any, images: Tensor, count: int) -> Any:
+        """A kept value for the images of these numbers, of the `count` that it was made for.
+
+        Args:
+            node: what gave it.
+            value: a tensor, wherever the images lie in it, or a number computed from the batch's size.
+            images: numbers of images, in any order, each as often as needed.
+            count: of the run that gave the value.
+
+        Raises:
+            InputError: images are mixed in it, or it cannot be told where they lie.
+        """
+        if len(images) == count and torch.equal(images.cpu(), torch.arange(count)):
+            return value
+        if not isinstance(value, Tensor):
+            found = self.network.places.found(node)
+            if not isinstance(found, Counts):
+                return value
+            if found.each is None or value % count:
+                raise InputError(f"{name_of(node)} at {where(node)} is no multiple of the batch's size")
+            return value // count * len(images)
+        place = self.network.batch_place(node)
+        return value if place is None else place.take(value, images, count)
 
     def reads(self, node: fx.Node) -> list[fx.Node]:
         """The values that an operation needs; the result of a bypassed block is what the block gets."""

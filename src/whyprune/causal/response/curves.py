@@ -200,7 +200,7 @@ class _Bench(Bench):
             values = self.replay.run(batch, keep=keep)
             for harm, count in zip(harms, counts[1:], strict=True):
                 gone = ranked[: len(ranked) - count]
-                change = edits(self.replay, case.readers, [gone], value)
+                change = edits(self.replay, case.readers, [gone], value, len(batch))
                 harm.append(self.harm(index, self.replay.resume(values, steps, change)))
         return self._curve(case, [u.name for u in ranked[: len(ranked) - counts[-1]]], counts, harms)
 
