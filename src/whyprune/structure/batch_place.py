@@ -44,7 +44,7 @@ class BatchPlace:
         return parts.index_select(self.dim + 1, index).flatten(self.dim, self.dim + 2)
 
     def front(self, value: Tensor, count: int) -> Tensor:
-        """The value with the `count` images first: (B, ...), or (B, ..., parts, ...) with merged parts where `dim` was."""
+        """The value with the `count` images first: (B, ...); what was merged with them stays where they were."""
         if self.alone:
             return value if self.dim == 0 else value.movedim(self.dim, 0)
         return self._apart(value, count).movedim(self.dim + 1, 0).flatten(self.dim + 1, self.dim + 2)
@@ -57,14 +57,14 @@ class BatchPlace:
         """The value for each of `pieces` equal runs of images, in the order of the images."""
         if self.before == 1:
             return value.chunk(pieces, self.dim)
-        found = value.unflatten(self.dim, (self.before, pieces, -1)).unbind(self.dim + 1)
+        found = _unflatten(value, self.dim, (self.before, pieces, -1)).unbind(self.dim + 1)
         return [piece.flatten(self.dim, self.dim + 1) for piece in found]
 
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
         """The opposite of `split`."""
         if self.before == 1:
             return torch.cat(list(pieces), self.dim)
-        apart = [piece.unflatten(self.dim, (self.before, -1)) for piece in pieces]
+        apart = [_unflatten(piece, self.dim, (self.before, -1)) for piece in pieces]
         return torch.stack(apart, self.dim + 1).flatten(self.dim, self.dim + 2)
 
     def spread(self, rows: Tensor, value: Tensor, along: int | None = None) -> Tensor:
@@ -81,7 +81,7 @@ class BatchPlace:
     def _apart(self, value: Tensor, count: int) -> Tensor:
         """The value with `dim` as three: before, images, after."""
         before, after = self._factors(value, count)
-        return value.unflatten(self.dim, (before, count, after))
+        return _unflatten(value, self.dim, (before, count, after))
 
     def _factors(self, value: Tensor, count: int) -> tuple[int, int]:
         size = value.shape[self.dim]
@@ -93,6 +93,10 @@ class BatchPlace:
             f"a value of shape {tuple(value.shape)} does not hold {count} images as it did in the trace (dimension "
             f"{self.dim}, {self.before} x images x {self.after}): give data of the example's kind"
         )
+
+
+def _unflatten(value: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
+    return value.reshape(*value.shape[:dim], *sizes, *value.shape[dim + 1 :])
 
 
 FIRST = BatchPlace()

@@ -150,7 +150,7 @@ class _Search:
         reasons = [f for a in node.all_input_nodes if isinstance(f := self.found.get(a), Unplaced) and not f.sized]
         mixed = next((r for r in reasons if not r.part), None)
         if node.target is operator.getitem and isinstance(parts := self.found.get(node.args[0]), tuple):  # type: ignore[arg-type]
-            self.found[node], self.values[node] = parts[int(node.args[1])], (one, other)  # type: ignore[call-overload,arg-type]
+            self.found[node], self.values[node] = parts[int(node.args[1])], (one, other)  # type: ignore[arg-type]
             return
         self.found[node], self.values[node] = self._judged(node, one, other, mixed, bool(reasons))
 

@@ -62,7 +62,7 @@ class Network:
         sites: numbers in the graph's arguments that count channels.
         extents: of every tensor, along which dimensions channels lie.
         blocks: residual blocks that can go as a whole.
-        places: where the images of a batch lie in every value; found when first asked for.
+        known_places: what `places` gives.
         axis_of: of a vector of classes, the axis of a parameter that has the same ones (`cost_model`).
     """
 
@@ -79,11 +79,17 @@ class Network:
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
-    places: BatchPlaces = field(default=None, compare=False, repr=False)  # type: ignore[assignment]
+    known_places: BatchPlaces | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.places is None:
-            object.__setattr__(self, "places", BatchPlaces(self.model, self.graph, self.example))
+        if self.known_places is None:  # what `replace` makes of this network has the same ones
+            object.__setattr__(self, "known_places", BatchPlaces(self.model, self.graph, self.example))
+
+    @property
+    def places(self) -> BatchPlaces:
+        """Where the images of a batch lie in every value; found when first asked for."""
+        assert self.known_places is not None
+        return self.known_places
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:

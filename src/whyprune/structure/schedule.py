@@ -63,9 +63,7 @@ def state_only(operations: Iterable[fx.Node], bound: Collection[fx.Node]) -> fro
 
 
 def sized_only(operations: Iterable[fx.Node], fixed: Collection[fx.Node]) -> frozenset[fx.Node]:
-    """Tensors that depend on sizes alone, such as the zeros that a recurrent layer starts from: on how many images
-    there are, and not on which.
-    """
+    """Tensors that depend on how many images there are, not on which: the zeros that a recurrent layer starts from."""
     numbers: set[fx.Node] = set()
     found: set[fx.Node] = set()
     for node in operations:

@@ -105,7 +105,7 @@ def masked_summaries(
 
 @dataclass(frozen=True)
 class _View:
-    """One tensor that is read: where its images lie, each channel's place of its unit, or -1; which units count here."""
+    """One tensor that is read: where images lie, for each channel the place of its unit, or -1, and who counts here."""
 
     reader: Reader
     lie: BatchPlace
