@@ -211,14 +211,22 @@ class Replay:
         if len(images) == count and torch.equal(images.cpu(), torch.arange(count)):
             return value
         if not isinstance(value, Tensor):
-            found = self.network.places.found(node)
-            if not isinstance(found, Counts):
-                return value
-            if found.each is None or value % count:
-                raise InputError(f"{name_of(node)} at {where(node)} is no multiple of the batch's size")
-            return value // count * len(images)
+            return self._counted(node, value, len(images), count)
         place = self.network.batch_place(node)
         return value if place is None else place.take(value, images, count)
+
+    def _counted(self, node: fx.Node, value: Any, images: int, count: int) -> Any:
+        """A number computed from the batch's size, for another size."""
+        found = self.network.places.found(node)
+        if not isinstance(found, Counts):
+            self.network.batch_place(node)  # refuses what is known of no value
+            return value
+        if found.each is None or value % count:
+            raise InputError(
+                f"{name_of(node)} at {where(node)} makes a number from the batch's size that does not grow in proportion "
+                "to it: effects of single images cannot be measured in batches of another size"
+            )
+        return value // count * images
 
     def reads(self, node: fx.Node) -> list[fx.Node]:
         """The values that an operation needs; the result of a bypassed block is what the block gets."""
