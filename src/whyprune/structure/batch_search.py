@@ -41,12 +41,14 @@ class Unplaced:
         node: the operation behind it.
         why: in words.
         part: whether the value is that of some images of the batch alone, nothing mixed yet.
+        mixed: whether images are mixed.
         sized: whether the value depends on how many images there are, and not on which: it is made anew for others.
     """
 
     node: fx.Node
     why: str
     part: bool = False
+    mixed: bool = False
     sized: bool = False
 
 
@@ -80,6 +82,11 @@ class BatchPlaces:
                 "one image at a time, or choose a scorer that looks at weights alone, such as magnitude-l2"
             )
         return found if isinstance(found, BatchPlace) else None
+
+    def mixes(self, node: fx.Node) -> bool:
+        """Whether images are mixed in a node's tensor."""
+        found = self.found(node)
+        return isinstance(found, Unplaced) and found.mixed
 
     def found(self, node: fx.Node) -> Found:
         """All that is known of a node: a place, nothing (None), numbers that count images, or why there is no place."""
@@ -193,7 +200,8 @@ class _Search:
             f"images of a batch are mixed at {where(node)}: what {name_of(node)} gives for one image depends on the "
             "other images of its batch, or on chance"
         )
-        return Unplaced(node, why, part=name_of(node) in PARTS or behind_parts)
+        part = name_of(node) in PARTS or behind_parts
+        return Unplaced(node, why, part=part, mixed=not part)
 
     def _result(self, node: fx.Node, which: int) -> Any:
         args: Any = fx.node.map_arg(node.args, lambda n: self.values[n][which])

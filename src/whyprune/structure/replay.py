@@ -199,6 +199,9 @@ class Replay:
     def taken(self, node: fx.Node, value: Any, images: Tensor, count: int) -> Any:
         """A kept value for the images of these numbers, of the `count` that it was made for.
 
+        What mixes images is handed on as it is: where no output that counts depends on it, it does no harm
+        (`Network.check_images_apart`).
+
         Args:
             node: what gave it.
             value: a tensor, wherever the images lie in it, or a number computed from the batch's size.
@@ -206,12 +209,14 @@ class Replay:
             count: of the run that gave the value.
 
         Raises:
-            InputError: images are mixed in it, or it cannot be told where they lie.
+            InputError: it cannot be told where the images lie, or it holds some of them alone.
         """
         if len(images) == count and torch.equal(images.cpu(), torch.arange(count)):
             return value
         if not isinstance(value, Tensor):
             return self._counted(node, value, len(images), count)
+        if self.network.places.mixes(node):
+            return value
         place = self.network.batch_place(node)
         return value if place is None else place.take(value, images, count)
 

@@ -43,6 +43,7 @@ def second_order(
         value: fitted; a constant.
         advance: called with the number of rows done.
     """
+    replay.network.check_images_apart()
     plans = suffixes(replay, units)
     parts: list[tuple[Floats, Floats]] = []
     for batch in rebatched(batches, replay, plans):
