@@ -97,7 +97,7 @@ def suffixes(replay: Replay, units: Sequence[Unit]) -> list[Suffix]:
 
 
 def _suffix(replay: Replay, units: list[Unit]) -> Suffix:
-    readers = tuple(replay.readers(units))
+    readers = tuple(replay.seen(units))
     steps = replay.behind({r.node for r in readers})
     free = replay.network.graph.batch_size is None
     direct = readers[0] if free and len(readers) == 1 and _is_direct(replay, readers[0], units) else None

@@ -147,7 +147,7 @@ class Worlds:
     def _run(self, masks: Masks, images: NDArray[np.int64], see: See | None = None) -> Tensor:
         """Everything in front of the first reader of a masked unit runs once for each image among the rows."""
         touched = np.flatnonzero(masks.any(axis=0))
-        readers = [r for r in self.network.readers if see or np.isin(self._columns[r.node], touched).any()]
+        readers = [r for r in self._replay.seen() if see or np.isin(self._columns[r.node], touched).any()]
         steps = self._replay.behind({r.node for r in readers})
         unique, inverse = np.unique(images, return_inverse=True)
         batch, count = self._images(unique), len(unique)

@@ -157,14 +157,15 @@ class _Search:
         if node.target is operator.getitem and isinstance(parts := self.found.get(node.args[0]), tuple):  # type: ignore[arg-type]
             self.found[node], self.values[node] = parts[int(node.args[1])], (one, other)  # type: ignore[arg-type]
             return
-        self.found[node], self.values[node] = self._judged(node, one, other, mixed, bool(reasons))
+        part = next((r for r in reasons if r.part), None)
+        self.found[node], self.values[node] = self._judged(node, one, other, mixed, part)
 
     def _judged(
-        self, node: fx.Node, one: Any, other: Any, mixed: Unplaced | None, behind_parts: bool
+        self, node: fx.Node, one: Any, other: Any, mixed: Unplaced | None, part: Unplaced | None
     ) -> tuple[Found, Pair]:
         """What is found of a value, and the two values that go on."""
         if isinstance(one, tuple | list):
-            judged = [self._judged(node, a, b, mixed, behind_parts) for a, b in zip(one, other, strict=True)]
+            judged = [self._judged(node, a, b, mixed, part) for a, b in zip(one, other, strict=True)]
             pairs = zip(*(pair for _, pair in judged), strict=True) if judged else ((), ())
             kind = type(one)
             left, right = (kind(values) for values in pairs)
@@ -175,7 +176,7 @@ class _Search:
             return self._number(one, other), (one, other)
         fitting = list(self._fitting(one, other))
         if not fitting:
-            return self._nowhere(node, behind_parts), (one, other)
+            return part or self._nowhere(node), (one, other)
         if len(fitting) == 1:
             place = fitting[0]
             return place, (one, other) if place is None or node in self.sized else self._pair(one, place)
@@ -192,7 +193,7 @@ class _Search:
         even = one * len(self._chosen) == other * self._count
         return Counts(int(one) // self._count if even else None)
 
-    def _nowhere(self, node: fx.Node, behind_parts: bool) -> Unplaced:
+    def _nowhere(self, node: fx.Node) -> Unplaced:
         if node in self.sized:
             why = f"{name_of(node)} at {where(node)} makes values from the number of images in a batch"
             return Unplaced(node, why, sized=True)
@@ -200,7 +201,7 @@ class _Search:
             f"images of a batch are mixed at {where(node)}: what {name_of(node)} gives for one image depends on the "
             "other images of its batch, or on chance"
         )
-        part = name_of(node) in PARTS or behind_parts
+        part = name_of(node) in PARTS
         return Unplaced(node, why, part=part, mixed=not part)
 
     def _result(self, node: fx.Node, which: int) -> Any:

@@ -126,6 +126,15 @@ class Network:
         seen = logits_of(pytree.tree_unflatten(values, self.graph.out_spec))
         return tuple(n for n, value in zip(flat, values, strict=True) if value is seen)[:1]
 
+    @cached_property
+    def telling(self) -> frozenset[fx.Node]:
+        """The operations that the results of `counted` depend on, and those themselves."""
+        found = set(self.counted)
+        for node in reversed(self.graph.nodes):
+            if node in found:
+                found.update(node.all_input_nodes)
+        return frozenset(found)
+
     @property
     def positional(self) -> int:
         """How many positional inputs the model takes."""

@@ -182,7 +182,7 @@ class Replay:
         return found
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
-        """`start` and all operations that depend on it, in execution order.
+        """`start` and all operations that depend on it and that outcomes see something of, in execution order.
 
         With them what they read that depends on the number of images alone: it is made anew for other images.
         """
@@ -190,6 +190,7 @@ class Replay:
         for node in self.order:
             if not reached.isdisjoint(self.reads(node)):
                 reached.add(node)
+        reached &= self.network.telling
         wanted = self._sized and {a for n in reached for a in self.reads(n)} & self._sized
         while wanted := wanted - reached:
             reached |= wanted
@@ -314,6 +315,11 @@ class Replay:
         """The operations that read any of `units`; none in a bypassed block."""
         wanted = [u.label for u in units]
         return [r for r in self.network.readers if np.isin(r.labels, wanted).any()]
+
+    def seen(self, units: Iterable[Unit] | None = None) -> list[Reader]:
+        """The operations that read any of `units` (default: of all) and that outcomes see something of."""
+        found = self.network.readers if units is None else self.readers(units)
+        return [r for r in found if r.node in self.network.telling]
 
     @cached_property
     def producers(self) -> dict[fx.Node, fx.Node]:

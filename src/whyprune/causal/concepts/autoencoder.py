@@ -70,9 +70,9 @@ def layers(replay: Replay) -> list[Layer]:
     macs = network.cost.by_operation()
     found = []
     order = {node: k for k, node in enumerate(network.graph.nodes)}
-    read = {r.data for r in network.readers if not units.isdisjoint(r.labels.tolist())}
+    read = {r.data for r in replay.seen() if not units.isdisjoint(r.labels.tolist())}
     for data in sorted(read, key=order.__getitem__):
-        readers = tuple(r for r in network.readers if r.data is data)
+        readers = tuple(r for r in replay.seen() if r.data is data)
         steps = tuple(replay.behind({r.node for r in readers}))
         share = sum(macs[n.name] for n in steps) / max(sum(macs.values()), 1)
         name, first = module_path(readers[0].node), readers[0]

@@ -90,7 +90,7 @@ def sites(replay: Replay, units: Sequence[Unit]) -> Sites:
     network = replay.network
     place = {u.label: k for k, u in enumerate(units)}
     readers: dict[fx.Node, Reader] = {}
-    for reader in network.readers:
+    for reader in replay.seen():
         if any(label in place for label in reader.labels.tolist()):
             readers.setdefault(reader.data, reader)
     order = [n for n in network.graph.nodes if n in readers]

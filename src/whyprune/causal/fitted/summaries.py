@@ -143,7 +143,7 @@ def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
     order = {node: k for k, node in enumerate(replay.order)}
     found: list[_View] = []
     done = torch.zeros(len(units), dtype=torch.bool)
-    for reader in sorted(replay.network.readers, key=lambda r: (order.get(r.data, -1), order[r.node])):
+    for reader in sorted(replay.seen(), key=lambda r: (order.get(r.data, -1), order[r.node])):
         labels = [label for label in reader.labels.tolist() if label not in replay.gone]
         columns = torch.tensor([place.get(label, -1) for label in labels], dtype=torch.long)
         counts = torch.zeros(len(units), dtype=torch.bool)
