@@ -91,6 +91,7 @@ class Windows(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.into, self.qkv, self.out = nn.Linear(3, 6), nn.Linear(6, 18), nn.Linear(6, 6)
+        self.up, self.down = nn.Linear(6, 9), nn.Linear(9, 6)
         self.head = nn.Linear(6, CLASSES)
         self.register_buffer("mask", torch.randn(4, 1, 4, 4))
 
@@ -102,6 +103,7 @@ class Windows(nn.Module):
         scores = q @ k.transpose(-1, -2)
         scores = (scores.reshape(images, 4, 2, 4, 4) + self.mask).reshape(-1, 2, 4, 4)
         x = x + self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(-1, 4, 6))
+        x = x + self.down(F.relu(self.up(x)))
         return self.head(F.relu(x).reshape(images, 16, 6).mean(1))
 
 
@@ -126,10 +128,11 @@ class GivenState(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.into, self.part, self.head = nn.Linear(3, 7), nn.GRU(7, 6), nn.Linear(6, CLASSES)
+        self.into, self.inner, self.head = nn.Linear(3, 7), nn.Linear(7, 5), nn.Linear(6, CLASSES)
+        self.part = nn.GRU(5, 6)
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
-        x, _ = self.part(F.relu(self.into(x)).transpose(0, 1), state[None])
+        x, _ = self.part(F.relu(self.inner(F.relu(self.into(x)))).transpose(0, 1), state[None])
         return self.head(x[-1])
 
 

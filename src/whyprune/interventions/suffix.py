@@ -251,6 +251,7 @@ def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value:
     def edited(block: Tensor, place: Tensor) -> Tensor:
         changed = block.clone()
         if len(place):
+            check_numbers(reader, block)
             changed.index_add_(reader.dim, place, value.change(reader, block, place, images))
         return changed
 
@@ -262,6 +263,20 @@ def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value:
         return lie.join([edited(b, p) for b, p in zip(lie.split(tensor, len(sets)), places, strict=True)])
 
     return change
+
+
+def check_numbers(reader: Reader, value: Tensor) -> None:
+    """Refuses a reader that sees truth values or whole numbers made of channels: there is no v between them.
+
+    Raises:
+        InputError: with its place.
+    """
+    if not value.is_floating_point() and not value.is_complex():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{name_of(reader.node)} at {where(reader.node)} reads {kind} values made of channels: no "
+            "intervention acts there; choose a scorer that looks at weights alone, such as magnitude-l2"
+        )
 
 
 def apart(replay: Replay, reader: Reader) -> BatchPlace:

@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from whyprune.data.batches import Batch, as_batches, joined
 from whyprune.effects.outcomes import Outcome, as_outcome
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import apart, chosen_units, edits, plain_cost, reference
+from whyprune.interventions.suffix import apart, check_numbers, chosen_units, edits, plain_cost, reference
 from whyprune.interventions.values import Intervention, checked
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Edit, Replay
@@ -192,6 +192,9 @@ class Worlds:
         lie = apart(self._replay, reader)
 
         def change(tensor: Tensor) -> Tensor:
+            if not len(places):
+                return tensor
+            check_numbers(reader, tensor)
             share = lie.spread(chosen, tensor, reader.dim).to(tensor.dtype)
             if donor is None:
                 moved = self.value.change(reader, tensor, places, len(chosen))

@@ -101,7 +101,9 @@ class BatchPlaces:
         try:
             return _Search(self._model, self._graph, self._example, lively=False).run()
         except Exception as error:  # noqa: BLE001 - the same: what cannot be tried is known of no value
-            reason = f"the network does not run on its example's images in another order and number ({first_line(error)})"
+            reason = (
+                f"the network does not run on its example's images in another order and number ({first_line(error)})"
+            )
             return {node: Unplaced(node, reason) for node in self._graph.nodes}
 
 

@@ -116,7 +116,7 @@ class Replay:
         with torch.enable_grad():
             for node in self.order:
                 view: Mapping[fx.Node, Any] = values
-                if node in readers:
+                if node in readers and values[readers[node]].is_floating_point():
                     data = readers[node]
                     if data not in seen:
                         copied = values[data].clone()
@@ -229,8 +229,8 @@ class Replay:
             return value
         if found.each is None or value % count:
             raise InputError(
-                f"{name_of(node)} at {where(node)} makes a number from the batch's size that does not grow in proportion "
-                "to it: effects of single images cannot be measured in batches of another size"
+                f"{name_of(node)} at {where(node)} makes a number from the batch's size that does not grow with it in "
+                "proportion: effects of single images cannot be measured in batches of another size"
             )
         return value // count * images
 
