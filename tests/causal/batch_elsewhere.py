@@ -139,15 +139,17 @@ class GivenState(nn.Module):
 class Queries(nn.Module):
     """Learned queries for every image look at what the image holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool = False) -> None:
         super().__init__()
+        self.alone = alone  # whether the queries are made before they are repeated, of parameters alone
         self.into, self.queries, self.grow = nn.Linear(3, 8), nn.Parameter(torch.randn(5, 8)), nn.Linear(8, 6)
         self.shrink, self.attention, self.head = nn.Linear(6, 8), nn.MultiheadAttention(8, 2), nn.Linear(8, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.into(x).transpose(0, 1)
-        queries = self.queries[:, None].repeat(1, x.shape[1], 1)
+        queries = self.queries[:, None] if self.alone else self.queries[:, None].repeat(1, x.shape[1], 1)
         queries = queries + self.shrink(F.relu(self.grow(queries)))
+        queries = queries.repeat(1, x.shape[1], 1) if self.alone else queries
         return self.head(self.attention(queries, x, x, need_weights=False)[0].amax(0))
 
 
@@ -165,4 +167,5 @@ def others() -> dict[str, tuple[nn.Module, Any]]:
         "last token": (LastToken(), tokens),
         "given state": (GivenState(), lambda n: (torch.randn(n, 5, 3), torch.randn(n, 6))),
         "queries": (Queries(), lambda n: torch.randn(n, 5, 3)),
+        "queries alone": (Queries(alone=True), lambda n: torch.randn(n, 5, 3)),
     }

@@ -148,6 +148,8 @@ class Worlds:
         """Everything in front of the first reader of a masked unit runs once for each image among the rows."""
         touched = np.flatnonzero(masks.any(axis=0))
         readers = [r for r in self._replay.seen() if see or np.isin(self._columns[r.node], touched).any()]
+        if len(masks) > 1 and not self._in_one_run(readers, masks):
+            return torch.cat([self._run(masks[k : k + 1], images[k : k + 1], see) for k in range(len(masks))])
         steps = self._replay.behind({r.node for r in readers})
         unique, inverse = np.unique(images, return_inverse=True)
         batch, count = self._images(unique), len(unique)
@@ -163,6 +165,11 @@ class Worlds:
         if see is not None:
             changes = {(r.node, r.data): _watched(changes[r.node, r.data], r, len(masks), see) for r in readers}
         return self._replay.resume(kept, steps, changes)[: len(images)]
+
+    def _in_one_run(self, readers: Sequence[Reader], masks: Masks) -> bool:
+        """Whether rows can differ: every reader sees a value of its own in every row, or the rows are all alike."""
+        each = all(self.network.batch_place(r.data) is not None for r in readers)
+        return each or bool((masks == masks[0]).all())
 
     def _donors(self, readers: Sequence[Reader], unique: NDArray[np.int64], places: Tensor) -> dict[fx.Node, Tensor]:
         """What every reader sees of the image before in the data, row by row, where units take its value."""
@@ -189,13 +196,17 @@ class Worlds:
         here = np.where(columns >= 0, masks[:, columns], False)
         places = torch.from_numpy(np.flatnonzero(here.any(axis=0)))
         chosen = torch.from_numpy(here)[:, places]
-        lie = apart(self._replay, reader)
+        lie = self.network.batch_place(reader.data)
+        if len(masks) > 1 and not (masks == masks[0]).all():
+            lie = apart(self._replay, reader)
 
         def change(tensor: Tensor) -> Tensor:
             if not len(places):
                 return tensor
             check_numbers(reader, tensor)
-            share = lie.spread(chosen, tensor, reader.dim).to(tensor.dtype)
+            shape = [len(places) if d == reader.dim else 1 for d in range(tensor.dim())]
+            share = chosen[0].reshape(shape) if lie is None else lie.spread(chosen, tensor, reader.dim)
+            share = share.to(tensor.dtype)
             if donor is None:
                 moved = self.value.change(reader, tensor, places, len(chosen))
             else:

@@ -69,7 +69,7 @@ class Replay:
                 self._bound[node] = state[graph.state_names[node.name]].detach()
             elif node.op == "placeholder" and node.name in graph.constants:
                 self._bound[node] = graph.constants[node.name]
-        operations = [n for n in graph.operations if n not in self._idle]
+        self._operations = operations = [n for n in graph.operations if n not in self._idle]
         self._in_place = {
             n: f for n in operations if (f := in_place(n)) and not self._handed_on.keys() & {n, n.args[0]}
         }
@@ -91,7 +91,9 @@ class Replay:
         """Runs all operations on a batch; keeps the values of `keep` (default: all) and of the output."""
         values = self.inputs(batch)
         wanted = None if keep is None else {*keep, *self._outputs}
-        return self._advance(values, self.order, wanted)
+        values = self._advance(values, self.order, wanted)
+        fixed = self._fixed.intersection(keep or ())  # made of parameters alone, such as learned queries
+        return {**values, **{node: self._bound_or_run(node, values) for node in fixed}} if fixed else values
 
     def before(self, batch: Batch, steps: Collection[fx.Node]) -> Values:
         """Runs only what lies in front of `steps` on a batch: all that `resume` needs to go on with them."""
@@ -113,13 +115,15 @@ class Replay:
         values: Values = self.inputs(batch)
         seen: Values = {}
         readers = {r.node: r.data for r in self.network.readers if not self._carries(r)}
+        fixed = set(self.behind({r.node for r in self.seen() if r.node in self._fixed})) if self._shared else set()
+        order = [n for n in self._operations if n in fixed or n not in self._fixed] if fixed else self.order
         with torch.enable_grad():
-            for node in self.order:
+            for node in order:
                 view: Mapping[fx.Node, Any] = values
-                if node in readers and values[readers[node]].is_floating_point():
+                if node in readers and (value := self._get(readers[node], values)).is_floating_point():
                     data = readers[node]
                     if data not in seen:
-                        copied = values[data].clone()
+                        copied = value.clone()
                         seen[data] = copied if copied.requires_grad else copied.requires_grad_()
                     view = {**values, data: seen[data]}
                 values[node] = self.step(node, view)
@@ -178,7 +182,7 @@ class Replay:
         found: Values = dict(values)
         with torch.enable_grad():
             for node in steps:
-                found[node] = self.step(node, _edited(node, found, edits))
+                found[node] = self.step(node, self._edited(node, found, edits))
         return found
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
@@ -187,7 +191,7 @@ class Replay:
         With them what they read that depends on the number of images alone: it is made anew for other images.
         """
         reached = set(start)
-        for node in self.order:
+        for node in self._operations:
             if not reached.isdisjoint(self.reads(node)):
                 reached.add(node)
         reached &= self.network.telling
@@ -195,7 +199,7 @@ class Replay:
         while wanted := wanted - reached:
             reached |= wanted
             wanted = {a for n in wanted for a in self.reads(n)} & self._sized
-        return [n for n in self.order if n in reached]
+        return [n for n in self._operations if n in reached]
 
     def taken(self, node: fx.Node, value: Any, images: Tensor, count: int) -> Any:
         """A kept value for the images of these numbers, of the `count` that it was made for.
@@ -322,6 +326,11 @@ class Replay:
         return [r for r in found if r.node in self.network.telling]
 
     @cached_property
+    def _shared(self) -> bool:
+        """Whether a reader sees what is made of parameters alone, the same for all images."""
+        return any(r.node in self._fixed for r in self.seen())
+
+    @cached_property
     def producers(self) -> dict[fx.Node, fx.Node]:
         """Convolution -> the normalisation folded into it."""
         return {conv: norm for norm, conv in self.folded.items()}
@@ -341,7 +350,7 @@ class Replay:
                     arguments = self._get(list(node.args), values)
                     values[node] = self._in_place[node](*arguments)
                 else:
-                    values[node] = self.step(node, _edited(node, values, edits))
+                    values[node] = self.step(node, self._edited(node, values, edits))
                 made.add(node)
                 for done in last.get(node, ()):
                     if wanted is not None and done not in wanted:
@@ -351,6 +360,15 @@ class Replay:
     def _writes_over(self, node: fx.Node, made: set[fx.Node], wanted: Collection[fx.Node]) -> bool:
         """Whether a node may write its value into its first input: nobody else needs that one."""
         return node in self._in_place and is_spent(node.args[0], self.folded, made, wanted)
+
+    def _edited(
+        self, node: fx.Node, values: Values, edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None
+    ) -> Mapping[fx.Node, Any]:
+        """The values as `node` is to see them."""
+        if not edits:
+            return values
+        changed = {a: edits[node, a](self._get(a, values)) for a in node.all_input_nodes if (node, a) in edits}
+        return {**values, **changed} if changed else values
 
     def _get(self, value: Any, values: Mapping[fx.Node, Any]) -> Any:
         if isinstance(value, fx.Node):
@@ -376,11 +394,3 @@ class Replay:
 def leaves(values: Mapping[fx.Node, Any]) -> Values:
     """Kept values as constants of a computation that is differentiated."""
     return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
-
-
-def _edited(
-    node: fx.Node, values: Values, edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None
-) -> Mapping[fx.Node, Any]:
-    """The values as `node` is to see them."""
-    changed = {a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits} if edits else {}
-    return {**values, **changed} if changed else values
