@@ -186,7 +186,7 @@ class Replay:
         return found
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
-        """`start` and all operations that depend on it and that outcomes see something of, in execution order.
+        """`start` and all operations that depend on it, in execution order.
 
         With them what they read that depends on the number of images alone: it is made anew for other images.
         """
@@ -194,7 +194,6 @@ class Replay:
         for node in self._operations:
             if not reached.isdisjoint(self.reads(node)):
                 reached.add(node)
-        reached &= self.network.telling
         wanted = self._sized and {a for n in reached for a in self.reads(n)} & self._sized
         while wanted := wanted - reached:
             reached |= wanted
