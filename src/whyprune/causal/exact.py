@@ -21,7 +21,6 @@ from whyprune.interventions.suffix import (
     rebatched,
     reference,
     relative_cost,
-    rows,
     suffixes,
 )
 from whyprune.interventions.values import Intervention, checked, fit_cost
@@ -32,7 +31,7 @@ from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
-__all__ = ["chosen_units", "edits", "exact", "exact_effects", "relative_cost", "rows"]
+__all__ = ["chosen_units", "edits", "exact", "exact_effects", "relative_cost"]
 
 
 def exact_effects(

@@ -19,7 +19,7 @@ the unit's own channel counts in both, though the second reader sees v there. Re
 (depthwise convolutions, norms) are passed by, which is exact for the former, and leaves the norm's statistics out.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whyprune.data.batches import as_batches
+from whyprune.data.batches import Batch, as_batches
 from whyprune.effects.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, Quadratic, centred
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import Value
+from whyprune.interventions.suffix import Value, apart
 from whyprune.structure.replay import Replay, Values
 
 PROBES = 4
@@ -115,8 +115,9 @@ def sensitivity(
         progress: called with the number of images done.
 
     Raises:
-        InputError: there is no data.
+        InputError: there is no data, or the network mixes images.
     """
+    replay.network.check_images_apart()
     generator = torch.Generator().manual_seed(seed)
     differentiable = is_differentiable(outcome)
     count = 1 if differentiable else probes
@@ -124,7 +125,7 @@ def sensitivity(
     moved = dense is not None and dense is not replay and quadratic is not None
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
-    for batch in as_batches(data, replay.network.positional):
+    for batch in _batches(replay, data):
         logits, inputs = replay.differentiable(batch)
         if differentiable:
             scalars = [outcome(logits, logits.detach(), batch.labels).sum()]
@@ -152,6 +153,17 @@ def sensitivity(
         scale=(quadratic is not None and quadratic.scale) or 1.0,
         forward_passes=sensitivity_cost(count, moved=moved) * images,
     )
+
+
+def _batches(replay: Replay, data: Iterable[Any]) -> Iterator[Batch]:
+    """The batches; image by image where a reader sees one value for all: its gradient is then that of the one image."""
+    network = replay.network
+    shared = any(network.batch_place(r.data) is None for r in replay.seen(network.units))
+    for batch in as_batches(data, network.positional):
+        if shared and network.graph.batch_size is None:
+            yield from (batch[slice(k, k + 1)] for k in range(len(batch)))
+        else:
+            yield batch
 
 
 def sensitivity_cost(probes: int, *, moved: bool = False) -> float:
@@ -198,14 +210,11 @@ def _by_unit(
         kept = [k for k, label in enumerate(labels) if label in place]
         rows = torch.tensor([place[labels[k]] for k in kept], dtype=torch.long)
         seen = inputs[node].detach()
-        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)))
+        lie = replay.network.batch_place(node) if images == 1 else apart(replay, reader)
+        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)), images)
         for target, term in ((products, gradient * seen), (sums, gradient), (shifts, gradient * moved)):
-            flat = term.movedim(reader.dim, 1).reshape(images, -1, term.shape[reader.dim], *_rest(term, reader.dim))
-            per_image = flat.movedim(2, 1).flatten(2).sum(dim=2)
+            front = term[None] if lie is None else lie.front(term, images)
+            by_channel = front.movedim(reader.dim + 1 if lie is None else lie.in_front(reader.dim), 1)
+            per_image = by_channel.flatten(2).sum(dim=2) if by_channel.dim() > 2 else by_channel
             target.index_add_(0, rows, per_image[:, kept].T.to(target.dtype))
     return products, sums, shifts
-
-
-def _rest(value: Tensor, dim: int) -> list[int]:
-    """Sizes of the dimensions behind the batch but `dim`."""
-    return [size for d, size in enumerate(value.shape) if d not in (0, dim)]

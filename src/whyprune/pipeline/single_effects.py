@@ -9,6 +9,7 @@ from whyprune.causal.exact import exact_effects
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
+from whyprune.errors import InputError
 from whyprune.interventions.suffix import relative_cost, suffixes
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
@@ -48,6 +49,10 @@ def single_effects(
         Effects of all units, NaN where one was not measured, and a sentence about what was; empty if all were, on all
         images.
     """
+    try:
+        network.check_images_apart()
+    except InputError as error:
+        return _unmeasured(network, outcome), f"Single effects were not measured: {error}."
     replay = Replay(network)
     share = relative_cost(network, suffixes(replay, network.units))
     total = min(images, sum(map(len, batches)))

@@ -10,6 +10,8 @@ from torch import fx, nn
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.axes import Axis, Extent
+from whyprune.structure.batch_place import BatchPlace
+from whyprune.structure.batch_search import BatchPlaces
 from whyprune.structure.blocks import Block, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import CostModel, Price
@@ -59,6 +61,7 @@ class Network:
         sites: numbers in the graph's arguments that count channels.
         extents: of every tensor, along which dimensions channels lie.
         blocks: residual blocks that can go as a whole.
+        known_places: what `places` gives.
         axis_of: of a vector of classes, the axis of a parameter that has the same ones (`cost_model`).
     """
 
@@ -76,6 +79,17 @@ class Network:
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
+    known_places: BatchPlaces | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.known_places is None:  # what `replace` makes of this network has the same ones
+            object.__setattr__(self, "known_places", BatchPlaces(self.model, self.graph, self.example))
+
+    @property
+    def places(self) -> BatchPlaces:
+        """Where the images of a batch lie in every value; found when first asked for."""
+        assert self.known_places is not None
+        return self.known_places
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -87,10 +101,36 @@ class Network:
         """The sites of every operation that has any."""
         return {node: tuple(s for s in self.sites if s.node is node) for node in {s.node for s in self.sites}}
 
+    def batch_place(self, node: fx.Node) -> BatchPlace | None:
+        """Where the images of a batch lie in a node's tensor; None where it does not depend on the batch.
+
+        Raises:
+            InputError: images are mixed there, or it cannot be told where they lie.
+        """
+        return self.places.of(node)
+
+    def check_images_apart(self) -> None:
+        """Refuses a network whose output for one image depends on others: it has no effects of single images.
+
+        Raises:
+            InputError: with the operation that mixes images.
+        """
+        for node in self.counted:
+            self.batch_place(node)
+
     @cached_property
     def counted(self) -> tuple[fx.Node, ...]:
         """The operations whose results outcomes see."""
         return tuple(tensor.node for tensor in self.outputs.held)
+
+    @cached_property
+    def telling(self) -> frozenset[fx.Node]:
+        """The operations that the results of `counted` depend on, and those themselves."""
+        found = set(self.counted)
+        for node in reversed(self.graph.nodes):
+            if node in found:
+                found.update(node.all_input_nodes)
+        return frozenset(found)
 
     @property
     def positional(self) -> int:

@@ -16,12 +16,13 @@ from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
+from whyprune.structure.batch_search import Counts
 from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, functional, position_of
+from whyprune.structure.operations import bind, functional, name_of, position_of, where
 from whyprune.structure.reuse import in_place, is_spent
-from whyprune.structure.schedule import Scaled, adjusted, last_use, state_only
+from whyprune.structure.schedule import Scaled, adjusted, last_use, sized_only, state_only
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
@@ -67,7 +68,7 @@ class Replay:
                 self._bound[node] = state[graph.state_names[node.name]].detach()
             elif node.op == "placeholder" and node.name in graph.constants:
                 self._bound[node] = graph.constants[node.name]
-        operations = [n for n in graph.operations if n not in self._idle]
+        self._operations = operations = [n for n in graph.operations if n not in self._idle]
         self._in_place = {
             n: f for n in operations if (f := in_place(n)) and not self._handed_on.keys() & {n, n.args[0]}
         }
@@ -77,6 +78,7 @@ class Replay:
         self.folded = foldable(operations, self._bound)
         self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
         self._fixed = state_only(operations, self._bound)
+        self._sized = sized_only(operations, self._fixed)
         self.order = [n for n in operations if n not in self._fixed]
 
     @classmethod
@@ -88,7 +90,9 @@ class Replay:
         """Runs all operations on a batch; keeps the values of `keep` (default: all) and of the output."""
         values = self.inputs(batch)
         wanted = None if keep is None else {*keep, *self._outputs}
-        return self._advance(values, self.order, wanted)
+        values = self._advance(values, self.order, wanted)
+        fixed = self._fixed.intersection(keep or ())  # made of parameters alone, such as learned queries
+        return {**values, **{node: self._bound_or_run(node, values) for node in fixed}} if fixed else values
 
     def before(self, batch: Batch, steps: Collection[fx.Node]) -> Values:
         """Runs only what lies in front of `steps` on a batch: all that `resume` needs to go on with them."""
@@ -110,13 +114,15 @@ class Replay:
         values: Values = self.inputs(batch)
         seen: Values = {}
         readers = {r.node: r.data for r in self.network.readers if not self._carries(r)}
+        fixed = set(self.behind({r.node for r in self.seen() if r.node in self._fixed})) if self._shared else set()
+        order = [n for n in self._operations if n in fixed or n not in self._fixed] if fixed else self.order
         with torch.enable_grad():
-            for node in self.order:
+            for node in order:
                 view: Mapping[fx.Node, Any] = values
-                if node in readers:
+                if node in readers and (value := self._get(readers[node], values)).is_floating_point():
                     data = readers[node]
                     if data not in seen:
-                        copied = values[data].clone()
+                        copied = value.clone()
                         seen[data] = copied if copied.requires_grad else copied.requires_grad_()
                     view = {**values, data: seen[data]}
                 values[node] = self.step(node, view)
@@ -175,16 +181,60 @@ class Replay:
         found: Values = dict(values)
         with torch.enable_grad():
             for node in steps:
-                found[node] = self.step(node, _edited(node, found, edits))
+                found[node] = self.step(node, self._edited(node, found, edits))
         return found
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
-        """`start` and all operations that depend on it, in execution order."""
+        """`start` and all operations that depend on it, in execution order.
+
+        With them what they read that depends on the number of images alone: it is made anew for other images.
+        """
         reached = set(start)
-        for node in self.order:
+        for node in self._operations:
             if not reached.isdisjoint(self.reads(node)):
                 reached.add(node)
-        return [n for n in self.order if n in reached]
+        wanted = self._sized and {a for n in reached for a in self.reads(n)} & self._sized
+        while wanted := wanted - reached:
+            reached |= wanted
+            wanted = {a for n in wanted for a in self.reads(n)} & self._sized
+        return [n for n in self._operations if n in reached]
+
+    def taken(self, node: fx.Node, value: Any, images: Tensor, count: int) -> Any:
+        """A kept value for the images of these numbers, of the `count` that it was made for.
+
+        What mixes images is handed on as it is: where no output that counts depends on it, it does no harm
+        (`Network.check_images_apart`).
+
+        Args:
+            node: what gave it.
+            value: a tensor, wherever the images lie in it, or a number computed from the batch's size.
+            images: numbers of images, in any order, each as often as needed.
+            count: of the run that gave the value.
+
+        Raises:
+            InputError: it cannot be told where the images lie, or it holds some of them alone.
+        """
+        if len(images) == count and torch.equal(images.cpu(), torch.arange(count)):
+            return value
+        if not isinstance(value, Tensor):
+            return self._counted(node, value, len(images), count)
+        if self.network.places.mixes(node):
+            return value
+        place = self.network.batch_place(node)
+        return value if place is None else place.take(value, images, count)
+
+    def _counted(self, node: fx.Node, value: Any, images: int, count: int) -> Any:
+        """A number computed from the batch's size, for another size."""
+        found = self.network.places.found(node)
+        if not isinstance(found, Counts):
+            self.network.batch_place(node)  # refuses what is known of no value
+            return value
+        if found.each is None or value % count:
+            raise InputError(
+                f"{name_of(node)} at {where(node)} makes a number from the batch's size that does not grow with it in "
+                "proportion: effects of single images cannot be measured in batches of another size"
+            )
+        return value // count * images
 
     def reads(self, node: fx.Node) -> list[fx.Node]:
         """The values that an operation needs; the result of a bypassed block is what the block gets."""
@@ -286,6 +336,16 @@ class Replay:
         wanted = [u.label for u in units]
         return [r for r in self.network.readers if np.isin(r.labels, wanted).any()]
 
+    def seen(self, units: Iterable[Unit] | None = None) -> list[Reader]:
+        """The operations that read any of `units` (default: of all) and that outcomes see something of."""
+        found = self.network.readers if units is None else self.readers(units)
+        return [r for r in found if r.node in self.network.telling]
+
+    @cached_property
+    def _shared(self) -> bool:
+        """Whether a reader sees what is made of parameters alone, the same for all images."""
+        return any(r.node in self._fixed for r in self.seen())
+
     @cached_property
     def producers(self) -> dict[fx.Node, fx.Node]:
         """Convolution -> the normalisation folded into it."""
@@ -306,7 +366,7 @@ class Replay:
                     arguments = self._get(list(node.args), values)
                     values[node] = self._in_place[node](*arguments)
                 else:
-                    values[node] = self.step(node, _edited(node, values, edits))
+                    values[node] = self.step(node, self._edited(node, values, edits))
                 made.add(node)
                 for done in last.get(node, ()):
                     if wanted is not None and done not in wanted:
@@ -316,6 +376,15 @@ class Replay:
     def _writes_over(self, node: fx.Node, made: set[fx.Node], wanted: Collection[fx.Node]) -> bool:
         """Whether a node may write its value into its first input: nobody else needs that one."""
         return node in self._in_place and is_spent(node.args[0], self.folded, made, wanted)
+
+    def _edited(
+        self, node: fx.Node, values: Values, edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None
+    ) -> Mapping[fx.Node, Any]:
+        """The values as `node` is to see them."""
+        if not edits:
+            return values
+        changed = {a: edits[node, a](self._get(a, values)) for a in node.all_input_nodes if (node, a) in edits}
+        return {**values, **changed} if changed else values
 
     def _get(self, value: Any, values: Mapping[fx.Node, Any]) -> Any:
         if isinstance(value, fx.Node):
@@ -341,11 +410,3 @@ class Replay:
 def leaves(values: Mapping[fx.Node, Any]) -> Values:
     """Kept values as constants of a computation that is differentiated."""
     return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
-
-
-def _edited(
-    node: fx.Node, values: Values, edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None
-) -> Mapping[fx.Node, Any]:
-    """The values as `node` is to see them."""
-    changed = {a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits} if edits else {}
-    return {**values, **changed} if changed else values

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import chosen_units
+from whyprune.interventions.suffix import apart, chosen_units
 from whyprune.interventions.worlds import ROWS, Masks, Worlds
+from whyprune.structure.batch_place import BatchPlace
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -107,9 +108,10 @@ def masked_summaries(
 
 @dataclass(frozen=True)
 class _View:
-    """One tensor that is read: for each of its channels the place of its unit, or -1; and which units count here."""
+    """One tensor that is read: where images lie, for each channel the place of its unit, or -1, and who counts here."""
 
     reader: Reader
+    lie: BatchPlace
     columns: Tensor
     counts: Tensor
 
@@ -119,6 +121,7 @@ def _runs(
 ) -> list[Floats]:
     """Pooled values (images, units) for each way to pool, and what is seen of the output."""
     network, replay = state.network, Replay.of(state)
+    network.check_images_apart()
     views = _views(replay, chosen_units(state, units), where)
     found: list[list[Floats]] = [[] for _ in range(len(pools) + 1)]
     size = network.graph.batch_size or ROWS
@@ -153,7 +156,7 @@ def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
     order = {node: k for k, node in enumerate(replay.order)}
     found: list[_View] = []
     done = torch.zeros(len(units), dtype=torch.bool)
-    for reader in sorted(replay.network.readers, key=lambda r: (order.get(r.data, -1), order[r.node])):
+    for reader in sorted(replay.seen(), key=lambda r: (order.get(r.data, -1), order[r.node])):
         labels = [label for label in reader.labels.tolist() if label not in replay.gone]
         columns = torch.tensor([place.get(label, -1) for label in labels], dtype=torch.long)
         counts = torch.zeros(len(units), dtype=torch.bool)
@@ -162,7 +165,7 @@ def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
             counts &= ~done
         done |= counts
         if counts.any() and all(v.reader.data is not reader.data for v in found):
-            found.append(_View(reader, columns, counts))
+            found.append(_View(reader, apart(replay, reader), columns, counts))
     return found
 
 
@@ -170,7 +173,8 @@ def _pooled(view: _View, value: Tensor, images: int, pool: Pool) -> Tensor:
     """(images, units): over places, and over the channels of each unit."""
     if pool not in ("mean", "max"):
         raise InputError(f"summaries pool by 'mean' or 'max', not {pool!r}")
-    channels = value.movedim(view.reader.dim, -1).reshape(images, -1, value.shape[view.reader.dim])
+    channels = view.lie.front(value, images).movedim(view.lie.in_front(view.reader.dim), -1)
+    channels = channels.reshape(images, -1, channels.shape[-1])
     flat = channels.mean(dim=1) if pool == "mean" else channels.amax(dim=1)
     mine = view.columns >= 0
     places = view.columns[mine].expand(images, -1)

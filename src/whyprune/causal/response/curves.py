@@ -224,10 +224,10 @@ class _Repairable:
     carried: Intervention
     refitted: frozenset[fx.Node]
 
-    def change(self, reader: Reader, value: Tensor, unit: Tensor) -> Tensor:
+    def change(self, reader: Reader, value: Tensor, unit: Tensor, images: int) -> Tensor:
         """The change v - u of the channels `unit`."""
         if reader.node in self.refitted or reader.statistics:
-            return self.carried.change(reader, value, unit)
+            return self.carried.change(reader, value, unit, images)
         return -value.index_select(reader.dim, unit)
 
 
@@ -266,7 +266,7 @@ class _Bench(Bench):
             values = self.replay.run(batch, keep=keep)
             for harm, count in zip(harms, counts[1:], strict=True):
                 gone = ranked[: len(ranked) - count]
-                change = edits(self.replay, case.readers, [gone], _Repairable(value, case.refitted))
+                change = edits(self.replay, case.readers, [gone], _Repairable(value, case.refitted), len(batch))
                 harm.append(self.harm(index, self.replay.resume(values, steps, change)))
         return self._curve(case, [u.name for u in ranked[: len(ranked) - counts[-1]]], counts, harms)
 
