@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from whyprune.repair.obstacles import obstacle
+from whyprune.repair.obstacles import obstacle, sources
 from whyprune.repair.rows import Layout, layout_of
 from whyprune.structure.operations import bind, name_of
 from whyprune.structure.replay import Replay
@@ -73,16 +73,16 @@ def why_not(pruned: Replay, node: fx.Node) -> str | None:
 def _unwritable(pruned: Replay, node: fx.Node) -> str | None:
     """New weights need parameters; a following normalisation takes up any bias only by a scale and shift of its own."""
     names, bound = pruned.network.graph.state_names, bind(node)
-    trained = dict(pruned.model.named_parameters())
+    trained = {name for name, _ in pruned.model.named_parameters()}
     for key in ("weight", "bias"):
-        if bound[key] is not None and names.get(bound[key].name) not in trained:
+        held = [names.get(source.name, "") for source in sources(bound[key])]
+        if any(name not in trained for name in held):
             return f"its {key} is no parameter"
-        if bound[key] is not None and list(names.values()).count(names[bound[key].name]) > 1:
+        if any(list(names.values()).count(name) > 1 for name in held):
             return f"its {key} is used more than once"
     norm = pruned.producers.get(node)
     if norm is None:
-        behind = any(name_of(u) == "batch_norm" for u in node.users)
-        return "the batch norm behind it is not all that reads it, or has no statistics" if behind else None
+        return None
     state = bind(norm)
     if any(state[k] is None for k in ("weight", "bias", "running_mean")):
         return "the batch norm behind it has no scale and shift"

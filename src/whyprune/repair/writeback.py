@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from whyprune.repair.obstacles import sources
 from whyprune.repair.rows import Layout, layout_of
 from whyprune.structure.operations import bind
+from whyprune.structure.parametrized import TINY
 from whyprune.structure.replay import Replay
 
 
@@ -35,16 +37,26 @@ def write(replay: Replay, model: nn.Module, refitted: Refitted) -> None:
     bound = bind(refitted.node)
     norm = replay.producers.get(refitted.node)
     with torch.no_grad():
-        weight = state[names[bound["weight"].name]]
         bias = None if bound["bias"] is None else state[names[bound["bias"].name]]
+        held = [state[names[source.name]] for source in sources(bound["weight"])]
+        if len(held) > 1:
+            _write_direction_and_length(held[0], held[1], int(bind(bound["weight"])["dim"]), refitted.weight)
+        elif norm is None:
+            held[0].copy_(refitted.weight)
         if norm is None:
-            weight.copy_(refitted.weight)
             if bias is not None:
                 bias.copy_(refitted.bias)
             return
         how = layout_of(refitted.node, replay.groups_of(refitted.node))
         behind = {k: state[names[v.name]] for k, v in _norm_state(norm).items()}
-        _write_normalised(how, weight, bias, behind, norm, refitted)
+        _write_normalised(how, held[0], bias, behind, norm, refitted)
+
+
+def _write_direction_and_length(direction: Tensor, length: Tensor, dim: int, weight: Tensor) -> None:
+    """A weight under weight normalisation (Salimans & Kingma, NeurIPS 2016)."""
+    weight = torch.where(weight == 0, TINY, weight)  # a direction of length 0 has no value
+    direction.copy_(weight)
+    length.copy_(torch.norm_except_dim(weight, 2, dim))
 
 
 def _norm_state(norm: fx.Node) -> dict[str, fx.Node]:

@@ -238,7 +238,7 @@ class Replay:
             return self._weights[node]
         bound = bind(node)
         bias = bound["bias"]
-        return self._bound[bound["weight"]], None if bias is None else self._bound[bias]
+        return self.bound(bound["weight"]), None if bias is None else self.bound(bias)
 
     def groups_of(self, node: fx.Node) -> int:
         """How many groups a convolution has here, a transposed one as well; 1 for a linear layer."""
@@ -259,8 +259,8 @@ class Replay:
         return node in self._fixed
 
     def bound(self, node: fx.Node) -> Tensor:
-        """A parameter or buffer as the model has it, nothing folded in."""
-        found: Tensor = self._bound[node]
+        """A parameter or buffer as the model has it, or what is computed from them alone; nothing folded in."""
+        found: Tensor = self._bound_or_run(node, {})
         return found
 
     def set_parameters(self, node: fx.Node, weight: Tensor, bias: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Response curves: for every group, width -> measured effect of keeping its best units, repaired locally.
 
+A layer that passes every channel on (a depthwise convolution) is no reader here; what reads its channels is.
 Groups read by one layer that can be refitted: channels go by elimination and that layer is refitted at every width.
 Groups read by many (a residual stream): units go by what their readers would lose, and every reader that can be
 refitted sees the best linear prediction of them. What cannot be refitted sees what removal leaves: nothing of them.
@@ -43,7 +44,7 @@ class _Case:
     Attributes:
         group: the group.
         units: those that are there.
-        readers: what reads any of them.
+        readers: what reads any of them, and does not just pass it on.
         job: the refit of the one reader; None where there are more, or where it cannot be refitted.
         refitted: the readers that can be.
     """
@@ -115,25 +116,27 @@ def _cases(replay: Replay) -> list[_Case]:
         units = tuple(u for u in group.units if u.label not in replay.gone)
         if len(units) < 2:
             continue
-        readers = tuple(replay.readers(units))
-        job = jobs.get(readers[0].node) if len(readers) == 1 else None
-        if job is not None and not _alike_in_groups(replay, readers[0], units, job.layout):
-            job = None
+        every = replay.readers(units)
+        readers = tuple(r for r in every if not _passes_on(replay, r, units)) or tuple(every)
+        alone = len(readers) == 1 and not _passes_on(replay, readers[0], units)
+        job = jobs.get(readers[0].node) if alone else None
         if readers:
             refitted = frozenset(reader.node for reader in readers if reader.node in jobs)
             cases.append(_Case(group, units, readers, job, refitted))
     return cases
 
 
-def _alike_in_groups(replay: Replay, reader: Reader, units: Sequence[Unit], how: Layout) -> bool:
-    """Whether every unit lies at the same places of all groups of its reader, and takes none of them whole."""
-    if how.groups == 1:
-        return True
-    size = _channels(replay, reader) // how.groups
+def _passes_on(replay: Replay, reader: Reader, units: Sequence[Unit]) -> bool:
+    """Whether a convolution has groups of which whole ones go: it hands each unit on, and its next reader sees that.
+
+    In all other convolutions with groups a unit lies at the same places of every group.
+    """
+    groups = replay.groups_of(reader.node)
+    if groups == 1:
+        return False
+    size = _channels(replay, reader) // groups
     places = [replay.positions(reader.labels, [u]) for u in units]
-    return all(
-        len(p) % how.groups == 0 and torch.equal(p % size, p[: len(p) // how.groups].repeat(how.groups)) for p in places
-    )
+    return not all(len(p) % groups == 0 and torch.equal(p % size, p[: len(p) // groups].repeat(groups)) for p in places)
 
 
 def _channels(replay: Replay, reader: Reader) -> int:
@@ -176,8 +179,8 @@ def _features(replay: Replay, case: _Case, how: Layout, weight: Tensor) -> list[
 
 def _jointly(replay: Replay, case: _Case, value: Intervention) -> Sequence[int]:
     """The order in which units go that several layers read; by their energy where no layer has a weight for them."""
-    affine = [r for r in case.readers if r.affine]
-    return eliminate_jointly([_reading(replay, r, case, value) for r in affine or case.readers])
+    weighted = [r for r in case.readers if r.affine or r.node in case.refitted]
+    return eliminate_jointly([_reading(replay, r, case, value) for r in weighted or case.readers])
 
 
 def _reading(replay: Replay, reader: Reader, case: _Case, value: Intervention) -> Reading:
@@ -187,7 +190,8 @@ def _reading(replay: Replay, reader: Reader, case: _Case, value: Intervention) -
     """
     moments = value.moments[reader.data]
     channels = len(moments.total)
-    products = _products(replay, reader, channels) if reader.affine else torch.eye(channels, dtype=torch.float64)
+    weighted = reader.affine or reader.node in case.refitted
+    products = _products(replay, reader, channels) if weighted else torch.eye(channels, dtype=torch.float64)
     spectrum, basis = torch.linalg.eigh(products)
     alone = (moments.products / moments.count).diagonal().diag()
     carried = moments.covariance if reader.node in case.refitted else alone
@@ -214,7 +218,7 @@ def _products(replay: Replay, reader: Reader, channels: int) -> Tensor:
 class _Repairable:
     """The best linear prediction where a refit can do as much; what removal leaves everywhere else.
 
-    What has no weights of its own to refit or to lose (a norm, a depthwise layer's next reader) is left to `carried`.
+    Statistics over channels have no weights to refit, and are left to `carried`.
     """
 
     carried: Intervention
