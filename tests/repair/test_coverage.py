@@ -167,3 +167,26 @@ def test_a_run_says_it_in_its_notes_and_inspect_lists_it():
 def test_a_long_list_is_cut():
     found = unrefitted(trace(model_of("twice"), signals(2))) * 6
     assert sentence(found).endswith(f"and {len(found) - 4} more.")
+
+
+def test_a_run_says_where_the_refit_was_not_kept():
+    """The outcome rewards damage: refitted weights would make it worse."""
+
+    def closeness(logits, dense, labels):
+        return -(logits - dense).square().sum(dim=1)
+
+    def notes(outcome):
+        result = wp.prune(
+            model_of("plain"),
+            list(signals(96).split(32)),
+            budget=wp.Budget(macs=0.7),
+            example_inputs=signals(2),
+            method="magnitude-l2",
+            outcome=outcome,
+            settings=wp.Settings(refute=False, views=1),
+            progress=False,
+        )
+        return [n for n in result.measurements.notes if n.startswith("Repair left all weights as they were")]
+
+    assert len(notes(closeness)) == 1
+    assert not notes(None)
