@@ -11,6 +11,7 @@ from whyprune.report.comparison import figures
 from whyprune.report.words import bypassed, certified, on_device, percent, refuted
 from whyprune.results import RunResult
 from whyprune.structure.network import Network
+from whyprune.structure.notes import notes_on
 
 AXES_SHOWN = 2
 # They stand in the report.
@@ -38,6 +39,7 @@ def network_tables(network: Network) -> Group:
     if network.attributes:
         follow = ", ".join(f"{a.module or 'the model'}.{a.attribute} (now {a.value})" for a in network.attributes)
         parts.append(Text(f"Attributes that follow: {follow}"))
+    parts += [Text(note) for note in notes_on(network)]
     return Group(*parts)
 
 
@@ -113,7 +115,7 @@ def _groups(network: Network) -> Table:
             Text(shown + (f" and {more} more" if more > 0 else "")),
             str(widths[summary.name]),
             str(summary.width),
-            f"{summary.macs_before / dense:.1%}",
+            f"{summary.macs_before / dense:.1%}" if dense else "none",
             Text(", ".join(dict.fromkeys(mark for unit in group.units for mark in unit.marks))),
         )
     table.caption = (

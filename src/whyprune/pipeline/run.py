@@ -22,6 +22,7 @@ from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.capture import as_example
 from whyprune.structure.network import Network
+from whyprune.structure.notes import notes_on
 from whyprune.structure.trace import trace
 
 MOST_SEEDS = 2**32
@@ -179,6 +180,7 @@ def start_run(
         asked={},
         seed=seed,
         progress=progress,
+        notes=notes_on(network),
     )
     if trained is not None:
         run.trained, run.timings["train"] = list(trained.history), seconds

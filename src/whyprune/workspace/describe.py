@@ -5,6 +5,7 @@ from typing import Any
 
 from whyprune.pipeline.measure import group_summaries
 from whyprune.structure.network import Network
+from whyprune.structure.notes import notes_on
 
 
 def describe(network: Network) -> dict[str, Any]:
@@ -13,6 +14,8 @@ def describe(network: Network) -> dict[str, Any]:
     return {
         "model": type(network.model).__name__,
         "dense": asdict(cost),
+        "uncounted": list(network.cost.uncounted),
+        "notes": notes_on(network),
         "units": len(network.units),
         "groups": [
             {

@@ -1,0 +1,28 @@
+"""What a trace could not see or count, in sentences: for notes of a run and for `whyprune inspect`."""
+
+from collections.abc import Sequence
+
+from whyprune.structure.network import Network
+
+NAMED = 4
+
+
+def notes_on(network: Network) -> list[str]:
+    """Sentences about a network that hold whatever is removed from it."""
+    said = []
+    if network.cost.uncounted:
+        said.append(
+            f"MACs of {listed(network.cost.uncounted)} are not counted: a budget on MACs bounds those of all else, and "
+            "the network as a whole keeps a larger share; bound params, bytes or latency as well."
+        )
+    if network.graph.fixed_branches:
+        said.append(
+            "The model branches on values of tensors: only the code that the example inputs run was traced and proven."
+        )
+    return said
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
