@@ -25,6 +25,7 @@ from whyprune.recovery.training import train
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
+from whyprune.structure.precise import in_single, single, with_types_of
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
@@ -64,7 +65,8 @@ def recover(
 ) -> RecoveryResult:
     """Trains a network, before or after pruning, and keeps the epoch that is best on the validation data.
 
-    A `State` brings along the dense network that `distill` and `follow` need. A plain module is trained as it is.
+    A `State` brings along the dense network that `distill` and `follow` need. A plain module is trained as it is. A
+    network in half precision is trained in single precision and gets its own types back.
 
     Order, augmentation and dropout are functions of (seed, epoch, step), so a resumed run ends with the
     weights of a run that was never interrupted, bit by bit on the same machine. The validation part is
@@ -104,10 +106,11 @@ def recover(
         KeyboardInterrupt: passed on; the last checkpoint stays.
     """
     _check_arguments(start, recovery, dense, penalty, seed, checkpoint, resume)
-    model = start.model if isinstance(start, State) else start
+    given = start.model if isinstance(start, State) else start
+    model = single(given)
     teacher = _teacher(start, dense, recovery)
     factory = PENALTIES(recovery.penalty) if recovery.penalty is not None else penalty
-    net, logits = _copy(model), _reader(outcome_of)
+    net, logits = _copy(model), _reader(outcome_of, widened=model is not given)
     fabric = _fabric(recovery)
     with repeatable():
         parts = split_data(data, recovery.validation_fraction, recovery.batch_size, seed, positional)
@@ -141,6 +144,7 @@ def recover(
                 atexit.register(_leave_group)
     recovered = _copy(model)
     files.restore(recovered, best)
+    recovered = with_types_of(recovered, given)
     return RecoveryResult(recovered.eval(), state.history, state.best_epoch, state.seconds)
 
 
@@ -180,7 +184,7 @@ def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recove
     found = start.network.model if isinstance(start, State) else dense
     if found is None or (recovery.distill == 0 and recovery.follow == 0):
         return None
-    return _copy(found).eval().requires_grad_(False)
+    return _copy(single(found)).eval().requires_grad_(False)
 
 
 def _traced(start: nn.Module | State, net: nn.Module, parts: Parts) -> Network:
@@ -225,11 +229,11 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _reader(outcome_of: Callable[[Any], Tensor] | None) -> Logits:
+def _reader(outcome_of: Callable[[Any], Tensor] | None, *, widened: bool) -> Logits:
     read = outcome_of or logits_of
 
     def logits(network: nn.Module, batch: Batch) -> Tensor:
-        return read(call(network, batch))
+        return read(call(network, in_single(batch) if widened else batch))
 
     return logits
 

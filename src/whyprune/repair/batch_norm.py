@@ -9,6 +9,7 @@ from torch import nn
 from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.structure.copies import duplicate
+from whyprune.structure.precise import has_half, in_single, single, with_types_of
 
 
 def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int = 1) -> nn.Module:
@@ -22,7 +23,8 @@ def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int
     Raises:
         InputError: there is no data.
     """
-    tuned = duplicate(model).eval()
+    widened = has_half(model)
+    tuned = (single(model) if widened else duplicate(model)).eval()
     norms = [m for m in tuned.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
     for norm in norms:
@@ -32,10 +34,10 @@ def reestimate_batch_norm(model: nn.Module, data: Iterable[Any], positional: int
     count = 0
     with torch.no_grad():
         for batch in as_batches(data, positional):
-            batch.call(tuned)
+            (in_single(batch) if widened else batch).call(tuned)
             count += 1
     if not count:
         raise InputError("there is no data to re-estimate batch norm with")
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    return tuned.eval()
+    return with_types_of(tuned, model).eval()

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 RIDGE = 1e-3
+MOST_STRENGTH = 12
+"""Powers of ten by which the ridge may grow."""
 
 
 def refit(
@@ -41,7 +43,7 @@ def refit(
     centred = x - mean
     gram = (centred.T @ centred).double()
     strength = ridge * gram.diagonal().mean().clamp_min(1e-12)
-    factor = torch.linalg.cholesky(gram + strength * torch.eye(len(gram), dtype=gram.dtype))
+    factor = _factor(gram, strength)
     prior = strength * start.T.double()
 
     def solve(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,3 +59,13 @@ def refit(
         ceiling = torch.zeros((), dtype=x.dtype) if offset is None else -offset
         weights, bias = solve(torch.where(silent, torch.minimum(predicted, ceiling), base))
     return weights.T.contiguous(), bias
+
+
+def _factor(gram: Tensor, strength: Tensor) -> Tensor:
+    """The Cholesky factor of `gram + strength`; where rounding has left no definite matrix, of one with more on it."""
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    for power in range(MOST_STRENGTH):
+        factor, failed = torch.linalg.cholesky_ex(gram + strength * 10.0**power * identity)
+        if not int(failed):
+            return factor
+    return identity * gram.diagonal().abs().max().clamp_min(1.0).sqrt()

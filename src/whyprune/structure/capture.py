@@ -29,6 +29,7 @@ class Graph:
         batch_size: None when any batch size runs, else the only one that does.
         fixed_branches: True where branches on values of tensors are fixed as the example inputs took them.
         returned: what the model returned for the example inputs.
+        precision: the least that operations compute in; None for the types that they name.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -39,6 +40,7 @@ class Graph:
     batch_size: int | None
     fixed_branches: bool = False
     returned: Any = None
+    precision: torch.dtype | None = None
 
     @property
     def operations(self) -> list[fx.Node]:

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import tensors_of
 from whyprune.structure.attributes import update_widths
 from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import lies_in, state_of
@@ -162,7 +164,9 @@ class Excluding(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns."""
-        return self.replay.output(self.replay.run(Batch(args, kwargs), keep=()))
+        found = self.replay.output(self.replay.run(Batch(args, kwargs), keep=()))
+        kinds = iter([t.dtype for t in tensors_of(self.replay.network.graph.returned)])
+        return pytree.tree_map_only(Tensor, lambda tensor: tensor.to(next(kinds, tensor.dtype)), found)
 
 
 def _without(tensor: Tensor, axes: Mapping[int, Indices]) -> Tensor:
