@@ -25,7 +25,7 @@ from whyprune.recovery.training import train
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
-from whyprune.structure.precise import in_single, single, with_types_of
+from whyprune.structure.precise import has_half, in_single, single, with_types_of
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
@@ -107,13 +107,14 @@ def recover(
     """
     _check_arguments(start, recovery, dense, penalty, seed, checkpoint, resume)
     given = start.model if isinstance(start, State) else start
-    model = single(given)
-    teacher = _teacher(start, dense, recovery)
     factory = PENALTIES(recovery.penalty) if recovery.penalty is not None else penalty
-    net, logits = _copy(model), _reader(outcome_of, widened=model is not given)
     fabric = _fabric(recovery)
     with repeatable():
         parts = split_data(data, recovery.validation_fraction, recovery.batch_size, seed, positional)
+        first = next(parts.train.batches(1))[slice(0, 2)]
+        model = _single(given, first)
+        teacher = _teacher(start, dense, recovery, first)
+        net, logits = _copy(model), _reader(outcome_of, widened=has_half(given) and not has_half(model))
         classes = check_first_batch(net, teacher, parts, logits, recovery)
         traced = None if factory is None else network or _traced(start, net, parts)
         job = Job(
@@ -179,12 +180,17 @@ def _check_arguments(
         raise InputError("resume needs the checkpoint to go on from: give checkpoint=…")
 
 
-def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recovery) -> nn.Module | None:
+def _single(model: nn.Module, batch: Batch) -> nn.Module:
+    """The model, or a copy in single precision where it has half-precision numbers and runs so."""
+    return single(_copy(model), batch.to(device_of(model))) if has_half(model) else model
+
+
+def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recovery, batch: Batch) -> nn.Module | None:
     """The dense network in evaluation mode, if anything of it is followed."""
     found = start.network.model if isinstance(start, State) else dense
     if found is None or (recovery.distill == 0 and recovery.follow == 0):
         return None
-    return _copy(single(found)).eval().requires_grad_(False)
+    return _copy(_single(found, batch)).eval().requires_grad_(False)
 
 
 def _traced(start: nn.Module | State, net: nn.Module, parts: Parts) -> Network:

@@ -5,6 +5,7 @@ their own types back. Double precision tells a wrong result from rounding that a
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,13 +26,20 @@ def in_double(network: Network) -> Network:
     Raises:
         RuntimeError: the model's code insists on its own precision.
     """
-    constants = {name: _double(t) for name, t in network.graph.constants.items()}
-    model = duplicate(network.model).double()
-    batch = doubled(network.example)
+    found = operations_in_double(network)
     with torch.no_grad():
-        returned = batch.call(model)
-    graph = replace(network.graph, constants=constants, returned=returned, precision=torch.float64)
-    return replace(network, model=model, example=batch, graph=graph)
+        returned = found.example.call(found.model)
+    return replace(found, graph=replace(found.graph, returned=returned))
+
+
+def operations_in_double(network: Network) -> Network:
+    """As `in_double`, for the operations alone: the model's own code may not run in it."""
+    graph, batch = network.graph, doubled(network.example)
+    constants = {name: _double(t) for name, t in graph.constants.items()}
+    graph = replace(
+        graph, constants=constants, returned=pytree.tree_map(_double, graph.returned), precision=torch.float64
+    )
+    return replace(network, model=duplicate(network.model).double(), example=batch, graph=graph)
 
 
 def doubled(batch: Batch) -> Batch:
@@ -66,9 +74,21 @@ def has_half(model: nn.Module) -> bool:
     return any(t.dtype in HALF for t in (*model.parameters(), *model.buffers()))
 
 
-def single(model: nn.Module) -> nn.Module:
-    """A copy whose half-precision numbers are single ones; the model itself where it has none."""
-    return _converted(duplicate(model), lambda _, t: at_least(t, torch.float32)) if has_half(model) else model
+def single(model: nn.Module, batch: Batch) -> nn.Module:
+    """A copy whose half-precision numbers are single ones, or a plain copy where it does not run so.
+
+    Args:
+        model: any network; not changed.
+        batch: inputs that tell whether the model's code insists on its own precision.
+    """
+    copied = duplicate(model)
+    if has_half(model):
+        with torch.no_grad(), suppress(RuntimeError):
+            _converted(copied, lambda _, t: at_least(t, torch.float32))
+            in_single(batch).call(duplicate(copied).eval())
+            return copied
+        return duplicate(model)
+    return copied
 
 
 def with_types_of(model: nn.Module, original: nn.Module) -> nn.Module:

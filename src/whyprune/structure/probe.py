@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from whyprune.data.outputs import tensors_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
 from whyprune.structure.numbers import telling_removals, wrong_numbers
-from whyprune.structure.operations import name_of, where
+from whyprune.structure.operations import name_of, tensors, where
 from whyprune.structure.precise import in_double
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.sites import AttributeRule, Candidate, WidthSite, candidates, named, options
@@ -105,11 +105,11 @@ def failure(network: Network, units: Sequence[Unit]) -> str:
     """What is wrong with the model without units, beside the masked original; nothing if all is right."""
     try:
         found = _difference(small(network), units)
-        if found > tolerance(network.model):
+        if found > tolerance(network):
             found = _difference(in_double(network), units)  # rounding, amplified by many layers, is no mistake
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
         return first_line(error)
-    return "" if found <= tolerance(network.model) else f"its outputs differ by {found:.3g}"
+    return "" if found <= tolerance(network) else f"its outputs differ by {found:.3g}"
 
 
 def small(network: Network) -> Network:
@@ -212,10 +212,12 @@ class _Prober:
         return not failure(self.network, units)
 
 
-def tolerance(model: nn.Module) -> float:
+def tolerance(network: Network) -> float:
     """How far the outputs of two ways to compute the same may differ, relative to their size."""
-    kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
-    return max([TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds)])
+    held = [*network.model.parameters(), *network.model.buffers()]
+    if network.graph.precision is None:  # under autocast, values are less precise than the weights
+        held += [v for n in network.graph.operations for v in tensors(n.meta.get("val"))]
+    return max([TOLERANCE, *(8 * torch.finfo(kind).eps for kind in {t.dtype for t in held} if kind.is_floating_point)])
 
 
 def relative(left: Tensor, right: Tensor) -> float:

@@ -21,7 +21,19 @@ _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 _WITHOUT_PRODUCTS = (
     *("scatter", "gather", "index", "where", "sort", "topk", "cum", "copy", "fill", "masked", "as_strided", "flip"),
-    *("one_hot", "nonzero", "unique", "view_as", "fftshift", "embedding", "assert", "bucketize", "searchsorted", "like", "_to_copy"),
+    *(
+        "one_hot",
+        "nonzero",
+        "unique",
+        "view_as",
+        "fftshift",
+        "embedding",
+        "assert",
+        "bucketize",
+        "searchsorted",
+        "like",
+        "_to_copy",
+    ),
 )
 """Parts of the names of operations that move, compare or add values."""
 _TRANSFORMS = ("fft_", "stft", "istft", "linalg_")
@@ -115,7 +127,7 @@ def _is_known(node: fx.Node, known: Collection[str]) -> bool:
     name = name_of(node)
     if name in known or is_pointwise(node) or not tensors(node.meta.get("val")) or name == "getitem":
         return True
-    return any(part in name for part in _WITHOUT_PRODUCTS) and name != "embedding_bag" or bool(terms_of(node))
+    return (any(part in name for part in _WITHOUT_PRODUCTS) and name != "embedding_bag") or bool(terms_of(node))
 
 
 def _may_multiply(node: fx.Node, state: Collection[fx.Node]) -> bool:

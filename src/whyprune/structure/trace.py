@@ -62,7 +62,7 @@ def _is_captured(network: Network) -> bool:
     replay = Replay(network)
     found = tensors_of(replay.output(replay.run(network.example, keep=())))
     expected = tensors_of(network.graph.returned)
-    return all(_agree(a, b, tolerance(network.model)) for a, b in zip(found, expected, strict=True))
+    return all(_agree(a, b, tolerance(network)) for a, b in zip(found, expected, strict=True))
 
 
 def _agree(left: Tensor, right: Tensor, allowed: float) -> bool:
