@@ -67,5 +67,7 @@ def _factor(gram: Tensor, strength: Tensor) -> Tensor:
     for power in range(MOST_STRENGTH):
         factor, failed = torch.linalg.cholesky_ex(gram + strength * 10.0**power * identity)
         if not int(failed):
-            return factor
-    return identity * gram.diagonal().abs().max().clamp_min(1.0).sqrt()
+            found: Tensor = factor
+            return found
+    largest: Tensor = gram.diagonal().abs().max().clamp_min(1.0)
+    return identity * largest.sqrt()

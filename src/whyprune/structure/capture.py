@@ -115,6 +115,20 @@ def recapture(model: nn.Module, example: Batch, like: Graph) -> tuple[fx.Node, .
         return ()
 
 
+def capture_training(model: nn.Module, example: Batch) -> Graph | None:
+    """The operations of a model in training mode, for the example's batch size; None where they are not known.
+
+    Args:
+        model: in training mode; it may change.
+        example: what it runs on; nothing in it is changed.
+    """
+    try:
+        program = export_fixed(model, _copied(example))
+    except Exception:  # noqa: BLE001 - as in `capture`; training may need more inputs, or draw branches
+        return None
+    return _graph(program, _first_names(model), {}, len(example))
+
+
 def _copied(example: Batch) -> Batch:
     """The example for a model that may write to its inputs."""
     return Batch(*pytree.tree_map_only(Tensor, torch.clone, (example.args, example.kwargs)))

@@ -22,6 +22,7 @@ from whyprune.structure.operations import bind, name_of
 from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
+from whyprune.structure.unread import Unrun, follow_training, unread
 
 AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
 
@@ -37,6 +38,7 @@ class Labelled:
     space: LabelSpace = field(default_factory=LabelSpace)
     state: dict[str, dict[int, Tensor]] = field(init=False)
     ctx: Context = field(init=False)
+    unread: tuple[str, ...] = field(default=(), init=False)
     _found: tuple[tuple[int, int], Network] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -49,6 +51,11 @@ class Labelled:
         held = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         labellings = {name: _labellings(axes, held[name].dim()) for name, axes in self.state.items()}
         self.ctx = propagate(self.graph, self.space, labellings, dict(self.model.named_buffers()), self.heads)
+        if unread(self.model, [self.graph]):
+            training = follow_training(self.model, self.example, self.graph, self.ctx, labellings)
+            left = unread(self.model, [self.graph, *([training] if training else [])])
+            extents = {n.name: self.extent(n) for n in self.graph.nodes}
+            self.unread = Unrun(self.model, self.graph, self.space, self.state, extents).settle(left)
 
     def network(self, rules: tuple[AttributeRule, ...] = ()) -> Network:
         """The network that the labels and pins of this moment say, in which attributes follow by `rules`."""
@@ -77,6 +84,7 @@ class Labelled:
             cost=cost_model(self.model, self.graph, self.extent, axis_of),
             axis_of=axis_of,
             sites=self.sites(),
+            unread=self.unread,
             extents={n: found for n in self.graph.nodes if (found := self.extent(n))},
         )
 

@@ -15,6 +15,8 @@ def notes_on(network: Network) -> list[str]:
             f"MACs of {listed(network.cost.uncounted)} are not counted: a budget on MACs bounds those of all else, and "
             "the network as a whole keeps a larger share; bound params, bytes or latency as well."
         )
+    if network.unread:
+        said.append(f"The example inputs do not run, neither in evaluation nor in training: {listed(network.unread)}.")
     if network.graph.fixed_branches:
         said.append(
             "The model branches on values of tensors: only the code that the example inputs run was traced and proven."

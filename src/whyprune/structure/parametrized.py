@@ -74,7 +74,8 @@ class WeightNormed:
         """Writes length and direction."""
         state, name = self.module._parameters, self.hook.name
         direction, length = state[f"{name}_v"], state[f"{name}_g"]
-        assert direction is not None and length is not None
+        assert direction is not None
+        assert length is not None
         with torch.no_grad():
             direction.copy_(torch.where(value == 0, TINY, value))
             length.copy_(torch.norm_except_dim(direction, 2, self.hook.dim))

@@ -48,7 +48,8 @@ def _inline(program: ExportedProgram, node: fx.Node) -> None:
     held: Any = program.graph_module.get_submodule(str(part.target))
     places = [n for n in held.graph.nodes if n.op == "placeholder"]
     known: dict[fx.Node, Any] = dict(zip(places, given, strict=True))
-    graph, returned = program.graph, ()
+    graph = program.graph
+    returned: Any = ()
     with graph.inserting_before(node):
         for inner in held.graph.nodes:
             if inner.op == "output":
@@ -61,7 +62,7 @@ def _inline(program: ExportedProgram, node: fx.Node) -> None:
                 known[inner] = graph.node_copy(inner, known.__getitem__)
     for user in list(node.users):
         if user.target is operator.getitem:
-            user.replace_all_uses_with(returned[user.args[1]])  # type: ignore[index]
+            user.replace_all_uses_with(returned[user.args[1]])
             graph.erase_node(user)
     if not isinstance(returned, list | tuple) and node.users:
         node.replace_all_uses_with(returned)

@@ -15,6 +15,7 @@ def describe(network: Network) -> dict[str, Any]:
         "model": type(network.model).__name__,
         "dense": asdict(cost),
         "uncounted": list(network.cost.uncounted),
+        "unread": list(network.unread),
         "notes": notes_on(network),
         "units": len(network.units),
         "groups": [
