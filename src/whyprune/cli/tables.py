@@ -11,7 +11,7 @@ from whyprune.report.comparison import figures
 from whyprune.report.words import bypassed, certified, on_device, percent, refuted
 from whyprune.results import RunResult
 from whyprune.structure.network import Network
-from whyprune.structure.notes import notes_on
+from whyprune.structure.notes import notes_on, widths_not_proven
 
 AXES_SHOWN = 2
 # They stand in the report.
@@ -39,7 +39,7 @@ def network_tables(network: Network) -> Group:
     if network.attributes:
         follow = ", ".join(f"{a.module or 'the model'}.{a.attribute} (now {a.value})" for a in network.attributes)
         parts.append(Text(f"Attributes that follow: {follow}"))
-    parts += [Text(note) for note in notes_on(network)]
+    parts += [Text(note) for note in (*notes_on(network), *widths_not_proven(network))]
     return Group(*parts)
 
 

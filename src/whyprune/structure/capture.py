@@ -147,7 +147,7 @@ def _recorded(model: nn.Module, example: Batch) -> Graph:
         at = f" at {user_frame(error.node)}" if error.node is not None else ""
         raise TraceError(f"the model cannot be traced{at}: {error}") from error
     except Exception as error:
-        at = _user_frame(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
+        at = error_place(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
         raise TraceError(
             f"the model cannot be traced{at}: {first_line(error)}; "
             "make that line depend on shapes only, not on values of tensors"
@@ -212,7 +212,8 @@ def module_path(node: fx.Node) -> str:
     return "" if path.startswith("_empty") else str(path)
 
 
-def _user_frame(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
+    """` at file:line` of the innermost line of user code behind an error; empty where there is none."""
     traceback, found = error.__traceback__, ""
     while traceback is not None:
         code = traceback.tb_frame.f_code

@@ -39,6 +39,7 @@ class Labelled:
     state: dict[str, dict[int, Tensor]] = field(init=False)
     ctx: Context = field(init=False)
     unread: tuple[str, ...] = field(default=(), init=False)
+    trains: bool = field(default=False, init=False)
     _found: tuple[tuple[int, int], Network] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +54,7 @@ class Labelled:
         self.ctx = propagate(self.graph, self.space, labellings, dict(self.model.named_buffers()), self.heads)
         if unread(self.model, [self.graph]):
             training = follow_training(self.model, self.example, self.graph, self.ctx, labellings)
+            self.trains = training is not None
             left = unread(self.model, [self.graph, *([training] if training else [])])
             extents = {n.name: self.extent(n) for n in self.graph.nodes}
             self.unread = Unrun(self.model, self.graph, self.space, self.state, extents).settle(left)

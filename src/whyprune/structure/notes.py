@@ -1,8 +1,9 @@
 """What a trace could not see or count, in sentences: for notes of a run and for `whyprune inspect`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from whyprune.structure.network import Network
+from whyprune.structure.unproven import unproven
 
 NAMED = 4
 
@@ -22,6 +23,17 @@ def notes_on(network: Network) -> list[str]:
             "The model branches on values of tensors: only the code that the example inputs run was traced and proven."
         )
     return said
+
+
+def widths_not_proven(network: Network, groups: Collection[str] | None = None) -> list[str]:
+    """A sentence about integers that equal a width of these groups (default: all), where there are any."""
+    found = unproven(network, groups)
+    if not found:
+        return []
+    return [
+        f"Attributes that equal a width that changes, and keep their value: {listed(found)}. What the example inputs "
+        "run does not need them; other code that reads them may."
+    ]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from whyprune.structure.operations import name_of, tensors, where
 from whyprune.structure.precise import in_double
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.sites import AttributeRule, Candidate, WidthSite, candidates, named, options
+from whyprune.structure.training import training_error
 from whyprune.structure.units import Group, Unit
 
 TOLERANCE = 1e-3
@@ -38,6 +39,10 @@ def settle(labelled: Labelled) -> Network:
             for group, error in broken:
                 labels = np.array([u.label for u in group.units])
                 labelled.refuse(labels, group.name, f"the model's code cannot follow a removal here: {error}")
+        elif stuck := _stuck_in_training(labelled, prober.network):
+            for group, error in stuck:
+                labels = np.array([u.label for u in group.units])
+                labelled.refuse(labels, group.name, f"the model does not train without them: {error}")
         elif wrong := [s for r in telling_removals(prober.network) for s in wrong_numbers(prober.network, r)]:
             _refuse(labelled, wrong)
         else:
@@ -83,6 +88,21 @@ def _broken(network: Network) -> list[tuple[Group, str]]:
         else:
             kept += halves[group.name]
     return broken
+
+
+def _stuck_in_training(labelled: Labelled, network: Network) -> list[tuple[Group, str]]:
+    """Groups without which the model no longer runs in training mode, where that is another computation."""
+    if not labelled.trains:
+        return []
+    halves, kept, stuck = _halves(network), list[Unit](), []
+    if not training_error(remove(network, [u for half in halves.values() for u in half]), network.example):
+        return []
+    for group in network.groups:
+        if error := training_error(remove(network, [*kept, *halves[group.name]]), network.example):
+            stuck.append((group, error))
+        else:
+            kept += halves[group.name]
+    return stuck
 
 
 def _may_fail(network: Network) -> str:

@@ -127,12 +127,14 @@ class Unrun:
                 outside.setdefault(len(atoms), []).extend(shared)
                 parted = parted or any(not torch.equal(roots, shared[0]) for roots in shared)
                 self.space.unite(atoms, self.state[f"{siblings[0]}{rest}"][axis])
+        kept = False
         for vectors in outside.values():
             several = any(not torch.equal(v, vectors[0]) for v in vectors)
             if several and (parted or len(siblings) == 1):  # one after the other, or beside each other: not known
+                kept = True
                 for roots in vectors:
                     self._keep(roots, path)
-        return f"cut like {siblings[0]}"
+        return "what could feed it is kept" if kept else f"cut like {siblings[0]}"
 
     def _outer_widths(self, path: str) -> set[int]:
         """The widths of what a module gets and gives: by trial where it runs on one tensor, else all that it has."""

@@ -6,6 +6,7 @@ from typing import Any
 from whyprune.pipeline.measure import group_summaries
 from whyprune.structure.network import Network
 from whyprune.structure.notes import notes_on
+from whyprune.structure.unproven import unproven
 
 
 def describe(network: Network) -> dict[str, Any]:
@@ -16,6 +17,7 @@ def describe(network: Network) -> dict[str, Any]:
         "dense": asdict(cost),
         "uncounted": list(network.cost.uncounted),
         "unread": list(network.unread),
+        "unproven": list(unproven(network)),
         "notes": notes_on(network),
         "units": len(network.units),
         "groups": [
