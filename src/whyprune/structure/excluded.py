@@ -1,5 +1,6 @@
 """Operations that mix channels without a weight per channel, run without some of the channels."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,9 @@ class Exclusion:
             return found
 
         small = functional(node.target)(*map(reduced, args), **{k: reduced(v) for k, v in kwargs.items()})
+        if isinstance(small, list | tuple):
+            parts = {user.args[1]: user for user in node.users if user.target is operator.getitem}
+            return type(small)([self._spread(parts[i], x) if i in parts else x for i, x in enumerate(small)])
         return self._spread(node, small) if isinstance(small, Tensor) else small
 
     def _spread(self, node: fx.Node, small: Tensor) -> Tensor:

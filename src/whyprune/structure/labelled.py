@@ -73,6 +73,9 @@ class Labelled:
         for reader in readers:
             for root in set(reader.labels.tolist()) if reader.statistics else ():
                 marks[root].append(name_of(reader.node))
+        for node, labels in self.ctx.marked:
+            for root in set(self._roots(labels).tolist()):
+                marks[root].append(name_of(node))
         groups, refusals = derive(self.space, self.state, self._writers(), marks)
         axis_of = self._axes()
         return Network(
