@@ -201,7 +201,8 @@ def _is_plain(node: fx.Node) -> bool:
 
 def _weight_of(node: fx.Node, graph: Graph) -> str | None:
     """The first parameter from which an operation's weight comes."""
-    start = bind(node).get("weight")
+    bound = bind(node)
+    start = bound.get("weight", bound.get("w_hh", bound["params"][1] if "params" in bound else None))
     pending = [start] if isinstance(start, fx.Node) else list(node.all_input_nodes)
     while pending:
         found = pending.pop(0)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from whyprune.structure.network import Network
+from whyprune.structure.products import stepped
 from whyprune.structure.unproven import unproven
 
 NAMED = 4
@@ -15,6 +16,11 @@ def notes_on(network: Network) -> list[str]:
         said.append(
             f"MACs of {listed(network.cost.uncounted)} are not counted: a budget on MACs bounds those of all else, and "
             "the network as a whole keeps a larger share; bound params, bytes or latency as well."
+        )
+    if steps := stepped(network.graph):
+        said.append(
+            f"MACs of {listed(steps)} are counted for as many steps as the example inputs have: those of longer "
+            "sequences grow in proportion, and their share of the whole may."
         )
     if network.unread:
         said.append(f"The example inputs do not run, neither in evaluation nor in training: {listed(network.unread)}.")

@@ -17,7 +17,7 @@ _PRODUCTS = (
     *("linalg_matmul", "linalg_vecdot"),
 )
 _LEFT = ("mat1", "batch1", "mat", "self", "x")
-_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _CELLS = ("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 _WITHOUT_PRODUCTS = (
     *("scatter", "gather", "index", "where", "sort", "topk", "cum", "copy", "fill", "masked", "as_strided", "flip"),
@@ -60,7 +60,7 @@ def terms_of(node: fx.Node) -> list[Terms]:
 
 
 def _less_common(name: str, bound: dict[str, Any]) -> list[Terms]:
-    if name in _RECURRENT:
+    if name in RECURRENT:
         data = bound["input"] if "input" in bound else bound["data"]  # packed sequences: one row per step that there is
         return [_at_every_step(data, weight) for weight in bound["params"] if len(sizes(weight)) == 2]
     if name in _CELLS:
@@ -111,6 +111,11 @@ def uncounted(graph: Graph) -> tuple[str, ...]:
     known, state = frozenset(known_operations()), _state_only(graph)
     found = (n for n in graph.operations if n not in state and not _is_known(n, known) and _may_multiply(n, state))
     return tuple(dict.fromkeys(f"{name_of(n)} in {where(n)}" for n in found))
+
+
+def stepped(graph: Graph) -> tuple[str, ...]:
+    """Operations whose MACs are those of one step times the number of steps, and where they are."""
+    return tuple(dict.fromkeys(f"{name_of(n)} in {where(n)}" for n in graph.operations if name_of(n) in RECURRENT))
 
 
 def _state_only(graph: Graph) -> frozenset[fx.Node]:
