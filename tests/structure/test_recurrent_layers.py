@@ -74,7 +74,10 @@ def test_hidden_units_and_input_features_go(name: str) -> None:
     units = [unit for group in network.groups for unit in group.units[::2]]
     pruned = remove(network, units)
     layer = pruned.layer if hasattr(pruned, "layer") else pruned.cell
-    assert {g.name.split("/")[0]: g.width for g in network.groups} == {"embed": IN, "layer" if layer is getattr(pruned, "layer", None) else "cell": HIDDEN}
+    assert {g.name.split("/")[0]: g.width for g in network.groups} == {
+        "embed": IN,
+        "layer" if layer is getattr(pruned, "layer", None) else "cell": HIDDEN,
+    }
     assert (layer.input_size, layer.hidden_size) == (IN // 2, HIDDEN // 2)
     assert verify(network, pruned, units, [x]).max_abs_difference < 1e-5
     fresh = trace(pruned, x[:2]).cost()

@@ -80,9 +80,7 @@ class Mixture(nn.Module):
     def __init__(self, residual: bool) -> None:
         super().__init__()
         self.residual, self.inner, self.head = residual, nn.Linear(6, 12), nn.Linear(12, 5)
-        self.experts = nn.ModuleList(
-            nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12)) for _ in range(4)
-        )
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 12)) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         z, chosen = self.inner(x), x[:, :4].argmax(-1)

@@ -170,7 +170,9 @@ class Excluding(nn.Module):
 
 
 def _without(tensor: Tensor, axes: Mapping[int, Indices]) -> Tensor:
-    order = sorted(range(tensor.dim()), key=tensor.stride().__getitem__, reverse=True)  # the memory layout, such as channels_last
+    order = sorted(
+        range(tensor.dim()), key=tensor.stride().__getitem__, reverse=True
+    )  # the memory layout, such as channels_last
     smaller = tensor.permute(order)
     for axis, indices in axes.items():
         keep = np.setdiff1d(np.arange(tensor.shape[axis]), indices)
