@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from whyprune import remove, trace, verify
+from whyprune.errors import FormatError
+from whyprune.structure.plan import make_plan, replay_plan
 
 STEPS, IN, HIDDEN = 7, 8, 6
 
@@ -74,10 +76,8 @@ def test_hidden_units_and_input_features_go(name: str) -> None:
     units = [unit for group in network.groups for unit in group.units[::2]]
     pruned = remove(network, units)
     layer = pruned.layer if hasattr(pruned, "layer") else pruned.cell
-    assert {g.name.split("/")[0]: g.width for g in network.groups} == {
-        "embed": IN,
-        "layer" if layer is getattr(pruned, "layer", None) else "cell": HIDDEN,
-    }
+    name = "layer" if hasattr(pruned, "layer") else "cell"
+    assert {g.name: g.width for g in network.groups} == {"embed": IN, name: HIDDEN}
     assert (layer.input_size, layer.hidden_size) == (IN // 2, HIDDEN // 2)
     assert verify(network, pruned, units, [x]).max_abs_difference < 1e-5
     fresh = trace(pruned, x[:2]).cost()
@@ -90,6 +90,17 @@ def test_hidden_units_carry_a_mark_and_a_projection_is_kept() -> None:
     kept = trace(Sequence(nn.LSTM, proj_size=4).eval(), torch.randn(2, STEPS, 5))
     assert not kept.units
     assert any("lstm" in r.reason for r in kept.refusals)
+
+
+@pytest.mark.parametrize("part", ["weight_ih_l0", "weight_hh_l1_reverse", "bias_hh_l1"])
+def test_a_plan_that_leaves_a_layer_with_parts_that_do_not_fit_is_refused(part: str) -> None:
+    model = CASES["both ways, two layers"]().eval()
+    network = trace(model, torch.randn(2, STEPS, 5))
+    plan = make_plan(network, network.group("layer").units[:2])
+    assert replay_plan(model, plan).layer.hidden_size == HIDDEN - 2
+    rest = [entry for entry in plan.removed if entry.parameter != f"layer.{part}"]
+    with pytest.raises(FormatError, match="do not fit"):
+        replay_plan(model, plan.model_copy(update={"removed": tuple(rest)}))
 
 
 def test_a_pruned_layer_trains() -> None:

@@ -75,14 +75,10 @@ class Unrun:
 
     def settle(self, names: Sequence[str]) -> tuple[str, ...]:
         """Ties or keeps what could feed these parameters; what was done, in words."""
-        said = []
         paths = self._whole(names)
-        for path in paths:
-            said.append(f"{path} ({self._module(path, names)})")
-        for name in names:
-            if not any(name.startswith(f"{path}.") for path in paths):
-                said.append(f"{name} ({self._parameter(name)})")
-        return tuple(said)
+        alone = [name for name in names if not any(name.startswith(f"{path}.") for path in paths)]
+        said = [f"{path} ({self._module(path, names)})" for path in paths]
+        return (*said, *(f"{name} ({self._parameter(name)})" for name in alone))
 
     def _whole(self, names: Sequence[str]) -> list[str]:
         """The largest modules of which nothing is read."""
@@ -154,7 +150,7 @@ class Unrun:
         return found or held
 
     def _parameter(self, name: str) -> str:
-        """Ties a parameter to the only channels of its width in the module that holds it; else keeps all of its width."""
+        """Ties a parameter to the only channels of its width in the module that holds it; else keeps all of them."""
         owner = name.rpartition(".")[0]
         said = []
         for atoms in self.state[name].values():
