@@ -56,20 +56,26 @@ def test_what_a_head_of_training_names_as_a_number_stays() -> None:
     halved(network).train()(IMAGES)
 
 
-def test_training_that_needs_more_than_the_example_keeps_what_may_feed_it() -> None:
-    class Small(Auxiliary):
-        def __init__(self) -> None:
-            super().__init__("target")
-            self.aux = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(12, 7, 1), nn.Flatten())  # type: ignore[assignment]
+class NeedsTarget(Auxiliary):
+    """Training needs more than the example has; `twin` makes a second layer as wide as the one that feeds the head."""
 
-        def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-            x = self.stem(x).relu()
-            out = self.head(self.body(x).relu().mean((2, 3)))
-            return (out, self.aux(x) + target.sum()) if self.training else out  # type: ignore[union-attr]
+    def __init__(self, twin: bool) -> None:
+        super().__init__("target")
+        self.aux = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(12, 7, 1), nn.Flatten())  # type: ignore[assignment]
+        if twin:
+            self.body, self.head = nn.Conv2d(12, 12, 3), nn.Linear(12, 5)
 
-    network = trace(Small().eval(), IMAGES[:2])
-    assert {g.name for g in network.groups} == {"body"}
-    assert any(r.where == "aux" and "do not run it" in r.reason for r in network.refusals)
+    def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.stem(x).relu()
+        out = self.head(self.body(x).relu().mean((2, 3)))
+        return (out, self.aux(x) + target.sum()) if self.training else out  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_head_that_cannot_be_run_is_cut_along_or_keeps_what_may_feed_it(twin: bool) -> None:
+    network = trace(NeedsTarget(twin).eval(), IMAGES[:2])
+    assert {g.name for g in network.groups} == (set() if twin else {"stem", "body"})
+    assert twin == any(r.where == "aux" and "do not run it" in r.reason for r in network.refusals)
     assert any("aux" in note for note in notes_on(network))
     halved(network).train()(IMAGES, torch.ones(1))
 

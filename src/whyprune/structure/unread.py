@@ -1,8 +1,9 @@
 """Parameters that no traced operation reads: heads of the training mode, and code that the example inputs do not run.
 
 What only training runs is captured in training mode as well, and its labels travel like all others. What nothing runs
-is judged by its shapes: a module with a sibling that runs (another expert of a mixture) is fed as that one is; of any
-other, all channels that could feed it are kept.
+is judged by its shapes: a module with a sibling that runs (another expert of a mixture) is fed as that one is; any
+other is cut along with the only channels of a width that it takes, or all channels that could feed it are kept. What
+nothing that goes feeds stays as it is, even if its outputs would meet channels that go.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from whyprune.structure.rules import Context, propagate
 
 Atoms = Mapping[str, Mapping[int, Tensor]]
 NOT_RUN = "the example inputs do not run it"
+ALONG, KEPT = "cut along", "what could feed it is kept"
+SOURCE = "as it is: nothing that goes feeds it"
 
 
 def unread(model: nn.Module, graphs: Iterable[Graph]) -> tuple[str, ...]:
@@ -94,8 +97,25 @@ class Unrun:
         siblings = self._siblings(path, names)
         if siblings:
             return self._like(path, siblings)
-        widths = self._outer_widths(path)
-        return self._kept(path, widths)
+        given, gives = self._outer_widths(path)
+        if not given:
+            return self._kept(path, {len(atoms) for _, _, atoms in self._axes(path)})
+        if not any(self._may_go(labels) for width in given for labels in self._vectors(width, "")):
+            return SOURCE
+        said = [self._fed_by(path, width) for width in sorted(given | gives)]
+        return next((words for words in (KEPT, ALONG) if words in said), SOURCE)
+
+    def _fed_by(self, path: str, width: int) -> str:
+        """Ties all axes of a width to the only channels of that width; keeps these channels where there are several."""
+        near = self._vectors(width, "")
+        if len(near) == 1:
+            for _, _, atoms in self._axes(path):
+                if len(atoms) == width:
+                    self.space.unite(atoms, near[0])
+            return ALONG
+        for labels in near:
+            self._keep(labels, path)
+        return KEPT if near else SOURCE
 
     def _siblings(self, path: str, names: Sequence[str]) -> list[str]:
         """Modules beside a module, of its class and shapes, that run."""
@@ -108,46 +128,66 @@ class Unrun:
 
     def _like(self, path: str, siblings: Sequence[str]) -> str:
         """Ties the channels that come from outside or go there to those of the siblings, if these agree."""
-        members = self._members()
-        outside: dict[int, list[Tensor]] = {}
-        parted = False
+        members, outside, fed, parted = self._members(), dict[int, list[Tensor]](), False, False
+        ties: list[tuple[Tensor, Tensor]] = []
         for name, axis, atoms in self._axes(path):
             rest = name.removeprefix(path)
-            theirs = [self.space.roots(self.state[f"{s}{rest}"][axis]) for s in siblings]
+            theirs = [(s, self.space.roots(self.state[f"{s}{rest}"][axis])) for s in siblings]
             shared = [
                 roots
-                for s, roots in zip(siblings, theirs, strict=True)
+                for s, roots in theirs
                 if any(not m.startswith(f"{s}.") for root in distinct(roots) for m in members.get(root, ()))
             ]
             if shared:
                 outside.setdefault(len(atoms), []).extend(shared)
                 parted = parted or any(not torch.equal(roots, shared[0]) for roots in shared)
-                self.space.unite(atoms, self.state[f"{siblings[0]}{rest}"][axis])
-        kept = False
+                fed = fed or (self._reads(name, axis) and any(map(self._may_go, shared)))
+                ties.append((atoms, self.state[f"{siblings[0]}{rest}"][axis]))
+        if not fed:
+            return SOURCE
+        for own, other in ties:
+            self.space.unite(own, other)
+        said = f"cut like {siblings[0]}"
         for vectors in outside.values():
             several = any(not torch.equal(v, vectors[0]) for v in vectors)
             if several and (parted or len(siblings) == 1):  # one after the other, or beside each other: not known
-                kept = True
+                said = KEPT
                 for roots in vectors:
                     self._keep(roots, path)
-        return "what could feed it is kept" if kept else f"cut like {siblings[0]}"
+        return said
 
-    def _outer_widths(self, path: str) -> set[int]:
-        """The widths of what a module gets and gives: by trial where it runs on one tensor, else all that it has."""
+    def _reads(self, name: str, axis: int) -> bool:
+        """Whether an axis of a parameter is that of what its layer gets, as far as its class tells."""
+        path, _, _ = name.rpartition(".")
+        module = self.model.get_submodule(path)
+        if isinstance(module, nn.Embedding):
+            return False
+        rank = max([p.dim() for p in module.parameters(recurse=False)], default=1)
+        written = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
+        return rank == 1 or (len(self.state[name]) > 1 and axis != written)
+
+    def _may_go(self, labels: Tensor) -> bool:
+        """Whether any of these channels is not kept yet."""
+        pinned = {root for pin in self.space.pins for root in distinct(self.space.roots(pin.labels))}
+        return not pinned.issuperset(distinct(self.space.roots(labels)))
+
+    def _outer_widths(self, path: str) -> tuple[set[int], set[int]]:
+        """The widths of what a module gets and of what it gives, where it runs on one tensor: found by trial."""
         module = duplicate(self.model.get_submodule(path))
-        held = {size for _, _, atoms in self._axes(path) for size in (len(atoms),)}
+        held = {len(atoms) for _, _, atoms in self._axes(path)}
         kind = next((p for p in module.parameters()), torch.empty(0))
-        found: set[int] = set()
+        given, gives = set[int](), set[int]()
         for width in sorted(held):
             for shape in ((2, width), (2, 3, width), (2, width, 8), (2, width, 8, 8), (2, width, 4, 4, 4)):
                 try:
                     with torch.no_grad():
-                        given = module(torch.zeros(shape, dtype=kind.dtype, device=kind.device))
+                        found = module(torch.zeros(shape, dtype=kind.dtype, device=kind.device))
                 except Exception:  # noqa: BLE001 - whatever it raises, it does not take this
                     continue
-                if isinstance(given, Tensor):
-                    found |= {width, *(size for size in given.shape[1:] if size in held)}
-        return found or held
+                if isinstance(found, Tensor):
+                    given.add(width)
+                    gives |= {size for size in found.shape[1:] if size in held}
+        return given, gives
 
     def _parameter(self, name: str) -> str:
         """Ties a parameter to the only channels of its width in the module that holds it; else keeps all of them."""
@@ -157,7 +197,7 @@ class Unrun:
             near = self._vectors(len(atoms), owner)
             if len(near) == 1:
                 self.space.unite(atoms, near[0])
-                said.append("cut along")
+                said.append(ALONG)
             else:
                 said.append(self._kept(name, {len(atoms)}))
         return said[0] if said else "without channels"
@@ -184,7 +224,7 @@ class Unrun:
                 if len(labels) in widths or values in widths:
                     kept += 1
                     self._keep(torch.from_numpy(labels), path)
-        return "what could feed it is kept" if kept else "nothing feeds it"
+        return KEPT if kept else SOURCE
 
     def _keep(self, labels: Tensor, path: str) -> None:
         self.space.pin(labels, path, f"they may feed {path}, and {NOT_RUN}")
