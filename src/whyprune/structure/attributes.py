@@ -5,6 +5,7 @@ One entry per module class. The attributes are for people and exporters; nothing
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -95,7 +96,9 @@ def _attention(module: nn.Module) -> None:
 def _recurrent(module: nn.Module) -> None:
     assert isinstance(module, nn.RNNBase)
     gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
-    module.hidden_size, module.input_size = module.weight_hh_l0.shape[0] // gates, module.weight_ih_l0.shape[1]
+    weight: Any = module.weight_ih_l0  # a parameter, or computed from some
+    rows, columns = weight.shape
+    module.hidden_size, module.input_size = rows // gates, columns
 
 
 def _recurrent_cell(module: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """What a plan from a file may not break: layers whose parts fit each other, and attributes that count no channels."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv
 
@@ -59,7 +61,7 @@ def _convolution_fits(old: conv._ConvNd, new: conv._ConvNd) -> bool:
     return whole and _lengths(new.bias) <= {new.out_channels}
 
 
-def _layers(module: nn.RNNBase) -> list[tuple[int, int, list[Tensor], list[Tensor | None]]]:
+def _layers(module: nn.RNNBase) -> list[tuple[int, int, list[Any], list[Any]]]:
     """Hidden width, input width, matrices and biases of every layer and direction."""
     ways = ("", "_reverse") if module.bidirectional else ("",)
     found = []
@@ -74,7 +76,7 @@ def _layers(module: nn.RNNBase) -> list[tuple[int, int, list[Tensor], list[Tenso
     return found
 
 
-def _recurrent_fits(hidden: int, given: int, matrices: list[Tensor], biases: list[Tensor | None]) -> bool:
+def _recurrent_fits(hidden: int, given: int, matrices: list[Any], biases: list[Any]) -> bool:
     """Every gate has as many rows, and every matrix the columns of what it multiplies."""
     rows = _lengths(*matrices, *biases)
     columns = matrices[0].shape[1] == given and matrices[1].shape[1] <= hidden

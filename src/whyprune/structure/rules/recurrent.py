@@ -18,7 +18,7 @@ _OUTSIDE = "the state of a recurrent layer is no channel of its own"
 def recurrent(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     """Parameters are (w_ih, w_hh[, b_ih, b_hh]) for every layer and direction, all of one hidden width."""
     data, params = args.get("input"), list(args["params"])
-    ways, layers = 2 if args.get("bidirectional") else 1, args.get("num_layers")
+    ways, layers = 2 if args.get("bidirectional") else 1, int(args.get("num_layers") or 0)
     per = 4 if args["has_biases"] else 2
     if data is None or len(params) != layers * ways * per:
         return None  # packed sequences, or a projection of the hidden state
