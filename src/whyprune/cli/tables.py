@@ -13,6 +13,7 @@ from whyprune.report.comparison import figures
 from whyprune.report.words import bypassed, certified, on_device, percent, refuted
 from whyprune.results import RunResult
 from whyprune.structure.network import Network
+from whyprune.structure.notes import notes_on, widths_not_proven
 
 AXES_SHOWN = 2
 # They stand in the report.
@@ -43,6 +44,7 @@ def network_tables(network: Network) -> Group:
     if network.attributes:
         follow = ", ".join(f"{a.module or 'the model'}.{a.attribute} (now {a.value})" for a in network.attributes)
         parts.append(Text(f"Attributes that follow: {follow}"))
+    parts += [Text(note) for note in (*notes_on(network), *widths_not_proven(network))]
     return Group(*parts)
 
 
@@ -118,7 +120,7 @@ def _groups(network: Network) -> Table:
             Text(shown + (f" and {more} more" if more > 0 else "")),
             str(widths[summary.name]),
             str(summary.width),
-            f"{summary.macs_before / dense:.1%}",
+            f"{summary.macs_before / dense:.1%}" if dense else "none",
             Text(", ".join(dict.fromkeys(mark for unit in group.units for mark in unit.marks))),
         )
     table.caption = (

@@ -297,11 +297,13 @@ def apart(replay: Replay, reader: Reader) -> BatchPlace:
 
 def relative_cost(network: Network, plans: Sequence[Suffix]) -> float:
     """MACs that run per unit and image, in dense forward passes of one image (mean over units)."""
-    dense = network.cost.by_operation()
+    dense, whole = network.cost.by_operation(), network.cost().macs
+    if not whole:
+        return 1.0  # nothing to tell parts by: as if all ran
     cost = 0.0
     for plan in plans:
         run: float = sum(dense[n.name] for n in plan.steps)
         if plan.direct is not None:
             run += dense[plan.direct.node.name] / len(plan.direct.labels)
         cost += run * len(plan.units)
-    return cost / network.cost().macs / sum(len(p.units) for p in plans)
+    return cost / whole / sum(len(p.units) for p in plans)

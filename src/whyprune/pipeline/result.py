@@ -17,6 +17,7 @@ from whyprune.atomic import atomic_file
 from whyprune.effects.effects import Effects
 from whyprune.errors import InputError, MissingDependencyError, TraceError, VerificationError
 from whyprune.report import UnitRow, write_report
+from whyprune.report.words import percent, share
 from whyprune.results import RunResult
 from whyprune.structure.cost import marginal
 from whyprune.structure.file import save_plan, save_weights
@@ -112,7 +113,8 @@ class Result:
         accuracy = (
             "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
         )
-        return f"Result(MACs {pruned.macs / dense.macs:.1%}, params {pruned.params / dense.params:.1%}{accuracy})"
+        macs, params = (percent(share(getattr(pruned, k), getattr(dense, k)), 1) for k in ("macs", "params"))
+        return f"Result(MACs {macs}, params {params}{accuracy})"
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

@@ -24,6 +24,7 @@ from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.capture import as_example
 from whyprune.structure.network import Network
+from whyprune.structure.notes import notes_on
 from whyprune.structure.outputs import Named
 from whyprune.structure.trace import trace
 
@@ -210,7 +211,7 @@ def start_run(
         asked={},
         seed=seed,
         progress=progress,
-        notes=said,
+        notes=[*notes_on(network), *said],
     )
     if trained is not None:
         run.trained, run.timings["train"] = list(trained.history), seconds

@@ -24,10 +24,12 @@ from whyprune.repair.registry import RepairCase, repair_named
 from whyprune.results import AccuracyAfter, JointEffect, Refutation, Verification
 from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import SCORERS
+from whyprune.structure.notes import widths_not_proven
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
+from whyprune.structure.training import check_training
 from whyprune.structure.verify import verify
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -82,6 +84,7 @@ def choose(run: Run) -> Chosen:
         recover=lambda state: _recovered_between(run, state),
     )
     run.notes += rounds.notes
+    run.notes += widths_not_proven(run.network, rounds.plan.removed_per_group())
     effects = rounds.effects
     if method.schedule.in_rounds or effects.estimand == "curve":
         with run.step("estimate single effects"):
@@ -114,6 +117,8 @@ def proven(run: Run, bare: State) -> Verification:
         VerificationError: it did not.
     """
     with run.step("verify"):
+        if run.recovery is not None:
+            check_training(bare)
         return verify(bare, run.calibration.planning, seed=run.seed)
 
 

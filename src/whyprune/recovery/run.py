@@ -25,6 +25,7 @@ from whyprune.recovery.training import train
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
+from whyprune.structure.precise import has_half, in_single, single, with_types_of
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
@@ -64,7 +65,8 @@ def recover(
 ) -> RecoveryResult:
     """Trains a network, before or after pruning, and keeps the epoch that is best on the validation data.
 
-    A `State` brings along the dense network that `distill` and `follow` need. A plain module is trained as it is.
+    A `State` brings along the dense network that `distill` and `follow` need. A plain module is trained as it is. A
+    network in half precision is trained in single precision and gets its own types back.
 
     Order, augmentation and dropout are functions of (seed, epoch, step), so a resumed run ends with the
     weights of a run that was never interrupted, bit by bit on the same machine. The validation part is
@@ -105,13 +107,16 @@ def recover(
         KeyboardInterrupt: passed on; the last checkpoint stays.
     """
     _check_arguments(start, recovery, dense, penalty, seed, checkpoint, resume)
-    model = start.model if isinstance(start, State) else start
-    teacher = _teacher(start, dense, recovery)
+    given = start.model if isinstance(start, State) else start
     factory = PENALTIES(recovery.penalty) if recovery.penalty is not None else penalty
-    net, logits = _copy(model), _reader(outcome_of or _chosen(start))
+    read = outcome_of or _chosen(start)
     fabric = _fabric(recovery)
     with repeatable():
         parts = split_data(data, recovery.validation_fraction, recovery.batch_size, seed, positional)
+        first = next(parts.train.batches(1))[slice(0, 2)]
+        model = _single(given, first)
+        teacher = _teacher(start, dense, recovery, first)
+        net, logits = _copy(model), _reader(read, widened=has_half(given) and not has_half(model))
         classes = check_first_batch(net, teacher, parts, logits, recovery)
         traced = None if factory is None else network or _traced(start, net, parts)
         job = Job(
@@ -142,6 +147,7 @@ def recover(
                 atexit.register(_leave_group)
     recovered = _copy(model)
     files.restore(recovered, best)
+    recovered = with_types_of(recovered, given)
     return RecoveryResult(recovered.eval(), state.history, state.best_epoch, state.seconds)
 
 
@@ -176,12 +182,17 @@ def _check_arguments(
         raise InputError("resume needs the checkpoint to go on from: give checkpoint=…")
 
 
-def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recovery) -> nn.Module | None:
+def _single(model: nn.Module, batch: Batch) -> nn.Module:
+    """The model, or a copy in single precision where it has half-precision numbers and runs so."""
+    return single(_copy(model), batch.to(device_of(model))) if has_half(model) else model
+
+
+def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recovery, batch: Batch) -> nn.Module | None:
     """The dense network in evaluation mode, if anything of it is followed."""
     found = start.network.model if isinstance(start, State) else dense
     if found is None or (recovery.distill == 0 and recovery.follow == 0):
         return None
-    return _copy(found).eval().requires_grad_(False)
+    return _copy(_single(found, batch)).eval().requires_grad_(False)
 
 
 def _traced(start: nn.Module | State, net: nn.Module, parts: Parts) -> Network:
@@ -240,11 +251,11 @@ def _chosen(start: nn.Module | State) -> Callable[[Any], Tensor] | None:
     return outputs.logits if outputs.asked else None
 
 
-def _reader(outcome_of: Callable[[Any], Tensor] | None) -> Logits:
+def _reader(outcome_of: Callable[[Any], Tensor] | None, *, widened: bool) -> Logits:
     read = outcome_of or logits_of
 
     def logits(network: nn.Module, batch: Batch) -> Tensor:
-        return read(call(network, batch))
+        return read(call(network, in_single(batch) if widened else batch))
 
     return logits
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 RIDGE = 1e-3
+MOST_STRENGTH = 12
+"""Powers of ten by which the ridge may grow."""
 
 
 def refit(
@@ -42,7 +44,7 @@ def refit(
     centred = x - mean.unsqueeze(-2)
     gram = (centred.mT @ centred).double()
     strength = ridge * mean_diagonal(gram).clamp_min(1e-12)[..., None, None]
-    factor = torch.linalg.cholesky(gram + strength * torch.eye(gram.shape[-1], dtype=gram.dtype))
+    factor = _factor(gram, strength)
     prior = strength * start.mT.double()
 
     def solve(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,3 +70,15 @@ def row_times(row: Tensor, matrix: Tensor) -> Tensor:
 def mean_diagonal(gram: Tensor) -> Tensor:
     """The mean of the diagonal of a matrix, or of each of many."""
     return gram.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+
+
+def _factor(gram: Tensor, strength: Tensor) -> Tensor:
+    """The Cholesky factor of `gram + strength`; where rounding has left no definite matrix, of one with more on it."""
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    for power in range(MOST_STRENGTH):
+        factor, failed = torch.linalg.cholesky_ex(gram + strength * 10.0**power * identity)
+        if not bool(failed.any()):
+            found: Tensor = factor
+            return found
+    largest: Tensor = gram.abs().amax(dim=(-2, -1), keepdim=True).clamp_min(1.0)
+    return identity * largest.sqrt()

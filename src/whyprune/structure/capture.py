@@ -29,6 +29,7 @@ class Graph:
         batch_size: None when any batch size runs, else the only one that does.
         fixed_branches: True where branches on values of tensors are fixed as the example inputs took them.
         returned: what the model returned for the example inputs.
+        precision: the least that operations compute in; None for the types that they name.
     """
 
     nodes: tuple[fx.Node, ...]
@@ -39,6 +40,7 @@ class Graph:
     batch_size: int | None
     fixed_branches: bool = False
     returned: Any = None
+    precision: torch.dtype | None = None
 
     @property
     def operations(self) -> list[fx.Node]:
@@ -124,6 +126,20 @@ def _register_dataclasses(output: Any) -> None:
                 return
 
 
+def capture_training(model: nn.Module, example: Batch) -> Graph | None:
+    """The operations of a model in training mode, for the example's batch size; None where they are not known.
+
+    Args:
+        model: in training mode; it may change.
+        example: what it runs on; nothing in it is changed.
+    """
+    try:
+        program = export_fixed(model, _copied(example))
+    except Exception:  # noqa: BLE001 - as in `capture`; training may need more inputs, or draw branches
+        return None
+    return _graph(program, _first_names(model), {}, len(example))
+
+
 def _copied(example: Batch) -> Batch:
     """The example for a model that may write to its inputs."""
     return Batch(*pytree.tree_map_only(Tensor, torch.clone, (example.args, example.kwargs)))
@@ -142,7 +158,7 @@ def _recorded(model: nn.Module, example: Batch) -> Graph:
         at = f" at {user_frame(error.node)}" if error.node is not None else ""
         raise TraceError(f"the model cannot be traced{at}: {error}") from error
     except Exception as error:
-        at = _user_frame(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
+        at = error_place(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
         raise TraceError(
             f"the model cannot be traced{at}: {first_line(error)}; "
             "make that line depend on shapes only, not on values of tensors"
@@ -207,7 +223,8 @@ def module_path(node: fx.Node) -> str:
     return "" if path.startswith("_empty") else str(path)
 
 
-def _user_frame(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
+    """` at file:line` of the innermost line of user code behind an error; empty where there is none."""
     traceback, found = error.__traceback__, ""
     while traceback is not None:
         code = traceback.tb_frame.f_code

@@ -22,6 +22,8 @@ def duplicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
     if sharing:
         memo |= {id(t): t for t in (*model.parameters(), *model.buffers())}
     copied = copy.deepcopy(model, memo)
+    for own, new in zip(model.parameters(), copied.parameters(), strict=False):
+        vars(new).update(vars(own))  # PyTorch copies a parameter without the attributes that code has set on it
     modes = [(module, module.training) for module in copied.modules()]
     for module in _keepers(copied):
         module.train()

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
 from whyprune.structure.copies import unused
+from whyprune.structure.regions import inlined
 
 ANY_SIZE = 2**31
 
@@ -43,7 +44,7 @@ def export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
                 dynamic_shapes=_by_name(model, example, shapes),
                 strict=False,
             )
-            return _without_partial_writes(program), _batch_is_free(program)
+            return _without_partial_writes(inlined(program)), _batch_is_free(program)
         except Exception:  # noqa: BLE001 - the exporter raises many kinds; the next line raises its own
             return export_fixed(model, example), False
 
@@ -55,7 +56,8 @@ def export_fixed(model: nn.Module, example: Batch) -> ExportedProgram:
         Exception: of many kinds, from the exporter, where it cannot follow the model's code.
     """
     with quiet():
-        return _without_partial_writes(torch.export.export(unused(model), example.args, example.kwargs, strict=False))
+        program = torch.export.export(unused(model), example.args, example.kwargs, strict=False)
+        return _without_partial_writes(inlined(program))
 
 
 def _without_partial_writes(program: ExportedProgram) -> ExportedProgram:

@@ -61,6 +61,8 @@ class Network:
         sites: numbers in the graph's arguments that count channels.
         extents: of every tensor, along which dimensions channels lie.
         blocks: residual blocks that can go as a whole.
+        unread: modules and parameters that the example inputs do not run, neither in evaluation nor in training, and
+            what becomes of channels that could feed them.
         known_places: what `places` gives.
         axis_of: of a vector of classes, the axis of a parameter that has the same ones (`cost_model`).
     """
@@ -78,6 +80,7 @@ class Network:
     sites: tuple[WidthSite, ...] = field(default=())
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
+    unread: tuple[str, ...] = ()
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
     known_places: BatchPlaces | None = field(default=None, compare=False, repr=False)
 

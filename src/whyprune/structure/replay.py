@@ -21,11 +21,14 @@ from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, functional, name_of, position_of, where
+from whyprune.structure.precise import arguments_at_least, at_least
 from whyprune.structure.reuse import in_place, is_spent
 from whyprune.structure.schedule import Scaled, adjusted, last_use, sized_only, state_only
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
+ASSERTED = "_assert_tensor_metadata"
+"""What the exporter notes of types and devices; here types may be others."""
 Values = dict[fx.Node, Any]
 Edit = Callable[[Tensor], Tensor]
 
@@ -44,6 +47,7 @@ class Replay:
         removed: Iterable[Unit] = (),
         *,
         excluded: Iterable[Unit] = (),
+        precise: bool = True,
     ) -> None:
         """Binds `network`'s operations to a model of its architecture.
 
@@ -52,6 +56,7 @@ class Replay:
             model: whose parameters to use; default: the network's own.
             removed: units that the model lacks.
             excluded: units that the model has, and that operations without a weight per channel leave out.
+            precise: compute in single precision what the model computes in half precision.
         """
         removed = tuple(removed)
         bypassed = network.bypassed(removed)
@@ -62,18 +67,22 @@ class Replay:
         self._handed_on = {block.result: block.source for block in bypassed}
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         graph = network.graph
+        self._precision = graph.precision or (torch.float32 if precise else None)
         self._bound: Values = {}
         for node in graph.nodes:
             if node.op == "placeholder" and graph.state_names.get(node.name) in state:
-                self._bound[node] = state[graph.state_names[node.name]].detach()
+                self._bound[node] = at_least(state[graph.state_names[node.name]].detach(), self._precision)
             elif node.op == "placeholder" and node.name in graph.constants:
-                self._bound[node] = graph.constants[node.name]
-        self._operations = operations = [n for n in graph.operations if n not in self._idle]
+                self._bound[node] = at_least(graph.constants[node.name], self._precision)
+        self._operations = operations = [n for n in graph.operations if n not in self._idle and name_of(n) != ASSERTED]
         self._in_place = {
             n: f for n in operations if (f := in_place(n)) and not self._handed_on.keys() & {n, n.args[0]}
         }
-        self._arguments = {node: adjusted(node, network.sites_of.get(node, ()), self.gone) for node in operations}
-        self._exclusion = Exclusion(network, frozenset(unit.label for unit in excluded))
+        self._arguments = {
+            node: arguments_at_least(*adjusted(node, network.sites_of.get(node, ()), self.gone), self._precision)
+            for node in operations
+        }
+        self._exclusion = Exclusion(network, frozenset(unit.label for unit in excluded), self._precision)
         self._functions = {node: functional(node.target) for node in operations}
         self.folded = foldable(operations, self._bound)
         self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
@@ -145,7 +154,8 @@ class Replay:
         if graph.batch_size not in (None, len(batch)):
             raise InputError(f"this model only runs on batches of {graph.batch_size}, not of {len(batch)}")
         by_name = {node.name: node for node in graph.nodes if node.op == "placeholder"}
-        return {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
+        given = {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
+        return {node: at_least(value, self._precision) for node, value in given.items()}
 
     def resume(
         self,

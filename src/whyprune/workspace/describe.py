@@ -6,6 +6,8 @@ from typing import Any
 from whyprune.pipeline.measure import group_summaries
 from whyprune.repair.coverage import unrefitted
 from whyprune.structure.network import Network
+from whyprune.structure.notes import notes_on
+from whyprune.structure.unproven import unproven
 
 
 def describe(network: Network) -> dict[str, Any]:
@@ -14,6 +16,10 @@ def describe(network: Network) -> dict[str, Any]:
     return {
         "model": type(network.model).__name__,
         "dense": asdict(cost),
+        "uncounted": list(network.cost.uncounted),
+        "unread": list(network.unread),
+        "unproven": list(unproven(network)),
+        "notes": notes_on(network),
         "units": len(network.units),
         "groups": [
             {
