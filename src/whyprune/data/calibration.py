@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.errors import InputError
@@ -77,12 +78,10 @@ def calibrate(data: Iterable[Any], positional: int = 1, augment: Augment | None 
 
 def _augmented(batch: Batch, augment: Augment, generator: torch.Generator) -> Batch:
     """Images are the first tensor of four dimensions."""
-    args = list(batch.args)
-    for place, value in enumerate(args):
+    flat, fold = pytree.tree_flatten((batch.args, batch.kwargs))
+    for place, value in enumerate(flat):
         if isinstance(value, Tensor) and value.dim() == 4:
-            args[place] = augment(value, generator)
-            return replace(batch, args=tuple(args))
-    for name, value in batch.kwargs.items():
-        if isinstance(value, Tensor) and value.dim() == 4:
-            return replace(batch, kwargs={**batch.kwargs, name: augment(value, generator)})
+            flat[place] = augment(value, generator)
+            args, kwargs = pytree.tree_unflatten(flat, fold)
+            return replace(batch, args=args, kwargs=kwargs)
     raise InputError("augmentation needs images of shape (B, C, H, W) among the inputs: there are none")

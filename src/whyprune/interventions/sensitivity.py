@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whyprune.data.batches import as_batches
 from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, Outcome, centred
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import Value
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay, Values
 
 PROBES = 4
@@ -121,7 +121,7 @@ def sensitivity(
     moved = dense is not None and dense is not replay and isinstance(outcome, LogitShift)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
-    for batch in as_batches(data, replay.network.positional):
+    for batch in entered(data, replay.network):
         logits, inputs = replay.differentiable(batch)
         if differentiable:
             scalars = [outcome(logits, logits.detach(), batch.labels).sum()]

@@ -1,7 +1,7 @@
 """Capture a model's computation as a graph of ATen operations, without changing or copying the model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ class Graph:
         batch_size: None when any batch size runs, else the only one that does.
         fixed_branches: True where branches on values of tensors are fixed as the example inputs took them.
         returned: what the model returned for the example inputs.
+        sizes_tried: sizes of other inputs -> what is wrong at them, "" where the operations hold (see `entry`).
     """
 
     nodes: tuple[fx.Node, ...]
@@ -39,6 +40,7 @@ class Graph:
     batch_size: int | None
     fixed_branches: bool = False
     returned: Any = None
+    sizes_tried: dict[tuple[Any, bool], str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def operations(self) -> list[fx.Node]:

@@ -9,11 +9,13 @@ from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, TraceError
 from whyprune.structure.bypass import with_blocks
 from whyprune.structure.capture import as_example, capture
+from whyprune.structure.copies import duplicate
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
 from whyprune.structure.precise import in_double
 from whyprune.structure.probe import settle, tolerance
 from whyprune.structure.replay import Replay
+from whyprune.structure.wrapped import unwrapped
 
 
 def trace(model: nn.Module, example_inputs: Any, *, heads: Literal["whole", "width"] = "whole") -> Network:
@@ -25,17 +27,20 @@ def trace(model: nn.Module, example_inputs: Any, *, heads: Literal["whole", "wid
     behind the number are refused.
 
     Args:
-        model: in evaluation mode; it is not changed.
+        model: in evaluation mode; it is not changed. Of a `DataParallel` or a compiled model the network inside is
+            traced.
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs, batch first.
         heads: whether attention is pruned by "whole" heads or by the "width" that all its heads share.
 
     Raises:
-        InputError: the model is in training mode or does not run on the inputs.
+        InputError: the model is in training mode, does not run on the inputs, is TorchScript or quantised, or holds
+            something that cannot be copied.
         TraceError: the computation cannot be captured, or what was captured is not what the model computes.
     """
     if heads not in ("whole", "width"):
         raise InputError(f"heads is {heads!r}: attention goes by 'whole' heads or by their 'width'")
-    example = as_example(example_inputs)
+    example, model = as_example(example_inputs), unwrapped(model)
+    duplicate(model, sharing=True)  # what cannot be copied is named before any work
     graph = capture(model, example)
     labelled = Labelled(model, example, graph, heads)
     _check_capture(labelled.network())

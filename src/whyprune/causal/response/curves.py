@@ -16,7 +16,7 @@ from torch import Tensor
 
 from whyprune.causal.response.bench import Bench
 from whyprune.causal.response.elimination import Elimination, Reading, eliminate, eliminate_jointly
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import ResponseCurve
 from whyprune.effects.outcomes import Outcome
 from whyprune.interventions.suffix import edits
@@ -25,6 +25,7 @@ from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import StreamedActivations, schedule
 from whyprune.repair.targets import RefitTarget, targets
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
 from whyprune.structure.replay import Replay
@@ -68,7 +69,7 @@ def response_curves(
     """
     state = State.of(start)
     bench = _Bench(state, measure, outcome)
-    replay, batches = bench.replay, list(as_batches(fit, state.network.positional))
+    replay, batches = bench.replay, list(entered(fit, state.network))
     cases = [case for case in _cases(replay) if groups is None or case.group.name in groups]
     curves: dict[str, ResponseCurve] = {}
     with Progress(progress) as bars:
