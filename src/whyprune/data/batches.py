@@ -74,7 +74,7 @@ def as_batch(raw: Any, positional: int = 1) -> Batch:
     """
     if isinstance(raw, Batch):
         return raw
-    raw = _without_arrays(raw)
+    raw = without_arrays(raw)
     if isinstance(raw, Tensor):
         batch = Batch((raw,), {})
     elif isinstance(raw, Mapping):
@@ -156,7 +156,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(args, kwargs, torch.cat(known) if len(known) == len(batches) else None)
 
 
-def _without_arrays(raw: Any) -> Any:
+def without_arrays(raw: Any) -> Any:
     """A raw batch with tensors in the place of NumPy arrays; arrays of text or objects stay."""
 
     def tensor(array: np.ndarray) -> Any:
@@ -177,7 +177,7 @@ def _as_labels(raw: Any) -> Tensor | None:
     return labels
 
 
-def checked(batch: Batch) -> Batch:
+def checked(batch: Batch, what: str = "a batch") -> Batch:
     """The batch itself.
 
     Raises:
@@ -185,12 +185,12 @@ def checked(batch: Batch) -> Batch:
     """
     tensors = batch.tensors()
     if not tensors:
-        raise InputError("a batch holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors")
+        raise InputError(f"{what} holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors")
     lengths = {int(t.shape[0]) if t.dim() else 0 for t in tensors}
     if batch.labels is not None:
         lengths.add(int(batch.labels.shape[0]))
     if len(lengths) != 1 or 0 in lengths:
-        raise InputError(f"the tensors of a batch have lengths {sorted(lengths)}: they must agree and not be 0")
+        raise InputError(f"the tensors of {what} have lengths {sorted(lengths)}: they must agree and not be 0")
     for tensor in tensors:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError("the data holds NaN or infinite values: clean the images or their normalisation")

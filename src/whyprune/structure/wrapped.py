@@ -31,22 +31,23 @@ def unwrapped(model: Any) -> nn.Module:
         if isinstance(model, type):
             raise InputError(f"the model is the class {model.__name__}: give an instance of it")
         raise InputError(f"the model is a {type(model).__name__}: give a torch.nn.Module{loaded}")
-    while (inner := _inner(model)) is not None:
-        model = inner
-    if isinstance(model, torch.jit.ScriptModule):
+    network: nn.Module = model
+    while (inner := _inner(network)) is not None:
+        network = inner
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise InputError(
-            "the model is TorchScript (torch.jit.script or torch.jit.trace), whose code cannot be cut: give the "
-            "nn.Module that it was made from, and script the pruned one"
+            "the model is TorchScript (torch.jit.script, torch.jit.trace) or holds some, and its code cannot be cut: "
+            "give the nn.Module that it was made from, and script the pruned one"
         )
-    if found := _first(model, QUANTISED):
+    if found := _first(network, QUANTISED):
         raise InputError(f"the model is quantised ({found}): prune the float model first, then quantise the pruned one")
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if tensor.is_quantized or type(tensor).__module__.startswith(QUANTISED):
             raise InputError(
                 f"the model is quantised ({name} is a {type(tensor).__name__}, {tensor.dtype}): prune the float model "
                 "first, then quantise the pruned one"
             )
-    return model
+    return network
 
 
 def prepared_for_quantisation(model: nn.Module) -> str:
