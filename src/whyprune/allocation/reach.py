@@ -28,15 +28,15 @@ def check_reachable(space: Space, budget: Budget) -> None:
         reachable, whole = getattr(space.cost(smallest(space, kind, limit)), kind), getattr(dense, kind)
         if reachable > limit:
             asked = f"the budget {kind}={budget.as_dict()[kind]:g} cannot be met"
+            left = f"the network still has {_shown(reachable)} of {_shown(whole)} {UNITS.get(kind, kind)}"
             if reachable >= whole:
-                raise BudgetError(f"{asked}: {_nothing_goes(space, UNITS.get(kind, kind), bounded)}")
+                raise BudgetError(f"{asked}: {_nothing_goes(space, UNITS.get(kind, kind), bounded)}; {left}")
             ratio = reachable / whole
             digits = 4 if ratio < 0.999 else 6  # rounded up: what is named is reached
             smallest_ratio = math.ceil(10**digits * ratio) / 10**digits
             kept = kept_because(space.network.refusals)
             raise BudgetError(
-                f"{asked}: {within} the network still has {_shown(reachable)} of {_shown(whole)} "
-                f"{UNITS.get(kind, kind)}; the smallest reachable ratio is {smallest_ratio:.{digits}f}"
+                f"{asked}: {within} {left}; the smallest reachable ratio is {smallest_ratio:.{digits}f}"
                 + (f"; kept whole are {kept}" if kept else "")
             )
 

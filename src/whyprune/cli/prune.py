@@ -127,7 +127,8 @@ def prune(
     batch_size = BATCH_SIZE if trained is None else trained.batch_size
     setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed)
     if not destination.helper:
-        screen.note(_normalization(setup.normalization))
+        for note in (*setup.notes, _normalization(setup.normalization)):
+            screen.note(note)
     record = prune_to_folder(
         setup,
         destination,

@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from whyprune.allocation import Budget, Constraints
-from whyprune.devices import Device
 from whyprune.errors import InputError
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery
@@ -21,7 +20,6 @@ FORMS: dict[str, tuple[tuple[type, ...], str]] = {
     "recovery": ((Recovery,), "a Recovery, such as Recovery(epochs=5)"),
     "workspace": ((str, os.PathLike), "the path of a folder"),
     "asked": ((dict,), "a dict of facts to record"),
-    "device": ((str, Device), "a Device or its name, such as 'local-ort-1t'"),
     "seed": ((int,), "a whole number"),
 }
 """Argument -> its kinds, and how it is written."""
@@ -52,6 +50,8 @@ def checked_arguments(model: Any, data: Any, example_inputs: Any, **others: Any)
         if name in FORMS and (value is not None or name in NEEDED):
             _check_form(name, value)
     _check_callable("augment", others.get("augment"), "a function (images, generator) -> images")
+    if not isinstance(others.get("device"), str):
+        _check_callable("device", others.get("device"), "a Device or its name, such as 'local-ort-1t'")
     if not 0 <= others["seed"] < MOST_SEEDS:
         raise InputError(f"seed={others['seed']}: give a whole number from 0 to {MOST_SEEDS - 1}")
     if data is None:

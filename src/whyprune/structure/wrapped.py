@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from whyprune.errors import InputError
+from whyprune.models.inner import inner
 
 QUANTISED = (
     "torch.ao.nn.quantized",
@@ -31,9 +32,7 @@ def unwrapped(model: Any) -> nn.Module:
         if isinstance(model, type):
             raise InputError(f"the model is the class {model.__name__}: give an instance of it")
         raise InputError(f"the model is a {type(model).__name__}: give a torch.nn.Module{loaded}")
-    network: nn.Module = model
-    while (inner := _inner(network)) is not None:
-        network = inner
+    network = inner(model)
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise InputError(
             "the model is TorchScript (torch.jit.script, torch.jit.trace) or holds some, and its code cannot be cut: "
@@ -53,12 +52,6 @@ def unwrapped(model: Any) -> nn.Module:
 def prepared_for_quantisation(model: nn.Module) -> str:
     """The first module that watches or rounds values for a quantisation, in words; "" where there is none."""
     return _first(model, PREPARED)
-
-
-def _inner(model: nn.Module) -> nn.Module | None:
-    parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
-    inner = getattr(model, "module" if parallel else "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else None
 
 
 def _first(model: nn.Module, packages: tuple[str, ...]) -> str:
