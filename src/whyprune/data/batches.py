@@ -185,7 +185,9 @@ def checked(batch: Batch, what: str = "a batch") -> Batch:
     """
     tensors = batch.tensors()
     if not tensors:
-        raise InputError(f"{what} holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors")
+        kinds = ", ".join(type(value).__name__ for value in (*batch.args, *batch.kwargs.values()))
+        came = f" but {kinds}" if kinds else ""
+        raise InputError(f"{what} holds no input tensor{came}: give a tensor, (inputs, labels) or a dict of tensors")
     lengths = {int(t.shape[0]) if t.dim() else 0 for t in tensors}
     if batch.labels is not None:
         lengths.add(int(batch.labels.shape[0]))

@@ -97,9 +97,10 @@ def _rank(value: Any) -> int | None:
         return value.dim()
     if isinstance(value, np.ndarray):
         return value.ndim
-    if isinstance(value, list) and value and isinstance(value[0], int | float):
-        return 1
-    return None
+    depth = 0
+    while isinstance(value, list) and value:
+        value, depth = value[0], depth + 1
+    return depth if depth and isinstance(value, int | float) else None
 
 
 class _Stacked:

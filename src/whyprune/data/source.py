@@ -106,6 +106,5 @@ def encoded_source(
         mode = common_mode(train.read, len(train.labels), train.name_of)
     except FormatError as error:
         raise FormatError(f"{train.name}: {error}") from error
-    return DataSource(
-        name, train.split(mode, image_size), test.split(mode, image_size), tuple(class_names), tuple(notes)
-    )
+    splits = [part.split(mode, image_size) for part in (train, test)]
+    return DataSource(name, splits[0], splits[1], tuple(class_names), tuple(notes))

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from whyprune.allocation import Budget, Constraints, Space, check_reachable
 from whyprune.data.batches import Batch
-from whyprune.data.calibration import Augment, Calibration, calibrate
+from whyprune.data.calibration import Augment, Calibration, calibrate, few_images
 from whyprune.data.expected import expected_batch
 from whyprune.data.opened import BATCH_SIZE, first_of, opened, rereadable
 from whyprune.devices import Accuracy, Device, accuracy
@@ -209,6 +209,8 @@ def start_run(
         progress=progress,
         notes=images.notes,
     )
+    if said := few_images(run.calibration.images):
+        run.notes.append(said)
     if model is not wrapped:
         run.notes.append(f"The network inside the {type(wrapped).__name__} is pruned, and comes back without it.")
     if run.test is not None:

@@ -86,9 +86,7 @@ def prepare(
     network, images = network or NetworkConfig(), images or DataConfig()
     weights = network.weights
     if weights is None and model in BUILT_INS:
-        raise InputError(
-            f"the built-in network {model} is untrained: give its weights, --weights FILE (.safetensors, .pt or .pth)"
-        )
+        raise InputError(f"the built-in network {model} is untrained: give its weights, --weights FILE")
     source = load_source(data, image_size=images.image_size)
     classes = network.num_classes or source.num_classes
     own_channels = source.image_shape[0]

@@ -77,9 +77,8 @@ class _RowGroups:
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         data = self._bytes_of(group)[index - int(self._starts[group])].as_py()
         if data is None:
-            raise FormatError(
-                f"{self._groups[group][0].parent}: {self.name_of(index)} holds no bytes: embed the image files"
-            )
+            folder = self._groups[group][0].parent
+            raise FormatError(f"{folder}: {self.name_of(index)} holds no bytes: embed the image files")
         return bytes(data)
 
     def name_of(self, index: int) -> str:
