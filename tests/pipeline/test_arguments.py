@@ -79,9 +79,10 @@ class Items(Dataset):
         return X[i], int(Y[i])
 
 
-@pytest.mark.parametrize(
-    "form", [Items, lambda: TensorDataset(X, Y), lambda: (b for b in [(X, Y)]), lambda: [(X.numpy(), Y.numpy())]]
-)
+FORMS = [Items, lambda: TensorDataset(X, Y), lambda: (b for b in [(X, Y)]), lambda: [(X.numpy(), Y.numpy())]]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_the_same_data_gives_the_same_plan_and_accuracy(form):
     plain = prune(test=[(X, Y)])
     found = prune(data=form(), test=form(), recovery=Recovery(epochs=1), recovery_data=form())
@@ -96,10 +97,10 @@ def test_a_generator_of_data_is_there_for_the_recovery_too():
 
 
 def test_double_data_trains_and_measures_like_single():
-    one, two = (
-        prune(data=[(x, Y)], test=[(x, Y)], recovery=Recovery(epochs=1), recovery_data=[(x, Y)])
-        for x in (X, X.double())
-    )
+    def trained(x):
+        return prune(data=[(x, Y)], test=[(x, Y)], recovery=Recovery(epochs=1), recovery_data=[(x, Y)])
+
+    one, two = trained(X), trained(X.double())
     assert one.plan.units == two.plan.units
     assert torch.equal(one.model(X), two.model(X))
     assert any("float64: it is converted to float32" in note for note in two.measurements.notes)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import whyprune as wp
+from whyprune.allocation import Space, check_reachable
 from whyprune.errors import BudgetError, TraceError
 from whyprune.structure.hints import capturing, freeing, kept_because
 from whyprune.structure.units import Refusal
@@ -82,7 +83,7 @@ class Sorted(nn.Module):
 def test_a_budget_that_nothing_can_meet_says_why(model, budget, words):
     network = wp.trace(model.eval(), X)
     with pytest.raises(BudgetError, match=words) as caught:
-        wp.allocate(network, wp.estimate(network, [X], method="random"), wp.Budget(**budget))
+        check_reachable(Space(network), wp.Budget(**budget))
     assert "1.0001" not in str(caught.value)
     assert "smallest reachable" not in str(caught.value)
 
