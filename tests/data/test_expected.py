@@ -95,6 +95,13 @@ def test_flags_may_be_left_out_and_must_not_differ():
         expected_batch({"x": X, "return_dict": False}, example)
 
 
+def test_texts_beside_the_inputs_are_left_out_and_it_is_said():
+    notes = []
+    batch = expected_batch({**TEXT, "text": ["a", "b", "c", "d"]}, WORDS, notes=notes)
+    assert set(batch.kwargs) == set(TEXT)
+    assert notes == ["The entries 'text' of the data hold no tensors: they are left out."]
+
+
 def test_nested_inputs_are_matched_place_by_place():
     example = Batch(({"views": [X, X], "meta": {"scale": Y.float()}},), {})
     raw = {"meta": {"scale": Y.double()}, "views": [X.double(), X]}  # another order of keys, other precisions

@@ -10,6 +10,7 @@ from whyprune.pipeline.measure import group_summaries
 from whyprune.report.comparison import figures
 from whyprune.report.words import bypassed, certified, on_device, percent, refuted
 from whyprune.results import RunResult
+from whyprune.structure.hints import freeing
 from whyprune.structure.network import Network
 
 AXES_SHOWN = 2
@@ -127,5 +128,7 @@ def _groups(network: Network) -> Table:
 def _refusals(network: Network) -> Table:
     table = _table("Refusals: channels that are kept whole", "where", "channels", "why")
     for refusal in network.refusals:
-        table.add_row(Text(refusal.where), str(refusal.channels), Text(refusal.reason))
+        hint = freeing(refusal)
+        why = f"{refusal.reason}: {hint}" if hint else refusal.reason
+        table.add_row(Text(refusal.where), str(refusal.channels), Text(why))
     return table

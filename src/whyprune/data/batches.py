@@ -162,6 +162,8 @@ def without_arrays(raw: Any) -> Any:
     def tensor(array: np.ndarray) -> Any:
         return torch.tensor(array) if array.dtype.kind in "fiub" else array
 
+    if isinstance(raw, Mapping) and not isinstance(raw, dict):  # what tokenizers give is no dict
+        raw = dict(raw)
     return pytree.tree_map_only(np.ndarray, tensor, raw)
 
 

@@ -14,7 +14,8 @@ from whyprune.errors import InputError
 def expected_batch(raw: Any, example: Batch, what: str = "the data", notes: list[str] | None = None) -> Batch:
     """A batch as the network takes it: of the kinds, names, types and device of the example it was traced on.
 
-    Floats of another precision, and integers of another width that hold the same values, take the example's type.
+    Entries of a dict that hold no tensors and that the example has not (texts, file names) are left out. Floats of
+    another precision, and integers of another width that hold the same values, take the example's type.
     Inputs that are no tensors (flags, None) may be left out: they are the example's. Sizes may differ from the
     example's; `structure.entry` checks whether the network runs at them.
 
@@ -34,6 +35,9 @@ def expected_batch(raw: Any, example: Batch, what: str = "the data", notes: list
     _check_swapped(batch, example, what)
     left_out = {k: v for k, v in example.kwargs.items() if k not in batch.kwargs and not _holds_tensors(v)}
     given = {**left_out, **batch.kwargs}
+    if example.kwargs and (beside := [k for k in given if k not in example.kwargs and not _holds_tensors(given[k])]):
+        given = {name: value for name, value in given.items() if name not in beside}
+        _note(notes, f"The entries {', '.join(map(repr, beside))} of {what} hold no tensors: they are left out.")
     _check_form(batch, given, example, what)
     matched = _Matching(what, [] if notes is None else notes)
     args = tuple(matched(e, g, f"input {i + 1}") for i, (e, g) in enumerate(zip(example.args, batch.args, strict=True)))
@@ -103,6 +107,11 @@ def _holds_tensors(value: Any) -> bool:
     return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
 
 
+def _note(notes: list[str] | None, sentence: str) -> None:
+    if notes is not None and sentence not in notes:
+        notes.append(sentence)
+
+
 class _Matching:
     """Takes a value as the example has it, place by place."""
 
@@ -155,8 +164,7 @@ class _Matching:
             self._refuse(place, f"{shown(given)} with values beyond its range", shown(example), "scale the data")
         came, traced = (str(dtype).removeprefix("torch.") for dtype in (given.dtype, example.dtype))
         said = f"{place.capitalize()} of {self._what} is {came}: it is converted to {traced}, as the model was traced."
-        if said not in self._notes:
-            self._notes.append(said)
+        _note(self._notes, said)
         return cast
 
     def _constant(self, example: Any, given: Any, place: str) -> Any:
