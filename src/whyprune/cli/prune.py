@@ -128,8 +128,7 @@ def prune(
     batch_size = BATCH_SIZE if trained is None else trained.batch_size
     setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed)
     if not destination.helper:
-        few = few_images(setup.calibration.images)
-        for note in (*setup.notes, _normalization(setup.normalization), *([few] if few else [])):
+        for note in (*setup.notes, _normalization(setup.normalization)):
             screen.note(note)
     record = prune_to_folder(
         setup,
@@ -149,6 +148,8 @@ def prune(
     )
     if record is not None:
         screen.show(run_tables(record, out))
+        if few := few_images(setup.calibration.images):
+            screen.note(few)
         screen.emit({**record.model_dump(mode="json"), "folder": str(out)})
 
 

@@ -53,12 +53,12 @@ def decode_image(data: bytes, mode: Mode, image_size: int | None = None) -> Tens
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
 
 
-def numbered(index: int) -> str:
-    """What an image is called that has no name of its own."""
-    return f"image {index}"
+def nameless(_: int) -> str:
+    """The place of an image that has none but its number."""
+    return ""
 
 
-def common_mode(read: ReadBytes, count: int, name_of: NameOf = numbered) -> Mode:
+def common_mode(read: ReadBytes, count: int, name_of: NameOf = nameless) -> Mode:
     """The mode for a set of images: "L" if a sample spread over the set is all grey, else "RGB".
 
     Raises:
@@ -72,5 +72,6 @@ def common_mode(read: ReadBytes, count: int, name_of: NameOf = numbered) -> Mode
                     return "RGB"
         except Exception as error:
             reason = "it is no image in a known format" if isinstance(error, UnidentifiedImageError) else error
-            raise FormatError(f"{name_of(int(index))} cannot be opened ({len(data)} bytes; {reason})") from error
+            at = f"{name}; " if (name := name_of(int(index))) else ""
+            raise FormatError(f"image {index} cannot be opened ({at}{len(data)} bytes; {reason})") from error
     return "L"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from whyprune.data.images import Mode, NameOf, ReadBytes, common_mode, numbered
+from whyprune.data.images import Mode, NameOf, ReadBytes, common_mode, nameless
 from whyprune.data.splits import ChannelSplit, ImageSplit, Split, check_labels
 from whyprune.errors import FormatError, InputError
 
@@ -79,7 +79,7 @@ class EncodedImages:
     name: str
     read: ReadBytes
     labels: npt.NDArray[Any]
-    name_of: NameOf = numbered
+    name_of: NameOf = nameless
 
     def split(self, mode: Mode, image_size: int | None) -> ImageSplit:
         """The split that decodes them."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from whyprune.data.images import Mode, NameOf, ReadBytes, decode_image, numbered
+from whyprune.data.images import Mode, NameOf, ReadBytes, decode_image, nameless
 from whyprune.errors import FormatError, InputError
 
 Indices = npt.NDArray[np.int64]
@@ -94,7 +94,7 @@ class ImageSplit(Split):
         labels: N class labels, integers from 0.
         mode: "L" (1 channel) or "RGB" (3).
         image_size: resize and centre-crop to this many pixels; None keeps the size, which must then agree.
-        name_of: gives what messages call an image, such as its file.
+        name_of: gives the file or the row that an image is from, for messages.
         cache_bytes: decoded images are kept up to this many bytes; images beyond it are decoded at every use.
 
     Raises:
@@ -109,7 +109,7 @@ class ImageSplit(Split):
         *,
         mode: Mode,
         image_size: int | None = None,
-        name_of: NameOf = numbered,
+        name_of: NameOf = nameless,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.name = name
@@ -155,14 +155,19 @@ class ImageSplit(Split):
             with ThreadPoolExecutor(DECODE_THREADS) as pool:
                 images = list(pool.map(self._decode_one, wanted, encoded))
         for index, image in zip(wanted, images, strict=True):
-            _check_shape(f"{self.name}: {self._name_of(index)}", image, shape)
+            _check_shape(f"{self.name}: {self._called(index)}", image, shape)
         return dict(zip(wanted, images, strict=True))
+
+    def _called(self, index: int) -> str:
+        """What messages call an image: its number, and its file or row where that is known."""
+        name = self._name_of(index)
+        return f"image {index} ({name})" if name else f"image {index}"
 
     def _decode_one(self, index: int, data: bytes) -> Tensor:
         try:
             return self._decode(data)
         except FormatError as error:
-            raise FormatError(f"{self.name}: {self._name_of(index)} {error}") from error
+            raise FormatError(f"{self.name}: {self._called(index)} {error}") from error
 
 
 class DatasetSplit(Split):
@@ -250,8 +255,8 @@ def integer_labels(name: str, labels: npt.NDArray[Any]) -> Indices:
     """
     if labels.dtype.kind in "USO" and labels.size:
         raise InputError(
-            f"{name}: labels are text or objects, such as {labels.reshape(-1)[0]!r:.60}: give the number of its class, "
-            "from 0, for every image"
+            f"{name}: labels are text or objects, such as {labels.reshape(-1)[0]!r:.60}: give one integer class, "
+            "from 0, per image"
         )
     if labels.ndim != 1 or (labels.size and not np.issubdtype(labels.dtype, np.integer)):
         raise InputError(

@@ -78,7 +78,7 @@ class _RowGroups:
         data = self._bytes_of(group)[index - int(self._starts[group])].as_py()
         if data is None:
             folder = self._groups[group][0].parent
-            raise FormatError(f"{folder}: {self.name_of(index)} holds no bytes: embed the image files")
+            raise FormatError(f"{folder}: image {index} ({self.name_of(index)}) holds no bytes: embed the image files")
         return bytes(data)
 
     def name_of(self, index: int) -> str:
