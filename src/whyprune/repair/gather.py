@@ -21,7 +21,7 @@ def rows_for(
     images = sum(len(t) for t in inputs)
     x, t, s = [], [], []
     for k, value in enumerate(inputs):
-        places = sample_places(job.node, aims[k], features, images, generator)
+        places = sample_places(job.node, features, images, generator, aims[k])
         x.append(job.layout.features(value, places))
         t.append(job.layout.values(aims[k], places))
         if others is not None:

@@ -69,9 +69,12 @@ def layout(node: fx.Node) -> Layout | None:
     return Layout((int(shape[2]), int(shape[3])), stride, padding, dilation)
 
 
-def sample_places(node: fx.Node, output: Tensor, features: int, images: int, generator: torch.Generator) -> Tensor:
-    """Places of one batch's output to look at in every image: enough rows for the features, within memory."""
-    total = output.shape[2] * output.shape[3] if name_of(node) == "conv2d" else 1
+def sample_places(
+    node: fx.Node, features: int, images: int, generator: torch.Generator, output: Tensor | None = None
+) -> Tensor:
+    """Places of one batch's output (default: as traced) to look at in every image: enough rows, within memory."""
+    shape = shape_of(node) if output is None else output.shape
+    total = int(shape[2]) * int(shape[3]) if name_of(node) == "conv2d" else 1
     wanted = -(-ROWS_PER_FEATURE * features // images)
     affordable = max(1, MAX_BYTES // (4 * features * images))
     count = max(1, min(total, wanted, affordable))
