@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -96,7 +95,7 @@ def prune(
         recovery_data=recovery_data,
         test=test,
         augment=augment,
-        workspace=None if workspace is None else Path(workspace),
+        workspace=workspace,
         resume=resume,
         asked=asked,
         device=device,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_samples
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
@@ -26,6 +26,7 @@ from whyprune.interventions.suffix import (
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.progress import Progress
 from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -63,7 +64,7 @@ def exact_effects(
     dense = reference(state, replay)
     chosen = chosen_units(state, units)
     plans = suffixes(replay, chosen)
-    batches = list(rebatched(as_batches(data, network.positional), replay, plans))
+    batches = list(rebatched(entered(data, network), replay, plans))
     if not batches:
         raise InputError("there is no data: effects are measured on images")
     measured = asked.fit(torch.cat([dense.logits(b) for b in batches]))

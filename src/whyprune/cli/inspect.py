@@ -48,8 +48,8 @@ def inspect(
     network, example = network_and_example(
         model, num_classes=num_classes, input_shape=sizes(input_shape), image_size=image_size
     )
-    if weights is not None:
-        load_weights(network, weights)
+    if weights is not None and (said := load_weights(network, weights)):
+        screen.note(said)
     traced = trace(network, example, outputs=outputs or None)
     screen.show(network_tables(traced))
     screen.emit(describe(traced))

@@ -12,6 +12,7 @@ from whyprune.repair.coverage import Unrefitted, unrefitted
 from whyprune.report.comparison import figures
 from whyprune.report.words import bypassed, certified, on_device, percent, refuted
 from whyprune.results import RunResult
+from whyprune.structure.hints import freeing
 from whyprune.structure.network import Network
 from whyprune.structure.notes import notes_on, widths_not_proven
 
@@ -141,5 +142,7 @@ def _unrefitted(layers: Sequence[Unrefitted]) -> Table:
 def _refusals(network: Network) -> Table:
     table = _table("Refusals: channels that are kept whole", "where", "channels", "why")
     for refusal in network.refusals:
-        table.add_row(Text(refusal.where), str(refusal.channels), Text(refusal.reason))
+        hint = freeing(refusal)
+        why = f"{refusal.reason}: {hint}" if hint else refusal.reason
+        table.add_row(Text(refusal.where), str(refusal.channels), Text(why))
     return table

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.effects.outcomes import Outcome, as_outcome, judged
 from whyprune.effects.output_shift import OutputShift
@@ -20,6 +20,7 @@ from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensitivity, sensitivity_cost
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -48,7 +49,7 @@ def taylor(
     """
     state, asked = judged(start, outcome)
     chosen = chosen_units(state, units)
-    batches, passes = list(as_batches(data, state.network.positional)), 0.0
+    batches, passes = list(entered(data, state.network)), 0.0
     if isinstance(asked, OutputShift) and batches:  # its directions have scales
         dense = Replay(state.network)
         asked, passes = asked.fit(torch.cat([dense.logits(b) for b in batches])), float(sum(map(len, batches)))

@@ -5,7 +5,7 @@ confidence interval for a difference of binomial proportions based on paired dat
 (2012).
 """
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from whyprune.data.batches import Batch, as_batches
+from whyprune.data.opened import length_of
 from whyprune.data.outputs import logits_of
 from whyprune.devices.base import Model
 from whyprune.devices.evaluation import call, device_of, evaluating
@@ -76,7 +77,7 @@ def accuracy(
     with evaluating([model]):
         parts = [
             _correct(model, batch.to(target), logits)
-            for batch in track(as_batches(batches), description, total=_length(batches), enabled=progress)
+            for batch in track(as_batches(batches), description, total=length_of(batches), enabled=progress)
         ]
     if not parts:
         raise InputError("no batches to measure accuracy on: give at least one labelled batch")
@@ -144,7 +145,3 @@ def _check(labels: Tensor, logits: Tensor) -> None:
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError("the model gives NaN or infinite logits: its accuracy would mean nothing")
-
-
-def _length(batches: Iterable[Any]) -> int | None:
-    return len(batches) if isinstance(batches, Sized) and not isinstance(batches, Tensor | dict) else None

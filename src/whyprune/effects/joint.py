@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from scipy import stats
 
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 
@@ -50,12 +51,11 @@ def joint_effect(
         InputError: fewer than two images.
     """
     state, asked = judged(state, outcome)
-    positional = state.network.positional
-    batches = list(as_batches(data, positional))
+    batches = list(entered(data, state.network))
     if sum(map(len, batches)) < 2:
         raise InputError("at least 2 images are needed to measure a joint effect with an interval")
     dense, small = Replay(state.network), Replay.of(state)
-    measured = fitted(asked, dense, batches if reference is None else as_batches(reference, positional))
+    measured = fitted(asked, dense, batches if reference is None else entered(reference, state.network))
     harms = []
     for batch in batches:
         target = dense.logits(batch)

@@ -27,10 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.effects.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, Quadratic, centred
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import Value, apart
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay, Values
 
 PROBES = 4
@@ -159,7 +160,7 @@ def _batches(replay: Replay, data: Iterable[Any]) -> Iterator[Batch]:
     """The batches; image by image where a reader sees one value for all: its gradient is then that of the one image."""
     network = replay.network
     shared = any(network.batch_place(r.data) is None for r in replay.seen(network.units))
-    for batch in as_batches(data, network.positional):
+    for batch in entered(data, network):
         if shared and network.graph.batch_size is None:
             yield from (batch[slice(k, k + 1)] for k in range(len(batch)))
         else:

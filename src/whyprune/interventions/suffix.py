@@ -20,6 +20,7 @@ from whyprune.data.batches import Batch
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.structure.batch_place import FIRST, BatchPlace
+from whyprune.structure.hints import kept_because
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of, where
 from whyprune.structure.replay import Edit, Replay, Values
@@ -73,7 +74,9 @@ def chosen_units(start: Network | State, units: Sequence[Unit | str] | None = No
     if not chosen and units:
         raise InputError(f"all {len(list(units))} units that were asked for are gone already from this network")
     if not chosen:
-        raise InputError("there is no unit to measure: see network.refusals for what is kept whole, and why")
+        kept = kept_because(state.network.refusals)
+        why = f"; kept whole are {kept}" if kept else ""
+        raise InputError(f"there is no unit to measure: see network.refusals for what is kept whole, and why{why}")
     return chosen
 
 

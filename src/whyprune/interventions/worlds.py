@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from whyprune.data.batches import Batch, as_batches, joined
+from whyprune.data.batches import Batch, joined
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import apart, check_numbers, chosen_units, edits, plain_cost, reference
 from whyprune.interventions.values import Intervention, checked
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Edit, Replay
 from whyprune.structure.state import State
@@ -69,7 +70,7 @@ class Worlds:
         state, asked = judged(start, outcome)
         self.state = state
         self.units = tuple(chosen_units(state, units))
-        self.inputs = joined(list(as_batches(data, state.network.positional)))
+        self.inputs = joined(list(entered(data, state.network)))
         self._replay = Replay.of(state)
         self.network = self._replay.network
         self.network.check_images_apart()

@@ -28,6 +28,7 @@ from whyprune.structure.network import Network
 from whyprune.structure.precise import has_half, in_single, single, with_types_of
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
+from whyprune.structure.wrapped import unwrapped
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -106,6 +107,7 @@ def recover(
         FormatError: a checkpoint that is missing, corrupt or of another recovery.
         KeyboardInterrupt: passed on; the last checkpoint stays.
     """
+    start = start if isinstance(start, State) else unwrapped(start)
     _check_arguments(start, recovery, dense, penalty, seed, checkpoint, resume)
     given = start.model if isinstance(start, State) else start
     factory = PENALTIES(recovery.penalty) if recovery.penalty is not None else penalty
@@ -160,6 +162,8 @@ def _check_arguments(
     checkpoint: str | Path | None,
     resume: bool,
 ) -> None:
+    if not isinstance(recovery, Recovery):
+        raise InputError(f"recovery={recovery!r:.80}: give a Recovery, such as Recovery(epochs=5)")
     if isinstance(start, State) and dense is not None:
         raise InputError("a state has its dense network: leave dense out, or give the module, state.model")
     if not isinstance(start, State):

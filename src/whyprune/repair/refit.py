@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from whyprune.data.batches import Batch, as_batches, chunked
+from whyprune.data.batches import Batch, chunked
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.progress import Progress
@@ -21,6 +21,7 @@ from whyprune.repair.solve import RIDGE, refit
 from whyprune.repair.targets import RefitTarget, targets
 from whyprune.repair.writeback import Refitted, write
 from whyprune.structure.copies import duplicate
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -61,7 +62,7 @@ def repair(
     """
     state = State.of(state)
     network = state.network
-    batches = chunked(as_batches(data, network.positional), BATCH)
+    batches = chunked(entered(data, network), BATCH)
     if not batches:
         raise InputError("there is no data to repair with: give a few hundred unlabelled images")
     replay = Replay.of(state)

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from whyprune.data.batches import as_batches
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.scoring.contract import Question, Scorer
 from whyprune.scoring.registry import SCORERS
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -53,4 +53,4 @@ def estimate(
     state = State.of(start)
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
     question = Question(outcome, intervention, names, per_image, forward_passes, rate, seed=seed, progress=progress)
-    return ask(state, list(as_batches(data, state.network.positional)), question)
+    return ask(state, list(entered(data, state.network)), question)

@@ -1,7 +1,7 @@
 """Capture a model's computation as a graph of ATen operations, without changing or copying the model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from whyprune.data.batches import Batch, checked
+from whyprune.data.batches import Batch, checked, without_arrays
 from whyprune.errors import InputError, TraceError
 from whyprune.structure.concrete import RecordingError, recorded_module
 from whyprune.structure.export import export, export_fixed, quiet
+from whyprune.structure.hints import capturing
 from whyprune.structure.recording import RecordedModule
 
 
@@ -30,6 +31,7 @@ class Graph:
         fixed_branches: True where branches on values of tensors are fixed as the example inputs took them.
         returned: what the model returned for the example inputs.
         precision: the least that operations compute in; None for the types that they name.
+        sizes_tried: sizes of other inputs -> what is wrong at them, "" where the operations hold (see `entry`).
     """
 
     nodes: tuple[fx.Node, ...]
@@ -41,6 +43,7 @@ class Graph:
     fixed_branches: bool = False
     returned: Any = None
     precision: torch.dtype | None = None
+    sizes_tried: dict[tuple[Any, bool], str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def operations(self) -> list[fx.Node]:
@@ -64,6 +67,7 @@ def as_example(example_inputs: Any) -> Batch:
     Raises:
         InputError: there is no tensor in it, their lengths differ or are 0, or they hold NaN.
     """
+    example_inputs = without_arrays(example_inputs)
     if isinstance(example_inputs, Batch):
         batch = example_inputs
     elif isinstance(example_inputs, Tensor):
@@ -73,8 +77,10 @@ def as_example(example_inputs: Any) -> Batch:
     elif isinstance(example_inputs, Sequence) and not isinstance(example_inputs, str):
         batch = Batch(tuple(example_inputs), {})
     else:
-        raise InputError(f"example_inputs is a {type(example_inputs).__name__}: give a tensor, a tuple or a dict")
-    batch = checked(Batch(batch.args, batch.kwargs))
+        kind = type(example_inputs).__name__
+        batches = "; of a DataLoader, one batch: next(iter(loader))" if isinstance(example_inputs, Iterable) else ""
+        raise InputError(f"example_inputs is a {kind}: give a tensor, a tuple or a dict of tensors{batches}")
+    batch = checked(Batch(batch.args, batch.kwargs), "example_inputs")
     return batch[torch.tensor([0, 0])] if len(batch) == 1 else batch
 
 
@@ -159,10 +165,7 @@ def _recorded(model: nn.Module, example: Batch) -> Graph:
         raise TraceError(f"the model cannot be traced{at}: {error}") from error
     except Exception as error:
         at = error_place(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
-        raise TraceError(
-            f"the model cannot be traced{at}: {first_line(error)}; "
-            "make that line depend on shapes only, not on values of tensors"
-        ) from error
+        raise TraceError(f"the model cannot be traced{at}: {first_line(error)}; {capturing(str(error))}") from error
     size = None if free and recorded.free else len(example)
     graph = _graph(program, recorded.state_names(), dict(recorded.named_buffers()), size)
     names = iter(graph.inputs)

@@ -5,7 +5,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -34,14 +34,13 @@ def export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
         return {0: Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
 
     dynamic = {"args": pytree.tree_map(free, example.args), "kwargs": pytree.tree_map(free, example.kwargs)}
-    shapes = (*dynamic["args"], *dynamic["kwargs"].values())
     with quiet():
         try:
             program = torch.export.export(
                 unused(model),
                 example.args,
                 example.kwargs,
-                dynamic_shapes=_by_name(model, example, shapes),
+                dynamic_shapes=_by_name(model, example, dynamic),
                 strict=False,
             )
             return _without_partial_writes(inlined(program)), _batch_is_free(program)
@@ -93,14 +92,11 @@ def _alias(node: Any, *, is_write: bool) -> bool:
     return isinstance(node, fx.Node) and alias is not None and alias.is_write == is_write
 
 
-def _by_name(model: nn.Module, example: Batch, shapes: tuple[Any, ...]) -> Any:
-    """`dynamic_shapes` in the order of the signature: positional first, then keywords as they were given."""
-    if not example.kwargs:
-        return shapes
-    names = list(inspect.signature(model.forward).bind(*example.args, **example.kwargs).arguments)
-    positional = names[: len(example.args)]
-    by_keyword = dict(zip(example.kwargs, shapes[len(example.args) :], strict=True))
-    return {**dict(zip(positional, shapes, strict=False)), **by_keyword}
+def _by_name(model: nn.Module, example: Batch, free: Mapping[str, Any]) -> Any:
+    """`dynamic_shapes` by the names of the signature, `*inputs` and `**options` among them."""
+    bound = inspect.signature(model.forward).bind(*free["args"], **free["kwargs"]).arguments
+    order = list(inspect.signature(model.forward).bind(*example.args, **example.kwargs).arguments)
+    return {name: bound[name] for name in order}
 
 
 def _batch_is_free(program: ExportedProgram) -> bool:

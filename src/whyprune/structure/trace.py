@@ -10,6 +10,7 @@ from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, TraceError
 from whyprune.structure.bypass import with_blocks
 from whyprune.structure.capture import as_example, capture
+from whyprune.structure.copies import duplicate
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
 from whyprune.structure.outputs import Named
@@ -17,6 +18,7 @@ from whyprune.structure.precise import in_double
 from whyprune.structure.probe import settle, tolerance
 from whyprune.structure.replay import Replay
 from whyprune.structure.unseen import without_unseen
+from whyprune.structure.wrapped import unwrapped
 
 
 def trace(
@@ -34,7 +36,8 @@ def trace(
     behind the number are refused.
 
     Args:
-        model: in evaluation mode; it is not changed.
+        model: in evaluation mode; it is not changed. Of a `DataParallel` or a compiled model the network inside is
+            traced.
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs, batch first.
         heads: whether attention is pruned by "whole" heads or by the "width" that all its heads share.
         outputs: which tensors of what the model returns count, by name or number (`"out"`, `"boxes.1"`, 0). Default:
@@ -42,12 +45,14 @@ def trace(
             them are kept, since no outcome can see what they do.
 
     Raises:
-        InputError: the model is in training mode or does not run on the inputs, or an output is unknown.
+        InputError: the model is in training mode, does not run on the inputs, is TorchScript or quantised, or holds
+            something that cannot be copied; or an output is unknown.
         TraceError: the computation cannot be captured, or what was captured is not what the model computes.
     """
     if heads not in ("whole", "width"):
         raise InputError(f"heads is {heads!r}: attention goes by 'whole' heads or by their 'width'")
-    example = as_example(example_inputs)
+    example, model = as_example(example_inputs), unwrapped(model)
+    duplicate(model, sharing=True)  # what cannot be copied is named before any work
     graph = capture(model, example)
     labelled = Labelled(model, example, graph, heads, outputs)
     _check_capture(labelled.network())

@@ -9,12 +9,13 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, VerificationError
 from whyprune.results import Verification
 from whyprune.structure.capture import first_line
 from whyprune.structure.copies import duplicate
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.operations import name_of, where
 from whyprune.structure.precise import doubled, in_double, operations_in_double
@@ -122,7 +123,7 @@ def _first_images(network: Network, data: Iterable[Any] | None) -> Iterable[Batc
         yield network.example
         return
     left = MAX_IMAGES
-    for batch in as_batches(data, network.positional):
+    for batch in entered(data, network):
         yield batch[slice(0, left)]
         left -= len(batch)
         if left <= 0:

@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from whyprune.causal.adaptive.control_variate import Estimates, estimates
-from whyprune.data.batches import Batch, as_batches, joined
+from whyprune.data.batches import Batch, joined
 from whyprune.effects.outcomes import CrossEntropy, Outcome, Quadratic, judged
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import Sensitivity, is_differentiable, sensitivity, sensitivity_cost
 from whyprune.interventions.suffix import individual_effects, plain_cost, reference, relative_cost, suffixes
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.scoring.contract import Question
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -76,7 +77,7 @@ class Laboratory:
         self._replay, self._budget = Replay.of(state), question.forward_passes
         self._dense, self._plain = reference(state, self._replay), plain_cost(state)
         self._size = network.graph.batch_size
-        everything = joined(list(as_batches(batches, network.positional)))
+        everything = joined(list(entered(batches, network)))
         self.images = self._usable(len(everything))
         order = np.random.default_rng(seed).permutation(len(everything))[: self.images]
         self._inputs = everything[torch.from_numpy(order)]

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import apart, chosen_units
 from whyprune.interventions.worlds import ROWS, Masks, Worlds
 from whyprune.structure.batch_place import BatchPlace
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -125,7 +125,7 @@ def _runs(
     views = _views(replay, chosen_units(state, units), where)
     found: list[list[Floats]] = [[] for _ in range(len(pools) + 1)]
     size = network.graph.batch_size or ROWS
-    for batch in as_batches(data, network.positional):
+    for batch in entered(data, network):
         for start in range(0, len(batch), size):
             part = batch[slice(start, start + size)]
             full = part[torch.arange(size) % len(part)] if network.graph.batch_size else part

@@ -12,11 +12,12 @@ from whyprune.causal.refutation.stability import (
     split_half,
 )
 from whyprune.causal.refutation.subject import Judge, Subject, sampled
-from whyprune.data.batches import as_batches, cut_images
+from whyprune.data.batches import cut_images
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError, WhypruneError
 from whyprune.progress import Progress
 from whyprune.results import JointEffect, Refutation
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 
@@ -63,7 +64,7 @@ def refute(
         InputError: fewer than eight images, or no group with two units.
     """
     state = State.of(start)
-    batches = cut_images(list(as_batches(data, state.network.positional)), images)[0]
+    batches = cut_images(list(entered(data, state.network)), images)[0]
     if sum(map(len, batches)) < FEWEST:
         raise InputError(f"{sum(map(len, batches))} images to refute with: give at least {FEWEST}")
     chosen = sampled(state, units, seed)

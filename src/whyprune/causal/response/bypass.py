@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from whyprune.causal.response.bench import Bench
-from whyprune.data.batches import Batch, as_batches, chunked, cut_images
+from whyprune.data.batches import Batch, chunked, cut_images
 from whyprune.effects.outcomes import Outcome
 from whyprune.progress import Progress
 from whyprune.repair.lockstep import StreamedActivations, schedule
@@ -20,6 +20,7 @@ from whyprune.repair.refit import refit_layer
 from whyprune.repair.targets import targets
 from whyprune.structure.blocks import Block
 from whyprune.structure.bypass import units_of
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -67,7 +68,7 @@ def bypass_effects(
     state = State.of(start)
     network, blocks = state.network, blocks_left(state)
     bench = _Bench(state, measure, outcome)
-    batches = chunked(cut_images(list(as_batches(fit, network.positional)), FIT_IMAGES)[0], FIT_CHUNK)
+    batches = chunked(cut_images(list(entered(fit, network)), FIT_IMAGES)[0], FIT_CHUNK)
     found: dict[str, BypassEffect] = {}
     with Progress(progress) as bars:
         bar = bars.add("Measuring residual blocks", len(blocks))

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from whyprune.causal.response.bench import Bench
 from whyprune.causal.response.elimination import Elimination, Reading, eliminate, eliminate_jointly
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import ResponseCurve
 from whyprune.effects.outcomes import Outcome
 from whyprune.interventions.suffix import edits
@@ -28,6 +28,7 @@ from whyprune.repair.gather import rows_for
 from whyprune.repair.lockstep import StreamedActivations, schedule
 from whyprune.repair.rows import Layout, layout_of
 from whyprune.repair.targets import RefitTarget, targets
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -79,7 +80,7 @@ def response_curves(
     """
     state = State.of(start)
     bench = _Bench(state, measure, outcome)
-    replay, batches = bench.replay, list(as_batches(fit, state.network.positional))
+    replay, batches = bench.replay, list(entered(fit, state.network))
     cases = [case for case in _cases(replay) if groups is None or case.group.name in groups]
     curves: dict[str, ResponseCurve] = {}
     with Progress(progress) as bars:

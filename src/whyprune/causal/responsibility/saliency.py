@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from whyprune.causal.responsibility.prediction import explain_prediction
-from whyprune.data.batches import as_batch
 from whyprune.errors import InputError
 from whyprune.structure.batch_place import FIRST
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -42,7 +42,7 @@ def saliency(
     """
     state = State.of(start)
     network, replay = state.network, Replay.of(state)
-    batch = as_batch(image, network.positional)
+    batch = next(iter(entered([image], network, "the image")))
     if len(batch) != 1:
         raise InputError(f"a batch of {len(batch)} images: give one, as a batch of one")
     units = [u for u in network.group(group).units if u.label not in replay.gone]
