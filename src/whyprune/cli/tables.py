@@ -8,7 +8,7 @@ from rich.text import Text
 
 from whyprune.pipeline.measure import group_summaries
 from whyprune.report.comparison import figures
-from whyprune.report.words import bypassed, certified, on_device, percent, refuted
+from whyprune.report.words import bypassed, certified, on_device, percent, refuted, unusable
 from whyprune.results import RunResult
 from whyprune.structure.network import Network
 
@@ -19,7 +19,7 @@ DETAILS = ("Latency, p90", "Latency, p99")
 
 def run_tables(record: RunResult, folder: Path) -> Group:
     """What a run made: costs and accuracy beside the dense network's, the steps, the proof, the files."""
-    return Group(_comparison(record), "", _facts(record, folder))
+    return Group(*_verdict(record), _comparison(record), "", _facts(record, folder))
 
 
 def network_tables(network: Network) -> Group:
@@ -48,6 +48,16 @@ def _table(title: str, *columns: str, right: int = 99) -> Table:
         # Names fold rather than end in an ellipsis: a cut-off name is of no use.
         table.add_column(column, justify="right" if number >= right else "left", overflow="fold")
     return table
+
+
+def _verdict(record: RunResult) -> list[Text]:
+    """What to know before any number: in red where the function is lost."""
+    if record.verdict is None:
+        return []
+    if not unusable(record):
+        return [Text(record.verdict.sentence), Text("")]
+    lines = [Text(f"Not usable. {record.verdict.sentence}", style="bold red")]
+    return [*lines, *(Text(f"  {what}", style="red") for what in record.verdict.advice), Text("")]
 
 
 def _comparison(record: RunResult) -> Table:
@@ -85,11 +95,11 @@ def _facts(record: RunResult, folder: Path) -> Table:
         "verified",
         Text(
             f"removal equals the masked original to {proof.max_abs_difference:.1e} "
-            f"on {proof.inputs:,} images (allowed: {proof.tolerance:.0e})"
+            f"on {proof.inputs:,} {record.samples} (allowed: {proof.tolerance:.0e})"
         ),
     )
     if record.certificate is not None:
-        table.add_row("certified", Text(certified(record.certificate)))
+        table.add_row("certified", Text(certified(record.certificate, record.samples)))
     if record.refutations:
         table.add_row("refutation", Text(refuted(record.refutations)))
         for failed in (r for r in record.refutations if r.passed is False):

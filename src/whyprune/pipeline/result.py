@@ -108,11 +108,14 @@ class Result:
         return []
 
     def __repr__(self) -> str:
-        dense, pruned = self.measurements.dense, self.measurements.pruned
+        dense, pruned, found = self.measurements.dense, self.measurements.pruned, self.measurements.verdict
         accuracy = (
             "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
         )
-        return f"Result(MACs {pruned.macs / dense.macs:.1%}, params {pruned.params / dense.params:.1%}{accuracy})"
+        warned = "NOT USABLE, " if found is not None and found.usable is False else ""
+        level = "" if found is None or found.level is None or warned else f", function {found.level}"
+        cost = f"MACs {pruned.macs / dense.macs:.1%}, params {pruned.params / dense.params:.1%}"
+        return f"Result({warned}{cost}{accuracy}{level})"
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

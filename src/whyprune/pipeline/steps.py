@@ -7,10 +7,10 @@ import numpy as np
 
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
-from whyprune.data.batches import Batch
+from whyprune.data.batches import Batch, cut_images, sample_word
 from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
-from whyprune.effects.joint import joint_effect
+from whyprune.effects.joint import Joint, joint_effect
 from whyprune.pipeline.measure import certificate
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
@@ -18,7 +18,7 @@ from whyprune.pipeline.single_effects import single_effects
 from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
 from whyprune.recovery import RecoveryResult, recover
 from whyprune.repair.registry import RepairCase, repair_named
-from whyprune.results import AccuracyAfter, JointEffect, Refutation, Verification
+from whyprune.results import AccuracyAfter, JointEffect, OffBy, Refutation, Verification
 from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.plan import Plan
@@ -134,7 +134,7 @@ def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: S
     bare_accuracy = run.accuracy(bare.model, "after removal")
     repaired_accuracy = None if run.method.repair == "none" else run.accuracy(mended.model, "after repair")
     last = repaired_accuracy or bare_accuracy
-    joint = _joint(run, chosen.plan, bare, mended)
+    joint = _joint(run, chosen, bare, mended)
     wrong = None if dense is None else np.flatnonzero(~dense.correct).tolist()
     record = StageRecord(
         asked=run.asked,
@@ -143,6 +143,7 @@ def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: S
         accuracy_after=AccuracyAfter(removal=_top1(bare_accuracy), repair=_top1(repaired_accuracy)),
         dense_top1_percent=_top1(dense),
         dense_top1_interval_percent=None if dense is None else dense.interval_percent,
+        chance_percent=None if dense is None else dense.chance_percent,
         repaired_top1_interval_percent=None if last is None else last.interval_percent,
         dense_wrong=wrong,
         certificate=certificate(wrong, last),
@@ -185,19 +186,40 @@ def _recovered_between(run: Run, state: State) -> State:
     return state.with_model(found.model)
 
 
-def _joint(run: Run, plan: Plan, bare: State, mended: State) -> JointEffect:
+def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
     """Predicted and measured, on images that neither plan nor repair has seen."""
     with run.step("measure joint effect"):
         removal = joint_effect(bare, run.calibration.audit, outcome=run.outcome)
         found = joint_effect(mended, run.calibration.audit, outcome=run.outcome)
+        off_by = _off_by(run, chosen, bare, mended, found)
     return JointEffect(
         outcome=found.outcome,
-        predicted=plan.predicted,
+        predicted=chosen.plan.predicted,
         measured=found.mean,
         interval=found.interval,
         after_removal=removal.mean,
+        another=found.another,
+        constant=found.constant,
+        off_by=off_by,
         images=found.images,
     )
+
+
+def _off_by(run: Run, chosen: Chosen, bare: State, mended: State, found: Joint) -> OffBy | None:
+    """Why prediction and measurement disagree: what was predicted is measured where it was predicted."""
+    predicted, (low, high) = chosen.plan.predicted, found.interval
+    if predicted is None or low <= predicted <= high:
+        return None
+    refitted = bool(chosen.effects.curves) or chosen.refitted
+    if refitted and run.method.repair == "none" and not chosen.refitted:
+        return "no repair"
+    like, images = mended if refitted else bare, cut_images(run.calibration.planning, found.images)[0]
+    there = joint_effect(like, images, outcome=run.outcome)
+    low, high = there.interval
+    if low <= predicted <= high:
+        return "samples" if refitted or mended is bare else "repair"
+    parts = chosen.plan.removed_per_group() if refitted else chosen.plan.units
+    return "sum" if len(parts) > 1 else "curve"
 
 
 def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:
@@ -205,8 +227,9 @@ def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:
     if not run.settings.refute:
         return []
     if sum(map(len, run.calibration.audit)) < FEWEST_TO_REFUTE:
+        word = sample_word(run.calibration.audit[0])
         run.notes.append(
-            f"Nothing was tried to refute the effects: fewer than {FEWEST_TO_REFUTE} of the calibration images are "
+            f"Nothing was tried to refute the effects: fewer than {FEWEST_TO_REFUTE} of the calibration {word} are "
             "kept apart; give more of them."
         )
         return []
