@@ -103,7 +103,7 @@ def _facts(record: RunResult, folder: Path) -> Table:
     if record.refutations:
         table.add_row("refutation", Text(refuted(record.refutations)))
         for failed in (r for r in record.refutations if r.passed is False):
-            table.add_row("", Text(f"{failed.name}: {failed.sentence}"))
+            table.add_row("", Text(f"{failed.name.replace('images', record.samples)}: {failed.sentence}"))
     for note in record.notes:
         table.add_row("note", Text(note))
     table.add_row("result", Text(str(folder)))
