@@ -61,8 +61,8 @@ def single_effects(
     said = ""
     if count < total or len(chosen) < len(network.units):
         said = (
-            f"Single effects were measured of {len(chosen):,} of {len(network.units):,} units on {count} {sample_word(batches[0])}: "
-            f"as much as {passes:,.0f} forward passes pay for (effect_passes)."
+            f"Single effects were measured of {len(chosen):,} of {len(network.units):,} units on {count} "
+            f"{sample_word(batches[0])}: as much as {passes:,.0f} forward passes pay for (effect_passes)."
         )
     if not chosen or count < 2:
         return _unmeasured(network, outcome), said or "Single effects were not measured: no passes were given for them."
