@@ -61,9 +61,6 @@ def test_where_the_kept_samples_are_others_the_sum_is_not_blamed():
 def test_where_the_repair_makes_the_difference_the_sum_is_not_blamed():
     reads = torch.tensor([[0.3], [0.0], [0.1], [0.2]])  # of the fifth, which is the sum of the four others
     weak = layers(torch.cat([torch.eye(4), torch.ones(1, 4)]), torch.cat([torch.eye(4) * 2, reads], 1))
-        torch.cat([torch.eye(4), torch.ones(1, 4)]),
-        torch.cat([torch.eye(4) * 2, torch.tensor([[0.3], [0.0], [0.1], [0.2]])], 1),
-    )
     joint = pruned(weak, rows(1024), 0.8, MENDED).measurements.joint_effect
     assert joint.measured < 1e-6 < joint.predicted
     assert joint.off_by == "repair"
