@@ -197,7 +197,7 @@ def train(task: Task, seed: int, quick: bool = False) -> nn.Module:
     """The task's network, trained from a seed: AdamW, with a warm-up and one cosine."""
     torch.manual_seed(seed)
     model = task.build()
-    data = drawn(task.maker, task.samples // (4 if quick else 1), seed)
+    data = drawn(task.maker, task.samples // (2 if quick else 1), seed)
     epochs = max(1, task.epochs // (2 if quick else 1))
     optimizer = torch.optim.AdamW(model.parameters(), task.rate, weight_decay=1e-4)
     steps = epochs * -(-len(data) // task.batch)
