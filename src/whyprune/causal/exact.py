@@ -11,7 +11,7 @@ import torch
 
 from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.effects.effects import Effects, from_samples
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import (
     chosen_units,
@@ -59,7 +59,7 @@ def exact_effects(
     Raises:
         InputError: no data, fewer than two images, or labels missing for the outcome.
     """
-    state = State.of(start)
+    state, asked = judged(start, outcome)
     network, replay = state.network, Replay.of(state)
     dense = reference(state, replay)
     chosen = chosen_units(state, units)
@@ -67,7 +67,7 @@ def exact_effects(
     batches = list(rebatched(as_batches(data, network.positional), replay, plans))
     if not batches:
         raise InputError("there is no data: effects are measured on images")
-    measured = as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))
+    measured = asked.fit(torch.cat([dense.logits(b) for b in batches]))
     value = Intervention(checked(intervention)).fit(replay, batches, measured, chosen, progress=progress)
     per_batch = []
     with Progress(progress) as bars:

@@ -69,14 +69,16 @@ def prune(
         ),
     ] = "causal",
     outcome: Annotated[
-        str,
+        str | None,
         _option(
             PRUNING,
-            f"What counts as harm; logit-shift and prediction-change need no labels. One of {', '.join(OUTCOMES)}.",
+            "What counts as harm. Default: logit-shift where the output is a vector of logits, else output-shift; "
+            f"these and prediction-change need no labels. One of {', '.join(OUTCOMES)}.",
             metavar="NAME",
             callback=one_of(tuple(OUTCOMES)),
+            show_default=False,
         ),
-    ] = "logit-shift",
+    ] = None,
     device: Annotated[
         str | None,
         _option(

@@ -31,6 +31,7 @@ def network_tables(network: Network) -> Group:
     )
     nothing = Text("Nothing can be removed from this network; what is kept whole, and why:")
     parts: list[Table | Text] = [head, _groups(network) if network.groups else nothing]
+    parts += [Text(sentence) for sentence in network.outputs.notes()]
     if network.blocks:
         parts.append(Text(f"Residual blocks that can go as a whole: {', '.join(b.name for b in network.blocks)}"))
     if network.refusals:

@@ -10,9 +10,12 @@ mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of t
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from whyprune.data.batches import Batch, cut_images
+import torch
+
+from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.effects.effects import Effects, from_scores
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, as_outcome, judged
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensitivity, sensitivity_cost
 from whyprune.interventions.suffix import chosen_units
@@ -43,9 +46,13 @@ def taylor(
     Raises:
         InputError: there is no data, or an unknown unit.
     """
-    state = State.of(start)
+    state, asked = judged(start, outcome)
     chosen = chosen_units(state, units)
-    found = sensitivity(Replay.of(state), data, as_outcome(outcome), seed)
+    batches, passes = list(as_batches(data, state.network.positional)), 0.0
+    if isinstance(asked, OutputShift) and batches:  # its directions have scales
+        dense = Replay(state.network)
+        asked, passes = asked.fit(torch.cat([dense.logits(b) for b in batches])), float(sum(map(len, batches)))
+    found = sensitivity(Replay.of(state), batches, asked, seed)
     scores = found.products.double().abs().mean(dim=(0, 2)).numpy()
     return from_scores(
         chosen,
@@ -53,7 +60,7 @@ def taylor(
         method="taylor",
         samples=found.images,
         given=tuple(unit.name for unit in state.removed),
-        forward_passes=found.forward_passes,
+        forward_passes=found.forward_passes + passes,
     )
 
 
@@ -71,7 +78,8 @@ def taylor(
 def taylor_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """First-order scores on as many of the first images as the budget pays for."""
     if question.forward_passes is not None:
-        each = sensitivity_cost(1 if is_differentiable(as_outcome(question.outcome)) else PROBES)
+        asked = as_outcome(question.outcome, state.network.outputs)
+        each = sensitivity_cost(1 if is_differentiable(asked) else PROBES) + isinstance(asked, OutputShift)
         batches = cut_images(batches, int(question.forward_passes // each))[0]
         if not batches:
             raise InputError(

@@ -5,7 +5,7 @@ confidence interval for a difference of binomial proportions based on paired dat
 (2012).
 """
 
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,11 @@ from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.errors import InputError
 from whyprune.progress import track
 from whyprune.results import Interval
+
+
+class LabelsError(InputError):
+    """Labels that are no classes, such as targets of a regression: there is no accuracy."""
+
 
 Z_95 = float(stats.norm.ppf(0.975))
 Correct = NDArray[np.bool_]
@@ -53,6 +58,7 @@ def accuracy(
     progress: bool = True,
     device: torch.device | str | None = None,
     description: str = "accuracy",
+    logits: Callable[[Any], Tensor] = logits_of,
 ) -> Accuracy:
     """Counts right answers over labelled batches.
 
@@ -62,14 +68,16 @@ def accuracy(
         progress: show a progress bar.
         device: where batches are sent; by default where the model's parameters are.
         description: the progress bar's text.
+        logits: from what the network returns to logits (B, classes).
 
     Raises:
+        LabelsError: labels that are no classes.
         InputError: no data, no labels, labels that do not fit the logits, or logits that are not finite.
     """
     target = device_of(model) if device is None else device
     with evaluating([model]):
         parts = [
-            _correct(model, batch.to(target))
+            _correct(model, batch.to(target), logits)
             for batch in track(as_batches(batches), description, total=_length(batches), enabled=progress)
         ]
     if not parts:
@@ -113,25 +121,25 @@ def _summary(correct: Correct, chance_percent: float) -> Accuracy:
     return Accuracy(100 * right / images, percent, images, correct, chance_percent)
 
 
-def _correct(model: Model, batch: Batch) -> tuple[Tensor, Tensor]:
+def _correct(model: Model, batch: Batch, read: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
     """Whether each answer is right, and the labels."""
     if batch.labels is None:
         raise InputError("a batch has no labels: accuracy needs (inputs, labels) or a dict with 'labels'")
     labels = batch.labels
-    logits = logits_of(call(model, batch))
+    logits = read(call(model, batch))
     _check(labels, logits)
     return logits.argmax(dim=1) == labels, labels
 
 
 def _check(labels: Tensor, logits: Tensor) -> None:
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise LabelsError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: give integer classes of shape (images,)"
+        )
     if logits.dim() != 2 or logits.shape[0] != labels.shape[0]:
         raise InputError(
             f"logits have shape {tuple(logits.shape)} for {labels.shape[0]} labels: "
             "accuracy needs logits of shape (images, classes)"
-        )
-    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise InputError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: give integer classes of shape (images,)"
         )
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise InputError(

@@ -49,8 +49,11 @@ def certify(
         fresh_images: size of the fresh sample that the second bound is on; None for as many as there are here.
 
     Raises:
-        InputError: no images, labels on some batches only, a confidence outside (0, 1), no fresh image.
+        InputError: no logits, no images, labels on some batches only, a confidence outside (0, 1), no fresh image.
     """
+    if not state.network.outputs.is_logits:
+        why = state.network.outputs.no_logits()
+        raise InputError(f"there are no predicted classes to certify: {why}; measure joint_effect instead")
     dense, small = Replay(state.network), Replay.of(state)
     before, after, labels = [], [], []
     for batch in as_batches(data, state.network.positional):

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from whyprune.data.batches import Batch, as_batches, sample_word
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.effects.scale import unknowing
 from whyprune.effects.verdict import level, reference_harm, said_of
 from whyprune.errors import InputError
@@ -74,19 +74,20 @@ def joint_effect(
     Args:
         state: the pruned network.
         data: images to measure on; for an honest number, images the plan was not made from.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, or `OutputShift` where the output is no vector of logits).
         reference: images that fix the outcome's scale (default: `data`).
 
     Raises:
         InputError: fewer than two images.
     """
+    state, asked = judged(state, outcome)
     positional = state.network.positional
     batches = list(as_batches(data, positional))
     if sum(map(len, batches)) < 2:
         word = sample_word(batches[0]) if batches else "samples"
         raise InputError(f"at least 2 {word} are needed to measure a joint effect with an interval")
     dense, small = Replay(state.network), Replay.of(state)
-    measured = fitted(outcome, dense, batches if reference is None else as_batches(reference, positional))
+    measured = fitted(asked, dense, batches if reference is None else as_batches(reference, positional))
     harms, targets = [], []
     for batch in batches:
         targets.append(target := dense.logits(batch))
@@ -98,6 +99,6 @@ def joint_effect(
     return Joint(measured.name, float(values.mean()), error, len(values), other.another, other.constant)
 
 
-def fitted(outcome: Outcome | str | None, dense: Replay, batches: Iterable[Batch]) -> Outcome:
-    """The outcome with what it must know of the dense network."""
-    return as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))
+def fitted(outcome: Outcome, dense: Replay, batches: Iterable[Batch]) -> Outcome:
+    """An outcome of rows (see `judged`) with what it must know of the dense network."""
+    return outcome.fit(torch.cat([dense.logits(b) for b in batches]))

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from whyprune.data.batches import as_batches
-from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, Outcome, centred
+from whyprune.effects.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, Quadratic, centred
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import Value
 from whyprune.structure.replay import Replay, Values
@@ -118,7 +118,8 @@ def sensitivity(
     generator = torch.Generator().manual_seed(seed)
     differentiable = is_differentiable(outcome)
     count = 1 if differentiable else probes
-    moved = dense is not None and dense is not replay and isinstance(outcome, LogitShift)
+    quadratic = outcome if isinstance(outcome, Quadratic) else None
+    moved = dense is not None and dense is not replay and quadratic is not None
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
     for batch in as_batches(data, replay.network.positional):
@@ -126,7 +127,8 @@ def sensitivity(
         if differentiable:
             scalars = [outcome(logits, logits.detach(), batch.labels).sum()]
         else:
-            scalars = [(centred(logits) * s).sum() for s in signs(count, logits, generator)]
+            z = centred(logits) if quadratic is None else quadratic.directions(logits)
+            scalars = [(z * s).sum() for s in signs(count, logits, generator)]
             if dense is not None and moved:
                 scalars.append(outcome(logits, dense.logits(batch).clone(), batch.labels).sum())
         found.append(_probes(replay, inputs, scalars, value, len(batch)))
@@ -145,7 +147,7 @@ def sensitivity(
         differentiable=differentiable,
         slopes=slopes,
         first=first,
-        scale=(isinstance(outcome, LogitShift) and outcome.scale) or 1.0,
+        scale=(quadratic is not None and quadratic.scale) or 1.0,
         forward_passes=sensitivity_cost(count, moved=moved) * images,
     )
 

@@ -214,7 +214,7 @@ def _update(
     if not outputs:
         return logits
     chosen = torch.cat(images)
-    read = {a for step in plan.steps for a in replay.reads(step)}
+    read = {a for step in plan.steps for a in replay.reads(step)} | set(replay.network.graph.output.all_input_nodes)
     needed = [n for n in plan.kept if n in read and n is not reader.node]
     seen = {n: rows(n, values[n], chosen, len(logits) // len(units)) for n in needed}
     return logits.index_copy(0, torch.cat(places), replay.resume({**seen, reader.node: torch.cat(outputs)}, plan.steps))

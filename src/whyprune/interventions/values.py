@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, fx
 
 from whyprune.data.batches import Batch
-from whyprune.effects.outcomes import LogitShift, Outcome
+from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
 from whyprune.interventions.optimal import CLOSED_FORM_COST, EVALUATIONS, Constants, closed_form, searched
 from whyprune.progress import Progress
@@ -125,7 +126,8 @@ class Intervention:
             progress: show a progress bar while `optimal` constants are searched.
         """
         if self.value in ("optimal", "closed-form"):
-            return self._optimise(replay, list(batches), LogitShift() if outcome is None else outcome, units, progress)
+            asked = as_outcome(None, replay.network.outputs) if outcome is None else outcome
+            return self._optimise(replay, list(batches), asked, units, progress)
         if self.value not in ("mean", "carried"):
             return self
         data = {r.data: r.dim for r in replay.network.readers}
@@ -142,7 +144,9 @@ class Intervention:
         if self.value == "closed-form":
             original = replay.model is replay.network.model and not replay.gone
             dense = None if original else Replay(replay.network)
-            ready = outcome if dense is None else outcome.fit(torch.cat([dense.logits(b) for b in batches]))
+            ready = outcome
+            if dense is not None or isinstance(outcome, OutputShift):
+                ready = outcome.fit(torch.cat([(dense or replay).logits(b) for b in batches]))
             self.constants = closed_form(replay, batches, ready, dense)
         else:
             chosen = replay.network.units if units is None else units

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from whyprune.data.batches import Batch, as_batches, joined
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units, edits, plain_cost, reference, rows
 from whyprune.interventions.values import Intervention, checked
@@ -66,7 +66,8 @@ class Worlds:
         Raises:
             InputError: no data, no such unit, missing labels, an unknown name.
         """
-        self.state = state = State.of(start)
+        state, asked = judged(start, outcome)
+        self.state = state
         self.units = tuple(chosen_units(state, units))
         self.inputs = joined(list(as_batches(data, state.network.positional)))
         self._replay = Replay.of(state)
@@ -76,7 +77,7 @@ class Worlds:
         dense, self.dense = reference(state, self._replay), self.plain
         if dense is not self._replay:
             self.dense = torch.cat([dense.logits(self._images(b))[: len(b)] for b in blocks])
-        self.outcome = as_outcome(outcome).fit(self.dense)
+        self.outcome = asked.fit(self.dense)
         batches = [self._images(b) for b in blocks]
         self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome, self.units)
         self.base = self._harm(self.plain, np.arange(len(self.inputs)))

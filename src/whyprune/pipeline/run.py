@@ -11,9 +11,11 @@ from torch import nn
 
 from whyprune.allocation import Budget, Constraints, Space, check_reachable
 from whyprune.data.calibration import Augment, Calibration, calibrate
-from whyprune.devices import Accuracy, Device, accuracy
+from whyprune.data.outputs import logits_of
+from whyprune.devices import Accuracy, Device, LabelsError, accuracy
 from whyprune.devices.registry import device as device_named
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, OutcomeFunction, judged
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
 from whyprune.methods import Method
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
@@ -22,6 +24,7 @@ from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.capture import as_example
 from whyprune.structure.network import Network
+from whyprune.structure.outputs import Named
 from whyprune.structure.trace import trace
 
 MOST_SEEDS = 2**32
@@ -86,11 +89,25 @@ class Run:
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
     def accuracy(self, model: nn.Module, name: str) -> Accuracy | None:
-        """Top-1 on the test data, if there is any."""
+        """Top-1 on the test data; None where there is none, or outputs or labels are no classes, which a note says."""
+        outputs = self.network.outputs
         if self.test is None:
             return None
-        with self.step("measure accuracy"):
-            return accuracy(model, self.test, progress=self.progress, description=f"Accuracy {name}")
+        if not outputs.is_logits:
+            self.note(f"No accuracy was measured: {outputs.no_logits()}.")
+            return None
+        read = outputs.logits if outputs.asked else logits_of
+        try:
+            with self.step("measure accuracy"):
+                return accuracy(model, self.test, progress=self.progress, description=f"Accuracy {name}", logits=read)
+        except LabelsError as error:
+            self.note(f"No accuracy was measured: {error}.")
+            return None
+
+    def note(self, sentence: str) -> None:
+        """Keeps a sentence for the report, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def price_for_device(self) -> None:
         """Prices the network where the budget is on a device, and refuses a budget that nothing can meet.
@@ -116,7 +133,8 @@ def start_run(
     budget: Budget,
     example_inputs: Any,
     method: str | Method,
-    outcome: Outcome | str | None,
+    outcome: Outcome | OutcomeFunction | str | None,
+    outputs: Named | Iterable[Named] | None,
     constraints: Constraints | None,
     settings: Settings | None,
     training: Recovery | None,
@@ -160,14 +178,27 @@ def start_run(
         training = _with_penalty(training, chosen)
         trained = _trained(model, training_data, training, example_inputs, seed, workspace, resume, progress)
     seconds, start = time.perf_counter() - start, time.perf_counter()
-    network = constraints.prepared(trace(trained.model if trained else model, example_inputs, heads=settings.heads))
-    network = with_memory(network, budget, where)
+    traced = trace(
+        trained.model if trained else model,
+        example_inputs,
+        heads=settings.heads,
+        outputs=outputs if outputs is not None else settings.outputs or None,
+    )
+    network = with_memory(constraints.prepared(traced), budget, where)
+    _check_recovery(network, recovery)
+    calibration = calibrate(data, network.positional, augment, seed)
+    said = network.outputs.notes()
+    if outcome is None and network.outputs.is_logits and _are_targets(calibration):
+        outcome = OutputShift()
+        said.append("The labels are real numbers, so harm is output-shift: outputs are compared uncentred.")
+    state, measured = judged(network, outcome)
+    network = state.network
     run = Run(
         network=network,
-        calibration=calibrate(data, network.positional, augment, seed),
+        calibration=calibration,
         budget=budget,
         method=chosen,
-        outcome=as_outcome(outcome),
+        outcome=measured,
         constraints=replace(constraints, ignore=(), together=()),  # these two are in the network by now
         settings=settings,
         recovery=recovery,
@@ -179,12 +210,27 @@ def start_run(
         asked={},
         seed=seed,
         progress=progress,
+        notes=said,
     )
     if trained is not None:
         run.trained, run.timings["train"] = list(trained.history), seconds
     run.timings["trace"] = time.perf_counter() - start
     run.asked = _asked(run, model, constraints, training, asked)
     return run
+
+
+def _check_recovery(network: Network, recovery: Recovery | None) -> None:
+    if recovery is not None and not network.outputs.is_logits:
+        raise InputError(
+            f"recovery trains towards classes: {network.outputs.no_logits()}; leave recovery out and fine-tune "
+            "result.model with your own loss"
+        )
+
+
+def _are_targets(calibration: Calibration) -> bool:
+    """Whether the images' labels are real numbers, as for regression."""
+    labels = calibration.planning[0].labels
+    return labels is not None and labels.is_floating_point()
 
 
 def _with_penalty(training: Recovery, method: Method) -> Recovery:
@@ -230,6 +276,7 @@ def _asked(
         "method": run.method.name,
         "scorer": run.method.scorer_name,
         "outcome": run.outcome.name,
+        "outputs": [t.name for t in run.network.outputs.counting],
         "calibration_images": run.calibration.images,
         "repair": run.method.repair,
         "allocation": run.method.allocation_name or None,

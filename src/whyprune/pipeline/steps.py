@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
@@ -11,6 +12,7 @@ from whyprune.data.batches import Batch, cut_images, sample_word
 from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import Joint, joint_effect
+from whyprune.effects.output_shift import OutputShift
 from whyprune.pipeline.measure import certificate
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
@@ -23,6 +25,7 @@ from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove
+from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.verify import verify
 
@@ -192,6 +195,8 @@ def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
         removal = joint_effect(bare, run.calibration.audit, outcome=run.outcome)
         found = joint_effect(mended, run.calibration.audit, outcome=run.outcome)
         off_by = _off_by(run, chosen, bare, mended, found)
+        if isinstance(run.outcome, OutputShift):
+            _say_what_stands_still(run, run.outcome)
     return JointEffect(
         outcome=found.outcome,
         predicted=chosen.plan.predicted,
@@ -220,6 +225,14 @@ def _off_by(run: Run, chosen: Chosen, bare: State, mended: State, found: Joint) 
         return "samples" if refitted or mended is bare else "repair"
     parts = chosen.plan.removed_per_group() if refitted else chosen.plan.units
     return "sum" if len(parts) > 1 else "curve"
+
+
+def _say_what_stands_still(run: Run, outcome: OutputShift) -> None:
+    """Notes the outputs that are the same for every image, which no distance in terms of their variance can see."""
+    if len(outcome.parts) > 1:
+        dense = Replay(run.network)
+        for sentence in outcome.fit(torch.cat([dense.logits(b) for b in run.calibration.audit])).notes:
+            run.note(sentence)
 
 
 def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:

@@ -86,7 +86,8 @@ def recover(
         penalty: a penalty of your own, in place of one by name (`recovery.penalty`): what it gives is added to the
             loss as it is; see `Penalty`, and `masking` for units that are held at zero.
         network: a trace of a module of the same architecture, for the penalty.
-        outcome_of: from the network's output to logits (B, K); `logits_of` when None.
+        outcome_of: from the network's output to logits (B, K); when None, the output that counts where one was chosen
+            at the trace, else `logits_of`.
         positional: how many positional inputs the network takes.
         seed: 0 or more; of the split, the order, augmentation and dropout.
         checkpoint: a file, written after every epoch and at least every `checkpoint_interval_s` seconds; an
@@ -107,7 +108,7 @@ def recover(
     model = start.model if isinstance(start, State) else start
     teacher = _teacher(start, dense, recovery)
     factory = PENALTIES(recovery.penalty) if recovery.penalty is not None else penalty
-    net, logits = _copy(model), _reader(outcome_of)
+    net, logits = _copy(model), _reader(outcome_of or _chosen(start))
     fabric = _fabric(recovery)
     with repeatable():
         parts = split_data(data, recovery.validation_fraction, recovery.batch_size, seed, positional)
@@ -223,6 +224,20 @@ def _leave_group() -> None:
     """Ends gloo's threads while Python runs: one that outlives it aborts the process (PyTorch issue 190489)."""
     if _in_group():
         torch.distributed.destroy_process_group()
+
+
+def _chosen(start: nn.Module | State) -> Callable[[Any], Tensor] | None:
+    """How the output is read that was chosen at the trace; None where nothing was chosen.
+
+    Raises:
+        InputError: what counts is no vector of logits.
+    """
+    if not isinstance(start, State):
+        return None
+    outputs = start.network.outputs
+    if not outputs.is_logits:
+        raise InputError(f"recovery trains towards classes: {outputs.no_logits()}; give outcome_of=, from it to logits")
+    return outputs.logits if outputs.asked else None
 
 
 def _reader(outcome_of: Callable[[Any], Tensor] | None) -> Logits:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from whyprune.data.batches import Batch, as_batches, chunked
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
@@ -134,12 +134,13 @@ def rewritten(
 def no_worse(before: State, after: State, batches: Sequence[Batch], outcome: Outcome | str | None) -> State:
     """`after`, or a copy of `before` where the outcome on the last few batches has become worse."""
     few = batches[-GUARD_BATCHES:]
-    dense = Replay(before.network)
+    seen, asked = judged(before, outcome)
+    dense = Replay(seen.network)
     reference = [dense.logits(b) for b in few]
-    measured = as_outcome(outcome).fit(torch.cat(reference))
+    measured = asked.fit(torch.cat(reference))
 
     def harm(state: State) -> float:
-        replay = Replay.of(state)
+        replay = Replay.of(judged(state, outcome)[0])
         pairs = zip(few, reference, strict=True)
         return float(torch.cat([measured(replay.logits(b), z, b.labels) for b, z in pairs]).mean())
 

@@ -1,7 +1,7 @@
 """Capture a model's computation as a graph of ATen operations, without changing or copying the model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -96,6 +96,7 @@ def capture(model: nn.Module, example: Batch) -> Graph:
     except Exception as error:
         shapes = [tuple(t.shape) for t in example.tensors()]
         raise InputError(f"the model does not run on example inputs of shape {shapes}: {first_line(error)}") from error
+    _register_dataclasses(returned)
     try:
         program, free = export(model, example)
     except Exception:  # noqa: BLE001 - the exporter raises many kinds; the second capture says what is wrong
@@ -111,6 +112,16 @@ def recapture(model: nn.Module, example: Batch, like: Graph) -> tuple[fx.Node, .
         return tuple(export_fixed(model, example).graph.nodes)
     except Exception:  # noqa: BLE001 - as in `capture`
         return ()
+
+
+def _register_dataclasses(output: Any) -> None:
+    """Tells PyTorch how the dataclasses in what a model returns come apart, where it does not know yet."""
+    while unknown := {type(v) for v in pytree.tree_leaves(output) if is_dataclass(v) and not isinstance(v, type)}:
+        for kind in unknown:
+            try:
+                torch.export.register_dataclass(kind)
+            except ValueError:  # fields that no constructor takes: refused below, as any unknown type
+                return
 
 
 def _copied(example: Batch) -> Batch:

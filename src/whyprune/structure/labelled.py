@@ -19,6 +19,7 @@ from whyprune.structure.cost import cost_model
 from whyprune.structure.labels import Labellings, Labels, LabelSpace, along, distinct, support, varies, vector
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of
+from whyprune.structure.outputs import Named, OutputLayout, layout_of
 from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
@@ -34,12 +35,15 @@ class Labelled:
     example: Batch
     graph: Graph
     heads: str = "whole"
+    counting: Named | Iterable[Named] | None = None
     space: LabelSpace = field(default_factory=LabelSpace)
     state: dict[str, dict[int, Tensor]] = field(init=False)
     ctx: Context = field(init=False)
+    outputs: OutputLayout = field(init=False)
     _found: tuple[tuple[int, int], Network] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.outputs = layout_of(self.graph).chosen(self.counting)
         self.state = _atoms(self.model, self.space)
         for length, axes in ties(self.model):
             (name, axis, start), *others = axes
@@ -70,6 +74,7 @@ class Labelled:
             model=self.model,
             example=self.example,
             graph=self.graph,
+            outputs=self.outputs,
             groups=groups,
             refusals=refusals,
             readers=readers,

@@ -14,6 +14,7 @@ from whyprune.structure.blocks import Block, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import CostModel, Price
 from whyprune.structure.labels import Labels
+from whyprune.structure.outputs import OutputLayout
 from whyprune.structure.sites import AttributeRule, WidthSite
 from whyprune.structure.tie import tied
 from whyprune.structure.units import Group, Refusal, Unit
@@ -48,6 +49,7 @@ class Network:
         model: the user's model; never changed.
         example: the inputs it was traced on.
         graph: its operations.
+        outputs: what it returns, and which tensors of that count.
         groups: units that share one set of axes.
         refusals: what is kept whole, where, and why.
         written: the class of every channel that an operation with parameters writes.
@@ -63,6 +65,7 @@ class Network:
     model: nn.Module
     example: Batch
     graph: Graph
+    outputs: OutputLayout
     groups: tuple[Group, ...]
     refusals: tuple[Refusal, ...]
     readers: tuple[Reader, ...]
@@ -117,6 +120,20 @@ class Network:
             known = ", ".join(g.name for g in self.groups)
             raise InputError(f"nothing to ignore is named {min(unused)!r}: the groups are {known}")
         return replace(self, groups=tuple(kept), blocks=_still_whole(self.blocks, kept))
+
+    def keeping(self, units: Iterable[Unit], refusals: Iterable[Refusal]) -> "Network":
+        """The same network in which these units stay, for the reasons given."""
+        labels = {unit.label for unit in units}
+        if not labels:
+            return self
+        groups = [replace(g, units=tuple(u for u in g.units if u.label not in labels)) for g in self.groups]
+        whole = [g for g, old in zip(groups, self.groups, strict=True) if len(g.units) == len(old.units)]
+        return replace(
+            self,
+            groups=tuple(g for g in groups if g.units),
+            refusals=(*self.refusals, *refusals),
+            blocks=_still_whole(self.blocks, whole),
+        )
 
     def together(self, names: Iterable[Sequence[str]]) -> "Network":
         """The same network in which the groups of each list lose the same channels: unit i of all goes together.

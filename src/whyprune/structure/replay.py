@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
-from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
 from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
@@ -97,11 +96,11 @@ class Replay:
         return self._advance(self.inputs(batch), [n for n in self.order if n not in inside], self.frontier(list(steps)))
 
     def logits(self, batch: Batch) -> Tensor:
-        """The network's logits, (B, classes)."""
+        """The network's rows on a batch, (B, F) (see `OutputLayout`); logits (B, K) are their own."""
         return self.read(self.run(batch, keep=()))
 
     def differentiable(self, batch: Batch) -> tuple[Tensor, Values]:
-        """The logits, and what every reader sees, as leaves to differentiate the logits by.
+        """The rows, and what every reader sees, as leaves to differentiate the rows by.
 
         A tensor that several readers see is one leaf for each way into the network: the gradient of each is
         taken where the reader reads, so that paths around a reader do not count for it. A reader that carries its
@@ -156,7 +155,7 @@ class Replay:
             edits: (operation, the tensor it reads) -> change of that tensor before the operation reads it.
 
         Returns:
-            The logits, (B, classes).
+            The rows, (B, F).
         """
         return self.read(self._advance(dict(values), steps, set(self._outputs), edits))
 
@@ -224,8 +223,8 @@ class Replay:
         )
 
     def read(self, values: Mapping[fx.Node, Any]) -> Tensor:
-        """The logits among the values of a run."""
-        return logits_of(self.output(values))
+        """The rows, (B, F), from the values of a run: what counts of the output, flat, in single precision at least."""
+        return self.network.outputs.rows(lambda node: self._get(node, values))
 
     def output(self, values: Mapping[fx.Node, Any]) -> Any:
         """What the model returns, from the values of a run."""

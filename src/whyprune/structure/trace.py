@@ -1,5 +1,6 @@
 """`trace`: from a model and example inputs to a `Network`."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -11,12 +12,20 @@ from whyprune.structure.bypass import with_blocks
 from whyprune.structure.capture import as_example, capture
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
+from whyprune.structure.outputs import Named
 from whyprune.structure.precise import in_double
 from whyprune.structure.probe import settle, tolerance
 from whyprune.structure.replay import Replay
+from whyprune.structure.unseen import without_unseen
 
 
-def trace(model: nn.Module, example_inputs: Any, *, heads: Literal["whole", "width"] = "whole") -> Network:
+def trace(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    heads: Literal["whole", "width"] = "whole",
+    outputs: Named | Iterable[Named] | None = None,
+) -> Network:
     """Finds the removable units of `model`, what each costs, and what must be kept whole.
 
     Channel indices are carried through every ATen operation of the captured graph and united where they must
@@ -28,18 +37,21 @@ def trace(model: nn.Module, example_inputs: Any, *, heads: Literal["whole", "wid
         model: in evaluation mode; it is not changed.
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs, batch first.
         heads: whether attention is pruned by "whole" heads or by the "width" that all its heads share.
+        outputs: which tensors of what the model returns count, by name or number (`"out"`, `"boxes.1"`, 0). Default:
+            `logits`, where the output has them; else all that hold images and numbers. Units that reach none of
+            them are kept, since no outcome can see what they do.
 
     Raises:
-        InputError: the model is in training mode or does not run on the inputs.
+        InputError: the model is in training mode or does not run on the inputs, or an output is unknown.
         TraceError: the computation cannot be captured, or what was captured is not what the model computes.
     """
     if heads not in ("whole", "width"):
         raise InputError(f"heads is {heads!r}: attention goes by 'whole' heads or by their 'width'")
     example = as_example(example_inputs)
     graph = capture(model, example)
-    labelled = Labelled(model, example, graph, heads)
+    labelled = Labelled(model, example, graph, heads, outputs)
     _check_capture(labelled.network())
-    return with_blocks(settle(labelled))
+    return without_unseen(with_blocks(settle(labelled)))
 
 
 def _check_capture(network: Network) -> None:

@@ -27,6 +27,10 @@ def describe(network: Network) -> dict[str, Any]:
             for group, s in zip(network.groups, group_summaries(network), strict=True)
         ],
         "blocks": [{"name": block.name, "groups": list(block.groups)} for block in network.blocks],
+        "outputs": [
+            {"name": t.name, "shape": t.shown, "counts": t.counts, "because": t.because}
+            for t in network.outputs.tensors
+        ],
         "fixed_branches": network.graph.fixed_branches,
         "refusals": [{"where": r.where, "reason": r.reason, "channels": r.channels} for r in network.refusals],
         "attributes": [{"module": a.module, "attribute": a.attribute, "value": a.value} for a in network.attributes],

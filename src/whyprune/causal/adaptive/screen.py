@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from whyprune.causal.adaptive.control_variate import Estimates, estimates
 from whyprune.data.batches import Batch, as_batches, joined
-from whyprune.effects.outcomes import CrossEntropy, LogitShift, Outcome, as_outcome
+from whyprune.effects.outcomes import CrossEntropy, Outcome, Quadratic, judged
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import Sensitivity, is_differentiable, sensitivity, sensitivity_cost
 from whyprune.interventions.suffix import individual_effects, plain_cost, reference, relative_cost, suffixes
@@ -70,6 +70,7 @@ class Laboratory:
         Raises:
             InputError: no data, fewer than two images, or a budget that does not pay for two.
         """
+        state, asked = judged(state, question.outcome)
         network = state.network
         self.network, self.units, self._seed = network, list(units), seed
         self._replay, self._budget = Replay.of(state), question.forward_passes
@@ -80,11 +81,11 @@ class Laboratory:
         order = np.random.default_rng(seed).permutation(len(everything))[: self.images]
         self._inputs = everything[torch.from_numpy(order)]
         logits = torch.cat([self._dense.logits(b) for b in self._batches(0, self.images)])
-        self.outcome: Outcome = as_outcome(question.outcome).fit(logits)
+        self.outcome: Outcome = asked.fit(logits)
         self.forward_passes = float(self.images)
         self.value = self._fitted(question.intervention)
         self._probes = min(PROBES, 2 ** int(np.ceil(np.log2(max(logits.shape[-1], 2)))))
-        moved = self._dense is not self._replay and isinstance(self.outcome, LogitShift)
+        moved = self._dense is not self._replay and isinstance(self.outcome, Quadratic)
         probes = 1 if is_differentiable(self.outcome) else self._probes
         self._guess_cost = sensitivity_cost(probes, moved=moved)
         cheap = self._guess_cost <= WORTH * self._cost(np.ones(len(units), dtype=bool))

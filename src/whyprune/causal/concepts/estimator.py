@@ -150,10 +150,12 @@ def explain(
         progress: show a progress bar.
 
     Raises:
-        InputError: fewer than 8 images, no unit, or a budget that does not suffice.
+        InputError: no predicted class, fewer than 8 images, no unit, or a budget that does not suffice.
     """
     state = State.of(start)
     network, replay = state.network, Replay.of(state)
+    if not network.outputs.is_logits:
+        raise InputError(f"concepts explain the predicted class: {network.outputs.no_logits()}; use another method")
     every = layers(replay)
     chosen_units(state)
     if forward_passes is not None:

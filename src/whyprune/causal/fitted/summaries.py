@@ -25,6 +25,8 @@ from whyprune.structure.units import Unit
 Floats = NDArray[np.float64]
 Pool = Literal["mean", "max"]
 Where = Literal["all", "first"]
+WIDE, MOST_SEEN = 1024, 64
+"""Outputs of more numbers than these are features only in part."""
 
 
 def summaries(
@@ -55,10 +57,11 @@ def summaries(
 
 
 def features(start: Network | State, data: Iterable[Any], *, units: Sequence[Unit | str] | None = None) -> Floats:
-    """What is seen of each image in one forward pass: means and maxima over places of every unit, and the logits.
+    """What is seen of each image in one forward pass: means and maxima over places of every unit, and the output.
 
     Returns:
-        (images, 2 x units + classes).
+        (images, 2 x units + F), F being the numbers of an image's row: its logits, or at most `MOST_SEEN` random sums
+        of its output.
 
     Raises:
         InputError: no data or no such unit.
@@ -114,7 +117,7 @@ class _View:
 def _runs(
     state: State, data: Iterable[Any], units: Sequence[Unit | str] | None, pools: Sequence[Pool], where: Where
 ) -> list[Floats]:
-    """Pooled values (images, units) for each way to pool, and the logits (images, classes)."""
+    """Pooled values (images, units) for each way to pool, and what is seen of the output."""
     network, replay = state.network, Replay.of(state)
     views = _views(replay, chosen_units(state, units), where)
     found: list[list[Floats]] = [[] for _ in range(len(pools) + 1)]
@@ -127,10 +130,20 @@ def _runs(
             for held, pool in zip(found, pools, strict=False):
                 seen = [_pooled(v, values[v.reader.data], len(full), pool) for v in views]
                 held.append(_together(seen, views)[: len(part)])
-            found[-1].append(replay.read(values)[: len(part)].double().numpy())
+            found[-1].append(_few(replay.read(values)[: len(part)].double()).numpy())
     if not found[-1]:
         raise InputError("there is no data: summaries are taken on images")
     return [np.concatenate(held) for held in found]
+
+
+def _few(rows: Tensor) -> Tensor:
+    """(images, at most `MOST_SEEN`): wide rows by sums with random signs, always the same ones."""
+    width = rows.shape[1]
+    if width <= WIDE:
+        return rows
+    drawn = torch.randint(0, 2, (width, MOST_SEEN), generator=torch.Generator().manual_seed(width))
+    few: Tensor = rows @ (drawn.to(rows.dtype) * 2 - 1) / width**0.5
+    return few
 
 
 def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from whyprune.data.batches import as_batches, chunked
 from whyprune.effects.joint import fitted
-from whyprune.effects.outcomes import Outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 
@@ -32,9 +32,10 @@ class Bench:
             measure: batches to measure on.
             outcome: what harm is, not fitted yet.
         """
+        state, asked = judged(state, outcome)
         self.state, self.replay, self.dense = state, Replay.of(state), Replay(state.network)
         self.batches = chunked(as_batches(measure, state.network.positional), CHUNK)
-        self._outcome = fitted(outcome, self.dense, self.batches)
+        self._outcome = fitted(asked, self.dense, self.batches)
         self._targets = [self.dense.logits(batch) for batch in self.batches]
         self._plain = [self._of(k, self.replay.logits(batch)) for k, batch in enumerate(self.batches)]
 
