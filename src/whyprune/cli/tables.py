@@ -1,5 +1,6 @@
 """Results as tables for the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group
@@ -7,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whyprune.pipeline.measure import group_summaries
+from whyprune.repair.coverage import Unrefitted, unrefitted
 from whyprune.report.comparison import figures
 from whyprune.report.words import bypassed, certified, on_device, percent, refuted, unusable
 from whyprune.results import RunResult
@@ -23,7 +25,7 @@ def run_tables(record: RunResult, folder: Path) -> Group:
 
 
 def network_tables(network: Network) -> Group:
-    """What of a network can go: groups, refusals, attributes that follow."""
+    """What of a network can go: groups, layers that repair leaves alone, refusals, attributes that follow."""
     cost = network.cost()
     head = Text(
         f"{type(network.model).__name__}: {cost.macs:,} MACs, {cost.params:,} parameters, "
@@ -34,6 +36,8 @@ def network_tables(network: Network) -> Group:
     parts += [Text(sentence) for sentence in network.outputs.notes()]
     if network.blocks:
         parts.append(Text(f"Residual blocks that can go as a whole: {', '.join(b.name for b in network.blocks)}"))
+    if left := unrefitted(network):
+        parts.append(_unrefitted(left))
     if network.refusals:
         parts.append(_refusals(network))
     if network.attributes:
@@ -132,6 +136,13 @@ def _groups(network: Network) -> Table:
         "Marks: operations whose statistics run over these channels, so that they change when one goes."
     )
     table.caption_justify = "left"
+    return table
+
+
+def _unrefitted(layers: Sequence[Unrefitted]) -> Table:
+    table = _table("Layers that lose channels and cannot be refitted", "where", "why")
+    for layer in layers:
+        table.add_row(Text(layer.where), Text(layer.reason))
     return table
 
 

@@ -19,6 +19,7 @@ from whyprune.pipeline.run import Run
 from whyprune.pipeline.single_effects import single_effects
 from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
 from whyprune.recovery import RecoveryResult, recover
+from whyprune.repair.coverage import sentence, unrefitted
 from whyprune.repair.registry import RepairCase, repair_named
 from whyprune.results import AccuracyAfter, JointEffect, OffBy, Refutation, Verification
 from whyprune.scoring.contract import Question
@@ -127,8 +128,20 @@ def repaired(run: Run, bare: State, chosen: Chosen) -> State:
         seed=run.seed,
         progress=run.progress,
     )
+    chosen_repair = repair_named(run.method.repair)
     with run.step("repair"):
-        return repair_named(run.method.repair).apply(case)
+        mended = chosen_repair.apply(case)
+    if chosen_repair.between_rounds:  # it refits
+        run.notes += [said for said in (sentence(unrefitted(bare)), _kept(bare, mended)) if said]
+    return mended
+
+
+def _kept(bare: State, mended: State) -> str:
+    """A sentence where repair has changed nothing."""
+    old, new = bare.model.state_dict(), mended.model.state_dict()
+    if not bare.removed or any(not torch.equal(old[name], new[name]) for name in old):
+        return ""
+    return "Repair left all weights as they were: refitted ones would have made the outcome worse on its own images."
 
 
 def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: State) -> Stage:

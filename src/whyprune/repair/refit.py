@@ -40,7 +40,9 @@ def repair(
     seed: int = 0,
     progress: bool = False,
 ) -> State:
-    """Refits every convolution and linear layer of a pruned network towards the dense network's values.
+    """Refits every convolution, transposed or not, and every linear layer towards the dense network's values.
+
+    What cannot be refitted stays as it is (`unrefitted` in `repair/coverage.py` names it).
 
     Args:
         state: the network as it is now; its module is not changed.
@@ -107,12 +109,19 @@ def refit_layer(
 ) -> Refitted:
     """Refits one layer of a replay, which from now on runs with it; both sides have come no further than the layer."""
     weight, _ = replay.parameters_of(job.node)
-    flat = weight.flatten(1)
-    x, target, offset = rows_for(dense, pruned, job, flat.shape[1], generator)
+    how = job.layout
+    start = how.matrix(weight)
+    x, target, offset = rows_for(dense, pruned, job, start.shape[-1], generator)
     passes = relu_passes if job.relu else 0
-    new, bias = refit(x, target, offset, flat, ridge=ridge, relu_passes=passes, intercept=job.intercept)
-    response = x @ new.T
-    found = Refitted(job.node, new.reshape(weight.shape), bias, response.mean(dim=0), response.var(dim=0))
+    new, bias = refit(x, target, offset, start, ridge=ridge, relu_passes=passes, intercept=job.intercept)
+    response = x @ new.mT
+    found = Refitted(
+        node=job.node,
+        weight=how.weight(new.reshape(how.filters(weight).shape)),
+        bias=bias.flatten(),
+        mean=response.mean(dim=-2).flatten(),
+        variance=response.var(dim=-2).flatten(),
+    )
     replay.set_parameters(job.node, found.weight, found.bias)
     return found
 

@@ -24,7 +24,7 @@ from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, 
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
 
-AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
+AFFINE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear")
 
 
 @dataclass

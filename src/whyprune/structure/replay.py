@@ -19,7 +19,7 @@ from whyprune.errors import InputError
 from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, functional
+from whyprune.structure.operations import bind, functional, position_of
 from whyprune.structure.reuse import in_place, is_spent
 from whyprune.structure.schedule import Scaled, adjusted, last_use, state_only
 from whyprune.structure.state import State
@@ -237,11 +237,29 @@ class Replay:
             return self._weights[node]
         bound = bind(node)
         bias = bound["bias"]
-        return self._bound[bound["weight"]], None if bias is None else self._bound[bias]
+        return self.bound(bound["weight"]), None if bias is None else self.bound(bias)
+
+    def groups_of(self, node: fx.Node) -> int:
+        """How many groups a convolution has here, a transposed one as well; 1 for a linear layer."""
+        if "groups" not in bind(node):
+            return 1
+        args, kwargs = self._arguments[node]
+        place = position_of(node, "groups")
+        return int(args[place] if place < len(args) else kwargs.get("groups", 1))
+
+    def apply(self, node: fx.Node, data: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """An affine operation on other data, with other weights."""
+        args, kwargs = self._arguments[node]
+        found: Tensor = self._functions[node](data, weight, bias, *args[3:], **kwargs)
+        return found
+
+    def is_fixed(self, node: fx.Node) -> bool:
+        """Whether a value depends on no input of the network."""
+        return node in self._fixed
 
     def bound(self, node: fx.Node) -> Tensor:
-        """A parameter or buffer as the model has it, nothing folded in."""
-        found: Tensor = self._bound[node]
+        """A parameter or buffer as the model has it, or what is computed from them alone; nothing folded in."""
+        found: Tensor = self._bound_or_run(node, {})
         return found
 
     def set_parameters(self, node: fx.Node, weight: Tensor, bias: Tensor) -> None:

@@ -4,11 +4,12 @@ from dataclasses import asdict
 from typing import Any
 
 from whyprune.pipeline.measure import group_summaries
+from whyprune.repair.coverage import unrefitted
 from whyprune.structure.network import Network
 
 
 def describe(network: Network) -> dict[str, Any]:
-    """Costs, groups, refusals and attributes that follow, for JSON."""
+    """Costs, groups, layers that repair leaves alone, refusals and attributes that follow, for JSON."""
     cost = network.cost()
     return {
         "model": type(network.model).__name__,
@@ -32,6 +33,7 @@ def describe(network: Network) -> dict[str, Any]:
             for t in network.outputs.tensors
         ],
         "fixed_branches": network.graph.fixed_branches,
+        "unrefitted": [{"where": u.where, "reason": u.reason} for u in unrefitted(network)],
         "refusals": [{"where": r.where, "reason": r.reason, "channels": r.channels} for r in network.refusals],
         "attributes": [{"module": a.module, "attribute": a.attribute, "value": a.value} for a in network.attributes],
     }
