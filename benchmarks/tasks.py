@@ -28,7 +28,7 @@ CAUSAL = "causal"
 OURS = (CAUSAL, "magnitude-l2", "random")
 THEIRS = {"torch-pruning": False, "torch-pruning-global": True}
 RATIOS = (1.5, 2.0)
-CALIBRATION, TEST, BATCH = 1_024, 2_000, 64
+CALIBRATION, TEST, BATCH = 512, 2_000, 64
 QUICK_CALIBRATION, QUICK_TEST = 128, 400
 OTHERS = 1_000
 """Added to the seed for calibration samples, so that none is a training sample."""
@@ -70,7 +70,7 @@ def pruned(
 
 
 def kept_percent(task: Task, metrics: Metrics, dense: Metrics, test: Split) -> float:
-    """How much is left of what the dense network has over an answer that needs none, the mean over metrics."""
+    """How much is left of what the dense network has over one answer for all samples, the mean over metrics."""
     trivial = task.trivial(test)
     return 100 * float(np.mean([(metrics[m] - trivial[m]) / (dense[m] - trivial[m]) for m in metrics]))
 
@@ -86,6 +86,7 @@ def rows_of(name: str, seed: int, options: argparse.Namespace) -> list[dict[str,
     dense = judged(task, model, test)
     about = {"task": name, "seed": seed, "git_commit": commit(), "command": " ".join(sys.argv[1:])}
     about |= {"cpu": machine_state().get("cpu"), "dense": dense, "trivial": task.trivial(test), "train_s": seconds}
+    about |= {"usual": {} if task.usual is None else {task.usual[0]: task.usual[1](test)}}
     rows = []
     for ratio in options.ratios:
         for method in options.methods:

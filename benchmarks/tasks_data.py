@@ -4,7 +4,7 @@ No data set of segmentation, of audio or of two labels is at hand, so they are m
 
 * shapes: a disc, a square or a triangle in a colour of its own, twice, on a CIFAR-10 picture; a class per pixel;
 * pictures: a CIFAR-10 picture and its mean over two by two pixels, which is to be enlarged;
-* tones: 1,024 samples at 8 kHz of a note with eight overtones of random strength, a random phase and noise; 24 notes;
+* tones: 1,024 samples at 8 kHz of a note with eight overtones of random strength, random phases and noise; 36 notes;
 * turned digits: a digit of scikit-learn, turned by up to 60 degrees, over a darkened CIFAR-10 picture.
 
 Training, calibration and test samples never share a picture or a digit of their source.
@@ -25,8 +25,8 @@ from benchmarks.common import cifar10
 
 SIDE = 32
 SHAPES = 3
-NOTES, RATE, LENGTH, OVERTONES = 24, 8_000, 1_024, 8
-LOWEST_HZ = 110.0
+NOTES, RATE, LENGTH, OVERTONES = 36, 8_000, 1_024, 8
+LOWEST_HZ, STEPS_PER_OCTAVE = 110.0, 18
 MOST_DEGREES = 60.0
 DIGITS_TO_TRAIN = 1_200
 PICTURES = 12_000
@@ -107,11 +107,11 @@ def enlarged(images: Tensor, _digits: Tensor, _labels: Tensor, _generator: torch
 
 
 def tones(images: Tensor, _digits: Tensor, _labels: Tensor, generator: torch.Generator) -> Split:
-    """Tones (N, 1, 1024) and the index of their note (N,), half tones upwards from 110 Hz."""
+    """Tones (N, 1, 1024) and the index of their note (N,): 18 steps an octave, from 110 Hz on."""
     count = len(images)
     note = torch.randint(NOTES, (count,), generator=generator)
-    off = 0.3 * (torch.rand(count, generator=generator) - 0.5)  # in half tones: nobody plays quite in tune
-    pitch = LOWEST_HZ * 2 ** ((note + off) / 12)
+    off = 0.3 * (torch.rand(count, generator=generator) - 0.5)  # of a step: nobody plays quite in tune
+    pitch = LOWEST_HZ * 2 ** ((note + off) / STEPS_PER_OCTAVE)
     order = torch.arange(1, OVERTONES + 1)
     strength = torch.rand(count, OVERTONES, generator=generator) / order.sqrt()
     phase = 2 * math.pi * torch.rand(count, OVERTONES, generator=generator)
@@ -120,7 +120,7 @@ def tones(images: Tensor, _digits: Tensor, _labels: Tensor, generator: torch.Gen
     for k in range(OVERTONES):
         angle = 2 * math.pi * order[k] * pitch.unsqueeze(1) * time + phase[:, k : k + 1]
         waves += strength[:, k : k + 1] * angle.sin()
-    waves = waves / waves.std(dim=1, keepdim=True) + 0.5 * torch.randn(count, LENGTH, generator=generator)
+    waves = waves / waves.std(dim=1, keepdim=True) + torch.randn(count, LENGTH, generator=generator)
     return Split(waves.unsqueeze(1), (note,))
 
 

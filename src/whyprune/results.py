@@ -9,7 +9,7 @@ SCHEMA_VERSION = 1
 Interval = tuple[float, float]
 DeviceCost = Literal["latency", "energy"]
 """What only a device can tell."""
-OffBy = Literal["sum", "curve", "samples", "repair", "no repair"]
+OffBy = Literal["sum", "curve", "samples", "repair", "no repair", "search"]
 """Why a predicted and a measured joint effect disagree."""
 Level = Literal["hardly changed", "changed", "much changed", "lost"]
 """How much is left of a function."""
@@ -112,7 +112,8 @@ class JointEffect(Record):
     and `constant` are the harm of answers that know nothing of their sample, on the same samples: the dense network's
     for another sample, and the mean of its answers. `off_by` is why prediction and measurement disagree: `sum` where
     parts do not add up, `curve` where the one part is off, `samples` where the prediction holds on those that it was
-    made from, `repair` where it is of the removal alone, `no repair` where it counts on one that did not run.
+    made from, `repair` where it is of the removal alone, `no repair` where it counts on one that did not run,
+    `search` where the plan was measured as a whole while it was looked for, on few samples.
     """
 
     outcome: str

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from torch import nn
 import tiny
 from whyprune import Budget, Recovery, Settings, prune
 from whyprune.cli.tables import run_tables
+from whyprune.effects.joint import Joint
+from whyprune.methods import method_named
+from whyprune.pipeline.why_off import why_off
 from whyprune.report.words import agreement, overlap
 
 PLAIN = Settings(latency=False, refute=False, repair="none", effect_images=1024)
@@ -161,3 +165,18 @@ def test_after_a_recovery_its_effect_is_measured_and_judged():
     assert joint.after_recovery is not None
     assert joint.after_recovery != joint.measured
     assert result.measurements.verdict.usable is not None
+
+
+def test_curves_count_on_a_repair_and_a_search_sums_nothing():
+    x = torch.cat([images for images, _ in tiny.batches(0, 512)])
+    bare = pruned(tiny.trained(), x, 0.5, PLAIN, method="curves").measurements.joint_effect
+    assert bare.measured > 2 * bare.predicted
+    assert bare.off_by == "no repair"
+    assert "none ran" in agreement(bare)
+    run = SimpleNamespace(method=method_named("random-search"))
+    far = Joint("Y", mean=1.0, standard_error=0.01, images=100)
+    assert why_off(run, SimpleNamespace(predicted=0.5), far, None, None, curves=False) == "search"
+    assert why_off(run, SimpleNamespace(predicted=1.0), far, None, None, curves=False) is None
+    said = agreement(bare.model_copy(update={"off_by": "search"}))
+    assert "Nothing was summed" in said
+    assert "add up" not in said

@@ -131,8 +131,10 @@ def _groups(network: Network) -> Table:
             f"{summary.macs_before / dense:.1%}",
             Text(", ".join(dict.fromkeys(mark for unit in group.units for mark in unit.marks))),
         )
+    summed = sum(summary.macs_before for summary in group_summaries(network))
+    overlap = f" Groups that share layers overlap: together {summed / dense:.0%}." if summed > dense else ""
     table.caption = (
-        "MACs: of the layers that write or read these channels; groups may share layers. "
+        f"MACs: of the layers that write or read these channels.{overlap} "
         "Marks: operations whose statistics run over these channels, so that they change when one goes."
     )
     table.caption_justify = "left"

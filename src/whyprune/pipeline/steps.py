@@ -8,20 +8,21 @@ import torch
 
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
-from whyprune.data.batches import Batch, cut_images, sample_word
+from whyprune.data.batches import Batch, sample_word
 from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
-from whyprune.effects.joint import Joint, joint_effect
+from whyprune.effects.joint import joint_effect
 from whyprune.effects.output_shift import OutputShift
 from whyprune.pipeline.measure import certificate
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
 from whyprune.pipeline.single_effects import single_effects
 from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
+from whyprune.pipeline.why_off import why_off
 from whyprune.recovery import RecoveryResult, recover
 from whyprune.repair.coverage import sentence, unrefitted
 from whyprune.repair.registry import RepairCase, repair_named
-from whyprune.results import AccuracyAfter, JointEffect, OffBy, Refutation, Verification
+from whyprune.results import AccuracyAfter, JointEffect, Refutation, Verification
 from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.plan import Plan
@@ -207,7 +208,7 @@ def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
     with run.step("measure joint effect"):
         removal = joint_effect(bare, run.calibration.audit, outcome=run.outcome)
         found = joint_effect(mended, run.calibration.audit, outcome=run.outcome)
-        off_by = _off_by(run, chosen, bare, mended, found)
+        off_by = why_off(run, chosen.plan, found, bare, mended, curves=bool(chosen.effects.curves))
         if isinstance(run.outcome, OutputShift):
             _say_what_stands_still(run, run.outcome)
     return JointEffect(
@@ -221,23 +222,6 @@ def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
         off_by=off_by,
         images=found.images,
     )
-
-
-def _off_by(run: Run, chosen: Chosen, bare: State, mended: State, found: Joint) -> OffBy | None:
-    """Why prediction and measurement disagree: what was predicted is measured where it was predicted."""
-    predicted, (low, high) = chosen.plan.predicted, found.interval
-    if predicted is None or low <= predicted <= high:
-        return None
-    refitted = bool(chosen.effects.curves) or chosen.refitted
-    if refitted and run.method.repair == "none" and not chosen.refitted:
-        return "no repair"
-    like, images = mended if refitted else bare, cut_images(run.calibration.planning, found.images)[0]
-    there = joint_effect(like, images, outcome=run.outcome)
-    low, high = there.interval
-    if low <= predicted <= high:
-        return "samples" if refitted or mended is bare else "repair"
-    parts = chosen.plan.removed_per_group() if refitted else chosen.plan.units
-    return "sum" if len(parts) > 1 else "curve"
 
 
 def _say_what_stands_still(run: Run, outcome: OutputShift) -> None:

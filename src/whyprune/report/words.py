@@ -21,6 +21,7 @@ WHY_OFF = {
     "curve": "One part goes, so nothing was summed: it does {harm} harm than its own effect or curve says.",
     "samples": "On what the plan was made from it holds: more calibration data makes predictions surer.",
     "repair": "It is of the removal alone, and holds for that: the repair makes the difference.",
+    "search": "Nothing was summed: the search measured the plan as a whole, on few samples, and took the best of many.",
     "no repair": "It counts on a repair, and none ran.",
 }
 """Why a prediction is off, by what the record says of it."""
