@@ -125,6 +125,7 @@ class JointEffect(Record):
     another: float | None = None
     constant: float | None = None
     off_by: OffBy | None = None
+    by_output: dict[str, float] = Field({}, description="each output's harm over its own variance, where several count")
     images: int
 
 

@@ -50,7 +50,7 @@ def exact_effects(
     Args:
         start: a traced model, or a state of it: effects are then conditional on what is gone.
         data: batches; labels only if the outcome needs them.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
         units: which units (default: all that are still there).
         per_image: keep individual effects.

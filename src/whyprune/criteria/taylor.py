@@ -3,8 +3,8 @@
 Molchanov et al., CVPR 2019. The effect of do(u := 0) to first order is -g·a. [P] absolute value per image,
 averaged over images. Where several layers read a unit, their terms are added up before the absolute value; what one
 term does to a unit further down the same stream counts in both (ours). The outcome's gradient vanishes where the
-network is unchanged for `LogitShift` and `PredictionChange`, and may for a function; for these the score is
-mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of the centred logits z (ours).
+network is unchanged for `LogitShift`, `OutputShift` and `PredictionChange`, and may for a function; for these the score
+is mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of the centred logits z (ours).
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ def taylor(
     Args:
         start: a traced model, or a state of it: scores are then those in the network as it stands.
         data: batches; labels only if the outcome needs them.
-        outcome: what harm is (default `LogitShift`, label-free).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`; label-free).
         units: which units (default: all that are there).
         seed: of the random signs.
 

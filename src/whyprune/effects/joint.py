@@ -1,7 +1,7 @@
 """The joint effect of a whole set of removals, measured on the real network."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from whyprune.data.batches import Batch, as_batches, sample_word
+from whyprune.effects.each_output import each_output
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.effects.scale import unknowing
 from whyprune.effects.verdict import level, reference_harm, said_of
@@ -29,6 +30,7 @@ class Joint:
         images: how many.
         another: the harm of the dense network's answer for another image, in the same units.
         constant: the harm of the mean of its answers.
+        by_output: where several outputs count by `OutputShift`, each one's harm over its own variance.
     """
 
     outcome: str
@@ -37,6 +39,7 @@ class Joint:
     images: int
     another: float | None = None
     constant: float | None = None
+    by_output: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -88,15 +91,24 @@ def joint_effect(
         raise InputError(f"at least 2 {word} are needed to measure a joint effect with an interval")
     dense, small = Replay(state.network), Replay.of(state)
     measured = fitted(asked, dense, batches if reference is None else as_batches(reference, positional))
-    harms, targets = [], []
+    harms, targets, given = [], [], []
     for batch in batches:
         targets.append(target := dense.logits(batch))
-        harm = measured(small.logits(batch), target, batch.labels) - measured(target, target, batch.labels)
+        given.append(answer := small.logits(batch))
+        harm = measured(answer, target, batch.labels) - measured(target, target, batch.labels)
         harms.append(harm.double().numpy())
     values = np.concatenate(harms)
     error = float(values.std(ddof=1) / np.sqrt(len(values)))
     other = unknowing(measured, batches, targets)
-    return Joint(measured.name, float(values.mean()), error, len(values), other.another, other.constant)
+    return Joint(
+        measured.name,
+        float(values.mean()),
+        error,
+        len(values),
+        other.another,
+        other.constant,
+        each_output(measured, given, targets),
+    )
 
 
 def fitted(outcome: Outcome, dense: Replay, batches: Iterable[Batch]) -> Outcome:

@@ -16,6 +16,7 @@ LEVELS: tuple[tuple[float, Level], ...] = (
     # The same network: 61 to 65% at 0.5, 17 to 19% from 1.2 on. Beyond three quarters little is left to be used.
     (0.75, "much changed"),
 )
+LOST = LEVELS[-1][0]
 CHANCE = 0.2
 """Accuracy is near chance where less than this share of what the dense network has over chance is left."""
 HALF_GONE = 0.5
@@ -83,6 +84,7 @@ def verdict(
         calibration: how many samples plans and repairs were made from.
         samples: what to call them.
     """
+    gone = [] if joint is None or recovered else _lost_outputs(joint)
     left = _left(dense_percent, pruned_percent, chance_percent)
     harm = None if joint is None else joint.after_recovery if recovered else joint.measured
     found = None if joint is None or harm is None else level(harm, joint.another, joint.constant)
@@ -98,11 +100,23 @@ def verdict(
             sentence=" ".join(s for s in sentences if s),
             advice=_advice(recovered, calibration, samples),
         )
+    if gone:
+        return Verdict(
+            usable=False,
+            level=found,
+            sentence=f"Lost: the output {', '.join(gone)}, though all outputs together are {found}. {by_effect}",
+            advice=[*_advice(recovered, calibration, samples), "Or say which outputs count: outputs=..."],
+        )
     if found == "lost":
         by_effect += " Accuracy is kept all the same: the outputs differ in what the classes do not depend on."
     usable = None if found is None and left is None else True
     sentence = by_effect if found is not None or left is None else by_accuracy
     return Verdict(usable=usable, level=found, sentence=sentence or "Neither effect nor accuracy was measured.")
+
+
+def _lost_outputs(joint: JointEffect) -> list[str]:
+    """The outputs that are lost, each by its own variance, of which a constant answer is off by 1."""
+    return [f"{name!r} ({harm:.3g} of its variance)" for name, harm in joint.by_output.items() if not harm < LOST]
 
 
 def _left(dense: float | None, pruned: float | None, chance: float | None) -> float | None:

@@ -5,7 +5,8 @@ T = sum_p g_p a_p and G = sum_p g_p. Under do(unit := c) at all places the scala
 `zero` is c = 0. Where the outcome has a gradient (`CrossEntropy`, `Margin`, `ClassLogit`), the scalar is the outcome
 itself. `LogitShift` and `PredictionChange` have none at the dense network; there the scalars are random directions
 s·z of the centred logits z with E[s s'] = 1, so that E[(G c - T)²] = |J δ|²: what `LogitShift` is to second order,
-the curvature of the network itself left out (and before it is divided by the outcome's scale).
+the curvature of the network itself left out (and before it is divided by the outcome's scale). So it is for every
+outcome that is `Quadratic`, such as `OutputShift`, whose z are its scaled rows.
 
 Where units are gone already, `LogitShift` has a first order of its own besides: twice the shift so far times the
 change. It is one more scalar, the outcome itself, compared with the original network (`dense`).
@@ -105,7 +106,8 @@ def sensitivity(
     Args:
         replay: the network; units that it lacks get zeros.
         data: batches; labels only if the outcome needs them.
-        outcome: fitted or not; `LogitShift` has to be fitted where `dense` is another network.
+        outcome: of rows, fitted or not; `LogitShift` has to be fitted where `dense` is another network, `OutputShift`
+            always.
         seed: of the random directions.
         dense: the original network, to which the outcome compares; None for `replay` itself.
         probes: how many directions of the logits, where the outcome has no gradient of its own.

@@ -214,7 +214,7 @@ def _update(
     if not outputs:
         return logits
     chosen = torch.cat(images)
-    read = {a for step in plan.steps for a in replay.reads(step)} | set(replay.network.graph.output.all_input_nodes)
+    read = {a for step in plan.steps for a in replay.reads(step)} | set(replay.network.counted)
     needed = [n for n in plan.kept if n in read and n is not reader.node]
     seen = {n: rows(n, values[n], chosen, len(logits) // len(units)) for n in needed}
     return logits.index_copy(0, torch.cat(places), replay.resume({**seen, reader.node: torch.cat(outputs)}, plan.steps))
@@ -227,6 +227,9 @@ def rows(node: fx.Node, value: Tensor | int, images: Tensor, count: int) -> Tens
     """
     if isinstance(value, int):
         return value // count * len(images)
+    symbolic = [d for d, size in enumerate(node.meta["val"].shape) if not isinstance(size, int)]
+    if symbolic and symbolic[0] and value.shape[symbolic[0]] == count:
+        return value.index_select(symbolic[0], images)
     if value.dim() and len(value) == count:
         return value[images]
     if value.dim() == 0 or isinstance(node.meta["val"].shape[0], int):

@@ -59,7 +59,7 @@ class Worlds:
         Args:
             start: a traced model, or a state of it.
             data: batches; labels only if the outcome needs them.
-            outcome: what harm is (default `LogitShift`).
+            outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
             intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
             units: which units masks speak of (default: all that are still there).
 

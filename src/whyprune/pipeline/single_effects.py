@@ -40,7 +40,7 @@ def single_effects(
         removed: names of the units that the plan removes.
         passes: dense forward passes of one image to spend at most.
         images: on how many images to measure at most.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         seed: of the sample.
         progress: show a progress bar.
 

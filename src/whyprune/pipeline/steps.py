@@ -220,6 +220,7 @@ def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
         another=found.another,
         constant=found.constant,
         off_by=off_by,
+        by_output=dict(found.by_output),
         images=found.images,
     )
 

@@ -34,8 +34,8 @@ def estimate(
         data: batches (tensors, tuples or dicts); labels only if the outcome needs them.
         method: a scorer or its name: an estimator, of which `exact` is the measure of all others; `curves` (response
             curves per group); or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`. All: `SCORERS`.
-        outcome: what harm is: `logit-shift` (default), `cross-entropy`, `margin`, `prediction-change`, or a
-            function.
+        outcome: what harm is: `logit-shift` (default for logits), `output-shift` (default for all other outputs),
+            `cross-entropy`, `margin`, `prediction-change`, or a function.
         intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`; None for the scorer's own.
         units: which units (default: all that are there).
         per_image: keep individual effects.

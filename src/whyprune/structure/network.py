@@ -87,6 +87,11 @@ class Network:
         """The sites of every operation that has any."""
         return {node: tuple(s for s in self.sites if s.node is node) for node in {s.node for s in self.sites}}
 
+    @cached_property
+    def counted(self) -> tuple[fx.Node, ...]:
+        """The operations whose results outcomes see."""
+        return tuple(tensor.node for tensor in self.outputs.held)
+
     @property
     def positional(self) -> int:
         """How many positional inputs the model takes."""

@@ -88,7 +88,7 @@ class OutputTensor:
         value = torch.view_as_real(value) if value.is_complex() else value
         if not value.is_floating_point() or value.dtype in (torch.float16, torch.bfloat16):
             value = value.float()
-        value = value.movedim(self.place.dim, 0)
+        value = value.movedim(self.place.dim, 0) if self.place.dim else value
         if value.dim() == 2 and self.place.parts == 1:
             return value
         return value.reshape(len(value) // self.place.parts, -1)
@@ -273,7 +273,8 @@ def layout_of(graph: Graph) -> OutputLayout:
     if logits is not None:
         why = "only 'logits' do"
         tensors = [t if t is logits or t.because else replace(t, because=why) for t in tensors]
-    return OutputLayout(tuple(tensors), tuple(leaves), spec)
+    constant = tuple(leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves)
+    return OutputLayout(tuple(tensors), constant, spec)
 
 
 def names_of(output: Any) -> list[str]:
@@ -285,10 +286,22 @@ def names_of(output: Any) -> list[str]:
     return names if len(names) == len(leaves) else [str(k) for k in range(len(leaves))]
 
 
+def output_named(output: Any, name: str) -> Tensor:
+    """The tensor of that name in what a model returns.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = dict(zip(names_of(output), pytree.tree_leaves(output), strict=True)).get(name)
+    if not isinstance(found, Tensor):
+        raise InputError(f"no output is named {name!r}: the network returns {', '.join(map(repr, names_of(output)))}")
+    return found
+
+
 def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
     """Says where the images lie in a node's value, from the symbolic size of the batch; None where they do not."""
     inputs = [n for n in graph.nodes if n.op == "placeholder" and n.name in graph.inputs]
-    sizes = [v.shape[0] for n in inputs if isinstance(v := n.meta.get("val"), Tensor) and v.dim()]
+    sizes: list[Any] = [v.shape[0] for n in inputs if isinstance(v := n.meta.get("val"), Tensor) and v.dim()]
     free = [s.node.expr for s in sizes if isinstance(s, torch.SymInt)]
 
     def place(node: fx.Node, value: Tensor) -> Place | None:

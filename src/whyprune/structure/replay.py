@@ -157,7 +157,7 @@ class Replay:
         Returns:
             The rows, (B, F).
         """
-        return self.read(self._advance(dict(values), steps, set(self._outputs), edits))
+        return self.read(self._advance(dict(values), steps, set(self.network.counted), edits))
 
     def follow(
         self,
@@ -197,7 +197,7 @@ class Replay:
     def frontier(self, steps: Sequence[fx.Node]) -> set[fx.Node]:
         """What `steps` read that is not among them: the values to keep in order to resume there."""
         inside = set(steps)
-        reads = {a for n in steps for a in self.reads(n)} | set(self._outputs)
+        reads = {a for n in steps for a in self.reads(n)} | set(self.network.counted)
         return reads - inside - self._fixed
 
     @property

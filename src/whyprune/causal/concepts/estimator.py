@@ -104,7 +104,8 @@ class Concepts:
     "class",
     estimand="score, within a layer",
     cost="training the autoencoders, the only use of gradients, and 256 intervened runs per layer",
-    guarantee="none: a unit that is only correlated with what matters shares its code's effect; `effects.diagnostics` "
+    guarantee="none, and only for networks that predict a class: a unit that is only correlated with what matters "
+    "shares its code's effect; `effects.diagnostics` "
     "says how much of the network the codes keep",
     paper="Harradon, Druce and Ruttenberg, arXiv 1802.00541",
     labels="no",

@@ -194,7 +194,7 @@ def explain(
     Args:
         start: a traced model, or a state of it.
         data: batches, every image of which is intervened on; labels only if the outcome needs them.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
         units: which units (default: all that are there).
         options: how.

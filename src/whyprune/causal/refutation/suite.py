@@ -52,7 +52,7 @@ def refute(
         start: a traced model, or a state of it.
         data: images that the judgement was not made from, with labels if the outcome needs them.
         judge: (state, batches, unit names) -> effects, in the way that units were judged for the plan.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         joint: predicted and measured joint effect of the plan, if there is one.
         units: about how many units to judge again, spread over the groups.
         images: how many images to use.

@@ -60,7 +60,7 @@ def bypass_effects(
         start: a traced model, or a state of it.
         fit: batches for local refits.
         measure: other batches, on which effects are measured.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         seed: of sampled output places.
         progress: show a progress bar.
     """

@@ -72,7 +72,7 @@ def response_curves(
         start: a traced model, or a state of it.
         fit: batches for local refits.
         measure: other batches, on which effects are measured.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         groups: names of the groups to measure (default: all of which two units are there).
         seed: of sampled output places.
         progress: show a progress bar.
