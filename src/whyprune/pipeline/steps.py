@@ -139,8 +139,8 @@ def repaired(run: Run, bare: State, chosen: Chosen) -> State:
 
 def _kept(bare: State, mended: State) -> str:
     """A sentence where repair has changed nothing."""
-    old, new = bare.model.state_dict(), mended.model.state_dict()
-    if not bare.removed or any(not torch.equal(old[name], new[name]) for name in old):
+    pairs = zip(bare.model.parameters(), mended.model.parameters(), strict=True)
+    if not bare.removed or any(not torch.equal(old, new) for old, new in pairs):
         return ""
     return "Repair left all weights as they were: refitted ones would have made the outcome worse on its own images."
 
