@@ -28,7 +28,7 @@ CAUSAL = "causal"
 OURS = (CAUSAL, "magnitude-l2", "random")
 THEIRS = {"torch-pruning": False, "torch-pruning-global": True}
 RATIOS = (1.5, 2.0)
-CALIBRATION, TEST, BATCH = 512, 2_000, 64
+CALIBRATION, TEST, BATCH = 1_024, 2_000, 64
 QUICK_CALIBRATION, QUICK_TEST = 128, 400
 OTHERS = 1_000
 """Added to the seed for calibration samples, so that none is a training sample."""

@@ -141,3 +141,19 @@ def test_where_nothing_tells_nothing_is_claimed():
     assert verdict(None).usable is None
     plain = JointEffect(outcome="Y", predicted=None, measured=0.9, interval=(0, 1), images=9)
     assert verdict(plain).usable is None
+
+
+def test_harm_that_is_chance_makes_no_scale():
+    """An outcome of labels that have nothing to do with the outputs: another answer is as good, up to chance."""
+
+    def product(output, _, labels):
+        return output[:, 0] * labels
+
+    positive = 0
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        outputs = torch.randn(100, 1, generator=generator)
+        labels = torch.randint(2, (100,), generator=generator) * 2 - 1
+        found = unknowing(product, [Batch((outputs,), {}, labels)], [outputs])
+        positive += found.another > 0
+    assert positive <= 2
