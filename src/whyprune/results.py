@@ -108,7 +108,7 @@ class JointEffect(Record):
     """Effect of the whole plan on the outcome, predicted from the plan's parts and measured on fresh images.
 
     `predicted` and `measured` are for the same network (repaired if repair ran); `after_removal` is the effect of
-    the bare removal, `after_recovery` that after fine-tuning. `interval` is the 95% interval of `measured`. `another`
+    the bare removal. `interval` is the 95% interval of `measured`. `another`
     and `constant` are the harm of answers that know nothing of their sample, on the same samples: the dense network's
     for another sample, and the mean of its answers. `off_by` is why prediction and measurement disagree: `sum` where
     parts do not add up, `curve` where the one part is off, `samples` where the prediction holds on those that it was
@@ -121,7 +121,6 @@ class JointEffect(Record):
     measured: float
     interval: Interval
     after_removal: float | None = None
-    after_recovery: float | None = None
     another: float | None = None
     constant: float | None = None
     off_by: OffBy | None = None
@@ -236,6 +235,7 @@ class RunResult(Record):
     budgets: list[MeasuredBudget] = []
     accuracy_after: AccuracyAfter
     joint_effect: JointEffect | None
+    effect_after_recovery: float | None = Field(None, description="the joint effect of the fine-tuned network")
     verdict: Verdict | None = None  # none in older files
     verify: Verification
     certificate: Certificate | None = None

@@ -130,8 +130,8 @@ def test_what_is_not_usable(measured, accuracies, usable):
 
 
 def test_after_a_recovery_the_recovered_network_is_judged_and_the_advice_is_another():
-    assert verdict(effect(0.9, after_recovery=0.05), recovered=True).usable
-    found = verdict(effect(0.05, after_recovery=0.9), recovered=True, calibration=64, samples="samples")
+    assert verdict(effect(0.9), recovered=True, after_recovery=0.05).usable
+    found = verdict(effect(0.05), recovered=True, after_recovery=0.9, calibration=64, samples="samples")
     assert not found.usable
     assert any("longer" in what for what in found.advice)
     assert any("calibration samples: there were 64" in what for what in found.advice)

@@ -12,10 +12,12 @@ from torch import nn
 import tiny
 from whyprune import Budget, Recovery, Settings, prune
 from whyprune.cli.tables import run_tables
-from whyprune.effects.joint import Joint
+from whyprune.data.calibration import calibrate
+from whyprune.effects.joint import Joint, joint_effect
 from whyprune.methods import method_named
 from whyprune.pipeline.why_off import why_off
 from whyprune.report.words import agreement, overlap
+from whyprune.structure.state import State
 
 PLAIN = Settings(latency=False, refute=False, repair="none", effect_images=1024)
 MENDED = Settings(latency=False, refute=False, effect_images=32)
@@ -161,9 +163,12 @@ def test_after_a_recovery_its_effect_is_measured_and_judged():
         settings=MENDED,
         progress=False,
     )
-    joint = result.measurements.joint_effect
-    assert joint.after_recovery is not None
-    assert joint.after_recovery != joint.measured
+    after = result.measurements.effect_after_recovery
+    units = [u for u in result.network.units if u.name in set(result.plan.units)]
+    again = State(result.network, result.model, units)
+    apart = calibrate(tiny.batches(0, 240)).audit
+    assert after == pytest.approx(joint_effect(again, apart).mean, rel=1e-5)
+    assert after != result.measurements.joint_effect.measured
     assert result.measurements.verdict.usable is not None
 
 

@@ -70,6 +70,7 @@ def verdict(
     pruned_percent: float | None = None,
     chance_percent: float | None = None,
     recovered: bool = False,
+    after_recovery: float | None = None,
     calibration: int = ENOUGH,
     samples: str = "samples",
 ) -> Verdict:
@@ -81,12 +82,13 @@ def verdict(
         pruned_percent: of the pruned one, after the last step.
         chance_percent: what always saying the commonest class would reach there.
         recovered: whether it was fine-tuned.
+        after_recovery: the joint effect after that.
         calibration: how many samples plans and repairs were made from.
         samples: what to call them.
     """
     gone = [] if joint is None or recovered else _lost_outputs(joint)
     left = _left(dense_percent, pruned_percent, chance_percent)
-    harm = None if joint is None else joint.after_recovery if recovered else joint.measured
+    harm = None if joint is None else after_recovery if recovered else joint.measured
     found = None if joint is None or harm is None else level(harm, joint.another, joint.constant)
     by_effect = "" if joint is None or harm is None else said_of(harm, joint.another, joint.constant)
     by_accuracy = "" if left is None else _accuracy_said(left, pruned_percent, chance_percent)

@@ -47,9 +47,7 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
     dense_cost = network.cost()
     device = run.device or TorchDevice(repeats=LATENCY_REPEATS, seconds=LATENCY_SECONDS, threads=1)
     times, ratio = _latency(network, final, device, seed) if latency else ({}, None)
-    joint = record.joint_effect
-    if recovered is not None:
-        joint = joint.model_copy(update={"after_recovery": _after_recovery(run, plan, final)})
+    effect = None if recovered is None else _after_recovery(run, plan, final)
     accuracy_after = record.accuracy_after.model_copy(
         update={"recovery": None if after is None else after.top1_percent}
     )
@@ -82,13 +80,15 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
         latency_device=shown(device) if latency else None,
         budgets=record.budgets,
         accuracy_after=accuracy_after,
-        joint_effect=joint,
+        joint_effect=record.joint_effect,
+        effect_after_recovery=effect,
         verdict=verdict(
-            joint,
+            record.joint_effect,
             dense_percent=record.dense_top1_percent,
             pruned_percent=reached,
             chance_percent=record.chance_percent,
             recovered=recovered is not None,
+            after_recovery=effect,
             calibration=run.calibration.images,
             samples=samples,
         ),

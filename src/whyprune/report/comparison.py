@@ -46,9 +46,9 @@ def _effect(result: RunResult, joint: JointEffect) -> ComparisonRow:
     return ComparisonRow(
         "Joint effect",
         "0",
-        number(last_effect(joint)),
+        number(last_effect(result, joint)),
         "" if found is None or found.level is None else found.level,
-        pruned_note=span(joint.interval, 3) if joint.after_recovery is None else "",
+        pruned_note=span(joint.interval, 3) if result.effect_after_recovery is None else "",
         term=f"{joint.outcome}: how far the answers are from the dense network's; below it the 95% interval",
     )
 

@@ -120,12 +120,12 @@ def headline(result: RunResult) -> str:
 def joint_effect(result: RunResult, joint: JointEffect) -> str:
     """The last joint effect that was measured, and how much of the function it is."""
     level = "" if result.verdict is None or result.verdict.level is None else f" ({result.verdict.level})"
-    return f"joint effect {number(last_effect(joint))} in {joint.outcome}{level}"
+    return f"joint effect {number(last_effect(result, joint))} in {joint.outcome}{level}"
 
 
-def last_effect(joint: JointEffect) -> float:
+def last_effect(result: RunResult, joint: JointEffect) -> float:
     """The joint effect of the network that the run ends with."""
-    return joint.measured if joint.after_recovery is None else joint.after_recovery
+    return joint.measured if result.effect_after_recovery is None else result.effect_after_recovery
 
 
 def unusable(result: RunResult) -> bool:
