@@ -94,6 +94,11 @@ def as_batches(data: Iterable[Any], positional: int = 1) -> Iterator[Batch]:
         yield as_batch(raw, positional)
 
 
+def sample_word(batch: Batch) -> str:
+    """What the samples of a batch are called: `images` where a tensor of four dimensions is among them."""
+    return "images" if any(t.dim() == 4 for t in batch.tensors()) else "samples"
+
+
 def chunked(batches: Iterable[Batch], images: int) -> list[Batch]:
     """The same images in batches of at most so many each."""
     return [b[slice(i, i + images)] for b in batches for i in range(0, len(b), images)]

@@ -42,12 +42,14 @@ class Accuracy:
         interval_percent: 95% Wilson interval.
         images: how many images.
         correct: per image, in the data's order, shape (images,).
+        chance_percent: percent of images that have the commonest label: what always saying it would reach.
     """
 
     top1_percent: float
     interval_percent: Interval
     images: int
     correct: Correct = field(repr=False, compare=False)
+    chance_percent: float | None = field(default=None, repr=False)
 
 
 def accuracy(
@@ -81,8 +83,9 @@ def accuracy(
         ]
     if not parts:
         raise InputError("no batches to measure accuracy on: give at least one labelled batch")
-    correct = torch.cat(parts).cpu().numpy()
-    return _summary(correct)
+    correct = torch.cat([right for right, _ in parts]).cpu().numpy()
+    commonest = int(torch.bincount(torch.cat([labels for _, labels in parts])).max())
+    return _summary(correct, 100 * commonest / correct.size)
 
 
 def paired_difference(correct_a: Correct, correct_b: Correct) -> tuple[float, Interval]:
@@ -112,20 +115,21 @@ def paired_difference(correct_a: Correct, correct_b: Correct) -> tuple[float, In
     return 100 * (only_a - only_b) / images, interval
 
 
-def _summary(correct: Correct) -> Accuracy:
+def _summary(correct: Correct, chance_percent: float) -> Accuracy:
     images, right = correct.size, int(correct.sum())
     interval = stats.binomtest(right, images).proportion_ci(0.95, method="wilson")
     percent = (100 * float(interval.low), 100 * float(interval.high))
-    return Accuracy(100 * right / images, percent, images, correct)
+    return Accuracy(100 * right / images, percent, images, correct, chance_percent)
 
 
-def _correct(model: Model, batch: Batch, read: Callable[[Any], Tensor]) -> Tensor:
+def _correct(model: Model, batch: Batch, read: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
+    """Whether each answer is right, and the labels."""
     if batch.labels is None:
         raise InputError("a batch has no labels: accuracy needs (inputs, labels) or a dict with 'labels'")
     labels = batch.labels
     logits = read(call(model, batch))
     _check(labels, logits)
-    return logits.argmax(dim=1) == labels
+    return logits.argmax(dim=1) == labels, labels
 
 
 def _check(labels: Tensor, logits: Tensor) -> None:

@@ -109,12 +109,14 @@ class Result:
         return []
 
     def __repr__(self) -> str:
-        dense, pruned = self.measurements.dense, self.measurements.pruned
+        dense, pruned, found = self.measurements.dense, self.measurements.pruned, self.measurements.verdict
         accuracy = (
             "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
         )
+        warned = "NOT USABLE, " if found is not None and found.usable is False else ""
+        level = "" if found is None or found.level is None or warned else f", function {found.level}"
         macs, params = (percent(share(getattr(pruned, k), getattr(dense, k)), 1) for k in ("macs", "params"))
-        return f"Result(MACs {macs}, params {params}{accuracy})"
+        return f"Result({warned}MACs {macs}, params {params}{accuracy}{level})"
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

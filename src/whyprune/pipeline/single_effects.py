@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from whyprune.causal.exact import exact_effects
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch, cut_images, sample_word
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
@@ -66,8 +66,8 @@ def single_effects(
     said = ""
     if count < total or len(chosen) < len(network.units):
         said = (
-            f"Single effects were measured of {len(chosen):,} of {len(network.units):,} units on {count} images: "
-            f"as much as {passes:,.0f} forward passes pay for (effect_passes)."
+            f"Single effects were measured of {len(chosen):,} of {len(network.units):,} units on {count} "
+            f"{sample_word(batches[0])}: as much as {passes:,.0f} forward passes pay for (effect_passes)."
         )
     if not chosen or count < 2:
         return _unmeasured(network, outcome), said or "Single effects were not measured: no passes were given for them."

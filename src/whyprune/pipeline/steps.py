@@ -8,7 +8,7 @@ import torch
 
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
-from whyprune.data.batches import Batch
+from whyprune.data.batches import Batch, sample_word
 from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import joint_effect
@@ -18,6 +18,7 @@ from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
 from whyprune.pipeline.single_effects import single_effects
 from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
+from whyprune.pipeline.why_off import why_off
 from whyprune.recovery import RecoveryResult, recover
 from whyprune.repair.coverage import sentence, unrefitted
 from whyprune.repair.registry import RepairCase, repair_named
@@ -155,7 +156,7 @@ def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: S
     bare_accuracy = run.accuracy(bare.model, "after removal")
     repaired_accuracy = None if run.method.repair == "none" else run.accuracy(mended.model, "after repair")
     last = repaired_accuracy or bare_accuracy
-    joint = _joint(run, chosen.plan, bare, mended)
+    joint = _joint(run, chosen, bare, mended)
     wrong = None if dense is None else np.flatnonzero(~dense.correct).tolist()
     record = StageRecord(
         asked=run.asked,
@@ -164,6 +165,7 @@ def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: S
         accuracy_after=AccuracyAfter(removal=_top1(bare_accuracy), repair=_top1(repaired_accuracy)),
         dense_top1_percent=_top1(dense),
         dense_top1_interval_percent=None if dense is None else dense.interval_percent,
+        chance_percent=None if dense is None else dense.chance_percent,
         repaired_top1_interval_percent=None if last is None else last.interval_percent,
         dense_wrong=wrong,
         certificate=certificate(wrong, last),
@@ -206,19 +208,24 @@ def _recovered_between(run: Run, state: State) -> State:
     return state.with_model(found.model)
 
 
-def _joint(run: Run, plan: Plan, bare: State, mended: State) -> JointEffect:
+def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
     """Predicted and measured, on images that neither plan nor repair has seen."""
     with run.step("measure joint effect"):
         removal = joint_effect(bare, run.calibration.audit, outcome=run.outcome)
         found = joint_effect(mended, run.calibration.audit, outcome=run.outcome)
+        off_by = why_off(run, chosen.plan, found, bare, mended, curves=bool(chosen.effects.curves))
         if isinstance(run.outcome, OutputShift):
             _say_what_stands_still(run, run.outcome)
     return JointEffect(
         outcome=found.outcome,
-        predicted=plan.predicted,
+        predicted=chosen.plan.predicted,
         measured=found.mean,
         interval=found.interval,
         after_removal=removal.mean,
+        another=found.another,
+        constant=found.constant,
+        off_by=off_by,
+        by_output=dict(found.by_output),
         images=found.images,
     )
 
@@ -236,8 +243,9 @@ def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:
     if not run.settings.refute:
         return []
     if sum(map(len, run.calibration.audit)) < FEWEST_TO_REFUTE:
+        word = sample_word(run.calibration.audit[0])
         run.notes.append(
-            f"Nothing was tried to refute the effects: fewer than {FEWEST_TO_REFUTE} of the calibration images are "
+            f"Nothing was tried to refute the effects: fewer than {FEWEST_TO_REFUTE} of the calibration {word} are "
             "kept apart; give more of them."
         )
         return []
