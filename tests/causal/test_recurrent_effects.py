@@ -5,10 +5,10 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from structure.networks import randomised
 from torch import Tensor, nn
 
 import whyprune as wp
+from structure.networks import randomised
 from whyprune.causal.exact import exact_effects
 from whyprune.causal.response.curves import response_curves
 from whyprune.effects.joint import joint_effect

@@ -46,8 +46,10 @@ def channels(unit: wp.Unit, transposed: bool) -> set[tuple[str, int]]:
         (piece.parameter.partition(".")[0], k)
         for piece in unit.slices
         for k in piece.indices
-        if (piece.parameter in ("a.weight", "b.weight", "c.weight") and piece.axis == 0)
-        and not (transposed and piece.parameter == "b.weight")
+        if (
+            (piece.parameter in ("a.weight", "b.weight", "c.weight") and piece.axis == 0)
+            and not (transposed and piece.parameter == "b.weight")
+        )
         or piece.parameter in ("b.bias", "norm.weight")
     }
 
