@@ -83,8 +83,9 @@ def _is_captured(network: Network) -> bool:
 
 
 def _agree(left: Tensor, right: Tensor, allowed: float) -> bool:
-    if not right.is_floating_point():
+    if not right.is_floating_point() and not right.is_complex():
         return torch.equal(left, right)
     right = right.detach()  # a view of a parameter requires a gradient whatever the mode
     scale = float(right.abs().max()) if right.numel() else 0.0
-    return torch.allclose(left.double(), right.double(), rtol=0, atol=allowed * max(scale, 1.0), equal_nan=True)
+    left, right = (t.to(torch.complex128) if t.is_complex() else t.double() for t in (left, right))
+    return torch.allclose(left, right, rtol=0, atol=allowed * max(scale, 1.0), equal_nan=True)
