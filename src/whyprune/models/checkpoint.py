@@ -46,7 +46,25 @@ def weights_in(path: Path) -> dict[str, Weights]:
         start = file.read(4)
     if start[:2] == b"PK" or start[:1] == b"\x80" or tar_like(path):
         return dict(_sets(_torch_file(path), path))
+    if said := _no_weights(path, start):
+        raise FormatError(f"{path} {said}")
     return {"": _safetensors(path)}
+
+
+def _no_weights(path: Path, start: bytes) -> str:
+    """What a file is that is of neither kind, and what to do; "" where it may be safetensors under another name."""
+    if not start:
+        return "is empty: save or download it again"
+    with path.open("rb") as file:
+        text = file.read(64)
+    if text.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the weights themselves: fetch them with git lfs pull"
+    if len(text) >= 9 and text[8:9] == b"{":  # the header of safetensors, after its length
+        return ""
+    return (
+        "is a file neither of torch.save nor of safetensors: give the weights as torch.save(model.state_dict(), "
+        "'weights.pt') or save_file make them"
+    )
 
 
 def tar_like(path: Path) -> bool:
@@ -125,7 +143,7 @@ def _check_archive(path: Path) -> None:
 
 def _pickled(path: Path, error: str) -> str:
     """The message about a file that holds objects: nothing of it was run."""
-    kind = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:class|global|type)\W+([\w.]+)", error)
+    kind = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:class|global|type)\W+(?!GLOBAL)([\w.]+)", error)
     what = f" ({kind[1] or kind[2]})" if kind else ""
     return (
         f"{path} holds Python objects besides tensors{what}, such as a whole pickled model, which can run code when "

@@ -81,6 +81,8 @@ def as_example(example_inputs: Any) -> Batch:
         batches = "; of a DataLoader, one batch: next(iter(loader))" if isinstance(example_inputs, Iterable) else ""
         raise InputError(f"example_inputs is a {kind}: give a tensor, a tuple or a dict of tensors{batches}")
     batch = checked(Batch(batch.args, batch.kwargs), "example_inputs")
+    if len({id(tensor) for tensor in batch.tensors()}) < len(batch.tensors()):
+        batch = batch.mapped(torch.clone)  # one tensor given for two inputs would be captured as one input
     return batch[torch.tensor([0, 0])] if len(batch) == 1 else batch
 
 
