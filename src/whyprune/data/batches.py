@@ -184,7 +184,8 @@ def _check_order(raw: Any, positional: int) -> None:
     leaves = pytree.tree_leaves(inputs)
     if not leaves or any(isinstance(leaf, Tensor) for leaf in leaves):
         return
-    if isinstance(raw, Sequence) and not isinstance(raw, str) and any(isinstance(v, Tensor) for v in raw):
+    labels = all(isinstance(leaf, int | float) for leaf in leaves)
+    if labels and isinstance(raw, Sequence) and any(isinstance(value, Tensor) for value in raw):
         kinds = ", ".join(type(value).__name__ for value in raw)
         raise InputError(f"a batch holds {kinds}, and no tensor among its inputs: give (inputs, labels), in this order")
     if picture := next((leaf for leaf in leaves if type(leaf).__module__.startswith("PIL.")), None):
@@ -200,7 +201,9 @@ def _as_labels(raw: Any) -> Tensor | None:
     try:
         labels = torch.as_tensor(raw)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the labels of a batch are {raw!r:.80}: give one integer per input, or none at all") from error
+        raise InputError(
+            f"the labels of a batch are {raw!r:.80}: give one integer per input, or none at all"
+        ) from error
     if labels.dim() == 0:
         raise InputError(f"the labels of a batch are the single value {raw!r:.80}: give one per input")
     return labels

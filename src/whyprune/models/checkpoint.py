@@ -27,6 +27,8 @@ MOST_EXPANSION = 8
 """Times the size of a file that its entries may take up unpacked: tensors hardly compress."""
 MOST_INDEX_BYTES = 64 * 2**20
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+POINTER = b"version https://git-lfs"
+"""How a file starts that Git LFS left in the place of a large one."""
 Weights = dict[str, Tensor]
 
 
@@ -40,26 +42,24 @@ def weights_in(path: Path) -> dict[str, Weights]:
         raise FormatError(f"there is no weights file {path}: {_instead(path)}")
     if path.name.endswith(".index.json"):
         return {"": _sharded(path)}
-    if path.suffix.lower() == SAFETENSORS:
-        return {"": _safetensors(path)}
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(len(POINTER))
+    if path.suffix.lower() == SAFETENSORS and start != POINTER:
+        return {"": _safetensors(path)}
     if start[:2] == b"PK" or start[:1] == b"\x80" or tar_like(path):
         return dict(_sets(_torch_file(path), path))
-    if said := _no_weights(path, start):
+    if said := _no_weights(start):
         raise FormatError(f"{path} {said}")
     return {"": _safetensors(path)}
 
 
-def _no_weights(path: Path, start: bytes) -> str:
+def _no_weights(start: bytes) -> str:
     """What a file is that is of neither kind, and what to do; "" where it may be safetensors under another name."""
     if not start:
         return "is empty: save or download it again"
-    with path.open("rb") as file:
-        text = file.read(64)
-    if text.startswith(b"version https://git-lfs"):
+    if start == POINTER:
         return "is a pointer of Git LFS, not the weights themselves: fetch them with git lfs pull"
-    if len(text) >= 9 and text[8:9] == b"{":  # the header of safetensors, after its length
+    if start[8:9] == b"{":  # the header of safetensors, after its length
         return ""
     return (
         "is a file neither of torch.save nor of safetensors: give the weights as torch.save(model.state_dict(), "
