@@ -217,3 +217,14 @@ def test_a_pickled_model_is_named_by_its_class(tmp_path):
     torch.save(small(), tmp_path / "whole.pt")
     with pytest.raises(FormatError, match=r"besides tensors \(torch\.nn\.modules\.container\.Sequential\)"):
         weights_in(tmp_path / "whole.pt")
+
+
+class NeedsLabels(Holding):
+    def forward(self, x, labels=None):
+        assert labels is not None or not self.training
+        return self.body(x)
+
+
+def test_a_model_that_does_not_train_on_its_inputs_alone_is_refused_before_any_work():
+    with pytest.raises(InputError, match="does not run in training mode on example_inputs, which recovery needs"):
+        prune(model=NeedsLabels().eval(), recovery=Recovery(epochs=1), recovery_data=[(X, Y)])

@@ -35,6 +35,7 @@ from whyprune.structure.network import Network
 from whyprune.structure.notes import notes_on
 from whyprune.structure.outputs import Named
 from whyprune.structure.trace import trace
+from whyprune.structure.training import training_error
 
 CALIBRATION = "the calibration data"
 TRAINING = "training.safetensors"
@@ -316,6 +317,11 @@ def _check_training_data(network: Network, data: Any, recovery: Recovery | None)
     """Refuses training data whose first batch has other sizes or labels than the network takes, before any work."""
     if recovery is None:
         return
+    if error := training_error(network.model, network.example):
+        raise InputError(
+            f"the model does not run in training mode on example_inputs, which recovery needs: {error}; where training "
+            "takes more inputs, such as labels, fine-tune result.model with your own loss"
+        )
     what = "the recovery data"
     first = first_of(entered(data, network, what, replayed=False), what)
     if first is not None:
