@@ -199,7 +199,9 @@ class OutputLayout:
         """
         if names is None:
             return self
-        wanted = [names] if isinstance(names, str | int) else list(names)
+        wanted = [names] if isinstance(names, str | int) or not isinstance(names, Iterable) else list(names)
+        if strange := [name for name in wanted if isinstance(name, bool) or not isinstance(name, str | int)]:
+            raise InputError(f"outputs holds {strange[0]!r:.60}: give names or numbers, out of {self._names}")
         picked = {self._of(name).index for name in wanted}
         if not picked:
             raise InputError(f"outputs names nothing: choose from {self._names}")

@@ -20,15 +20,13 @@ from whyprune.structure.batch_search import Counts
 from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, functional, name_of, position_of, where
+from whyprune.structure.operations import ASSERTED, bind, functional, name_of, position_of, where
 from whyprune.structure.precise import arguments_at_least, at_least
 from whyprune.structure.reuse import in_place, is_spent
 from whyprune.structure.schedule import Scaled, adjusted, last_use, sized_only, state_only
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
-ASSERTED = "_assert_tensor_metadata"
-"""What the exporter notes of types and devices; here types may be others."""
 Values = dict[fx.Node, Any]
 Edit = Callable[[Tensor], Tensor]
 
