@@ -37,12 +37,12 @@ def settle(labelled: Labelled) -> Network:
     """The network whose every removal the model's code can follow: attributes are found, the rest is refused."""
     while True:
         prober = _Prober(labelled)
-        network = prober.network
         if refused := prober.run():
             if _tied(labelled, refused):
                 continue
             kept = [_constant(site) for site in refused]
         else:
+            network = prober.network
             kept = _broken(network) or _stuck_in_training(labelled, network) or _misread(network)
         if not kept:
             return prober.network
