@@ -26,6 +26,7 @@ def refusal(where, reason, channels=3):
         ("0.parametrizations.weight.0", "no rule for aten.vdot: it may mix channels", "remove_parametrizations"),
         ("body", "no rule for aten.cumsum: it may mix channels", "operations that have a rule"),
         ("net.py:3", "view there names a width as the constant 64", "x.flatten"),
+        ("net.py:3", "div there calculates with a number that changes with their width", "self.scale"),
         ("net.py:3", "they are used as indices", "keep their places"),
         ("net.py:3", "they are scaled by a constant", "a buffer"),
         ("net.py:3", "they are cut into parts of unequal size", "equal parts"),

@@ -115,14 +115,14 @@ def capture(model: nn.Module, example: Batch) -> Graph:
     return replace(_graph(program, _first_names(model), {}, None if free else len(example)), returned=returned)
 
 
-def recapture(model: nn.Module, example: Batch, like: Graph) -> tuple[fx.Node, ...]:
-    """The operations of a model cut from one that was captured before, in the same way; none where that fails."""
+def recapture(model: nn.Module, example: Batch, like: Graph) -> Graph | None:
+    """A model cut from one that was captured before, in the same way; None where that fails."""
     try:
         if like.fixed_branches:
-            return _recorded(model, example).nodes
-        return tuple(export_fixed(model, example).graph.nodes)
+            return _recorded(model, example)
+        return _graph(export_fixed(model, example), _first_names(model), {}, len(example))
     except Exception:  # noqa: BLE001 - as in `capture`
-        return ()
+        return None
 
 
 def _register_dataclasses(output: Any) -> None:

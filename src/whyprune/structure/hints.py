@@ -21,6 +21,10 @@ FREEING = (
         ("names a width as the constant", "cannot follow a removal"),
         "let the code take the width from a shape or an attribute, such as x.flatten(1) for x.view(-1, 64)",
     ),
+    (
+        ("calculates with a number that changes",),
+        "let the code take that number from what it was built with, such as self.scale, set once in __init__",
+    ),
     (("used as indices", "constant index"), "channels that are indexed by number keep their places"),
     (("repeated a fixed number",), "let the number of repeats follow from a shape"),
     (("normalised by a constant", "scaled by a constant"), "make the constant a parameter or a buffer of the module"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from whyprune.structure.capture import recapture
+from whyprune.structure.capture import Graph, recapture
 from whyprune.structure.network import Network
 from whyprune.structure.operations import at_batch, bind, name_at, name_of, sizes, tensors
 from whyprune.structure.remove import remove
@@ -22,14 +22,24 @@ from whyprune.structure.units import Group, Unit
 MOST_ROUNDS = 4
 
 
-def wrong_numbers(network: Network, units: Sequence[Unit]) -> list[WidthSite]:
+def recaptured(network: Network, units: Sequence[Unit]) -> Graph | None:
+    """The second capture, of the model without units; None where that fails."""
+    return recapture(remove(network, units), network.example, network.graph)
+
+
+def wrong_numbers(network: Network, units: Sequence[Unit], again: Graph | None = None) -> list[WidthSite]:
     """The sites at which the code of the model without units passes another number than it should.
 
     Where the second capture does not have the operations of the first, nothing is known of their numbers.
+
+    Args:
+        network: the network.
+        units: what is removed.
+        again: the second capture, if it is there already.
     """
     sites = _removable_sites(network)
-    nodes = recapture(remove(network, units), network.example, network.graph) if sites else ()
-    same = _matched(network.graph.operations, nodes)
+    again = again or (recaptured(network, units) if sites else None)
+    same = matched(network.graph.operations, again.nodes if again else ())
     gone = {u.label for u in units}
     return [s for s in sites if s.node in same and not _agrees(s, same[s.node], gone, len(network.example))]
 
@@ -49,16 +59,20 @@ def telling_removals(network: Network, seed: int = 0) -> list[list[Unit]]:
     for group in network.groups:
         if len(group.units) > 1 and not counted.isdisjoint(u.label for u in group.units):
             same[len(group.units)].append(group)
-    removals = [
-        {g.name: rng.sample(g.units, rng.randrange(1, len(g.units))) for g in network.groups if len(g.units) > 1}
-        for _ in range(max((_rounds(size, len(groups)) for size, groups in same.items()), default=1))
-    ]
+    rounds = max((_rounds(size, len(groups)) for size, groups in same.items()), default=1)
+    removals = [random_removal(network, rng) for _ in range(rounds)]
     for size, groups in same.items():
         for place, group in enumerate(groups):
             for turn, drawn in enumerate(removals):
                 drawn[group.name] = rng.sample(group.units, _lost(size, place, turn))
     _add_uncounted(network, sites, removals)
     return [[u for units in drawn.values() for u in units] for drawn in removals]
+
+
+def random_removal(network: Network, rng: random.Random) -> dict[str, list[Unit]]:
+    """Some units of every group, by its name; at least one goes and one stays, so none of groups of one."""
+    groups = [g for g in network.groups if len(g.units) > 1]
+    return {g.name: rng.sample(g.units, rng.randrange(1, len(g.units))) for g in groups}
 
 
 def _rounds(size: int, groups: int) -> int:
@@ -94,7 +108,7 @@ def _add_uncounted(network: Network, sites: Iterable[WidthSite], removals: Seque
             gone.add(free[0].label)
 
 
-def _matched(before: Sequence[fx.Node], after: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
+def matched(before: Sequence[fx.Node], after: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
     """The operations of two captures that are the same ones."""
     left, right = [[n for n in nodes if _counts(n)] for nodes in (before, after)]
     names = [name_of(n) for n in left], [name_of(n) for n in right]

@@ -1,6 +1,6 @@
 """Trying out whether a model's own code follows a removal."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,9 +9,11 @@ from torch import Tensor, fx
 
 from whyprune.data.outputs import tensors_of
 from whyprune.structure.capture import first_line
+from whyprune.structure.factors import rescaled, rescaling_groups
 from whyprune.structure.labelled import Labelled
+from whyprune.structure.labels import Labels
 from whyprune.structure.network import Network
-from whyprune.structure.numbers import telling_removals, wrong_numbers
+from whyprune.structure.numbers import recaptured, telling_removals, wrong_numbers
 from whyprune.structure.operations import name_of, tensors, where
 from whyprune.structure.precise import in_double
 from whyprune.structure.remove import masked, remove
@@ -27,6 +29,10 @@ _WITH_NUMBERS = frozenset({
 })  # fmt: skip
 
 
+Kept = tuple[Labels, str, str]
+"""Channels that are kept whole: their labels, where, and why."""
+
+
 def settle(labelled: Labelled) -> Network:
     """The network whose every removal the model's code can follow: attributes are found, the rest is refused."""
     while True:
@@ -34,25 +40,39 @@ def settle(labelled: Labelled) -> Network:
         if refused := prober.run():
             if _tied(labelled, refused):
                 continue
-            _refuse(labelled, refused)
-        elif broken := _broken(prober.network):
-            for group, error in broken:
-                labels = np.array([u.label for u in group.units])
-                labelled.refuse(labels, group.name, f"the model's code cannot follow a removal here: {error}")
-        elif stuck := _stuck_in_training(labelled, prober.network):
-            for group, error in stuck:
-                labels = np.array([u.label for u in group.units])
-                labelled.refuse(labels, group.name, f"the model does not train without them: {error}")
-        elif wrong := [s for r in telling_removals(prober.network) for s in wrong_numbers(prober.network, r)]:
-            _refuse(labelled, wrong)
+            kept = [_constant(site) for site in refused]
         else:
+            network = prober.network
+            kept = _broken(network) or _stuck_in_training(labelled, network) or _misread(network)
+        if not kept:
             return prober.network
+        for labels, at, reason in kept:
+            labelled.refuse(labels, at, reason)
 
 
-def _refuse(labelled: Labelled, sites: Iterable[WidthSite]) -> None:
-    for site in sites:
-        reason = f"{name_of(site.node)} there names a width as the constant {site.value}"
-        labelled.refuse(site.labels, where(site.node), reason)
+def _constant(site: WidthSite) -> Kept:
+    return site.labels, where(site.node), f"{name_of(site.node)} there names a width as the constant {site.value}"
+
+
+def _whole(group: Group, at: str, reason: str) -> Kept:
+    return np.array([u.label for u in group.units]), at, reason
+
+
+def _misread(network: Network) -> list[Kept]:
+    """What the numbers of second captures say: widths that do not follow, and factors that follow where none may."""
+    wrong: list[WidthSite] = []
+    removals = telling_removals(network)
+    changed = not removals
+    for units in removals:
+        if again := recaptured(network, units):
+            wrong += wrong_numbers(network, units, again)
+            changed = changed or rescaled(network, units, again) is not None
+    if wrong:
+        return [_constant(site) for site in wrong]
+    return [
+        _whole(group, where(node), f"{name_of(node)} there calculates with a number that changes with their width")
+        for group, node in (rescaling_groups(network) if changed else ())
+    ]
 
 
 def _tied(labelled: Labelled, refused: Sequence[WidthSite]) -> bool:
@@ -75,7 +95,7 @@ def _tied(labelled: Labelled, refused: Sequence[WidthSite]) -> bool:
     return len(left) < len(refused)
 
 
-def _broken(network: Network) -> list[tuple[Group, str]]:
+def _broken(network: Network) -> list[Kept]:
     """Groups whose removal the model's code does not follow, alone or beside others: half of all is removed."""
     if not _may_fail(network):
         return []
@@ -84,22 +104,22 @@ def _broken(network: Network) -> list[tuple[Group, str]]:
     broken = []
     for group in network.groups:
         if error := failure(network, [*kept, *halves[group.name]]):
-            broken.append((group, error))
+            broken.append(_whole(group, group.name, f"the model's code cannot follow a removal here: {error}"))
         else:
             kept += halves[group.name]
     return broken
 
 
-def _stuck_in_training(labelled: Labelled, network: Network) -> list[tuple[Group, str]]:
+def _stuck_in_training(labelled: Labelled, network: Network) -> list[Kept]:
     """Groups without which the model no longer runs in training mode, where that is another computation."""
     if not labelled.trains:
         return []
-    halves, kept, stuck = _halves(network), list[Unit](), []
+    halves, kept, stuck = _halves(network), list[Unit](), list[Kept]()
     if not training_error(remove(network, [u for half in halves.values() for u in half]), network.example):
         return []
     for group in network.groups:
         if error := training_error(remove(network, [*kept, *halves[group.name]]), network.example):
-            stuck.append((group, error))
+            stuck.append(_whole(group, group.name, f"the model does not train without them: {error}"))
         else:
             kept += halves[group.name]
     return stuck
@@ -181,9 +201,11 @@ class _Prober:
         return refused or ([] if self._passes(units) else self.open)
 
     def mends(self, places: Collection[tuple[fx.Node, int, int]]) -> bool:
-        """Whether every site at these places counts a unit that can go, and its removal is followed."""
+        """Whether every site at these places counts a unit whose removal is followed and rescales nothing."""
         sites = [s for s in self.open if (s.node, s.argument, s.place) in places]
-        return len(sites) == len(places) and all(self._follows(unit) for unit in self._units(sites))
+        units = self._units(sites)
+        followed = len(sites) == len(places) and all(self._follows(unit) for unit in units)
+        return followed and rescaled(self.network, units) is None
 
     def _follows(self, unit: Unit) -> bool:
         """Whether a unit can go, as the attributes are or with further ones that follow."""

@@ -33,7 +33,8 @@ def trace(
     Channel indices are carried through every ATen operation of the captured graph and united where they must
     live or die together. A number in user code that names a width (`view(-1, 4096)`, `F.pad(..., 8)`) is
     tried out: units are removed and the model is run; if no attribute of the module makes it right, the channels
-    behind the number are refused.
+    behind the number are refused. So are channels from whose count the code computes a number that it calculates
+    with (`scores / math.sqrt(q.shape[-1])`): another width would be another function.
 
     Args:
         model: in evaluation mode; it is not changed. Of a `DataParallel` or a compiled model the network inside is
