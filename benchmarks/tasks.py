@@ -84,7 +84,12 @@ def rows_of(name: str, seed: int, options: argparse.Namespace) -> list[dict[str,
     data = drawn(task.maker, QUICK_CALIBRATION if quick else CALIBRATION, OTHERS + seed)
     test = drawn(task.maker, QUICK_TEST if quick else TEST, 0, test=True)
     dense = judged(task, model, test)
-    about = {"task": name, "seed": seed, "git_commit": commit(), "command": " ".join(["python", "-m", "benchmarks.tasks", *sys.argv[1:]])}
+    about = {
+        "task": name,
+        "seed": seed,
+        "git_commit": commit(),
+        "command": " ".join(["python", "-m", "benchmarks.tasks", *sys.argv[1:]]),
+    }
     about |= {"cpu": machine_state().get("cpu"), "dense": dense, "trivial": task.trivial(test), "train_s": seconds}
     about |= {"usual": {} if task.usual is None else {task.usual[0]: task.usual[1](test)}}
     rows = []
