@@ -90,7 +90,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(tuned, tmp_path, monkeypat
 
 def test_an_interrupted_run_can_be_forgotten(tuned, here, monkeypatch):
     once = (*tuned, "--finetune-epochs", "1")
-    monkeypatch.setenv("TOYS_INTERRUPT_AT", "1")
+    monkeypatch.setenv("TOYS_INTERRUPT_AT", "2")  # one step in training mode is tried before any work
     # Shells start background jobs deaf to Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
