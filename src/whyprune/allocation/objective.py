@@ -157,9 +157,9 @@ def ascending(units: Sequence[Unit], scores: Mapping[str, float]) -> list[Unit]:
 
 
 def comparable(network: Network, effects: Effects) -> dict[str, float]:
-    """Effects by unit, on one scale: scores of a criterion are divided by their group's mean."""
+    """Effects by unit, on one scale: scores that are not on one already are divided by their group's mean."""
     scores = effects.by_unit()
-    if effects.estimand != "score":
+    if effects.estimand != "score" or effects.across_groups:
         return scores
     for group in network.groups:
         own = [scores[u.name] for u in group.units if u.name in scores]

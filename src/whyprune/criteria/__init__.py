@@ -1,7 +1,25 @@
 """Criteria: scores per unit that are no measured effects, for comparison."""
 
+from whyprune.criteria.activation_variance import activation_variance
+from whyprune.criteria.bn_scale import bn_scale
+from whyprune.criteria.chip import chip
+from whyprune.criteria.geometric_median import geometric_median
+from whyprune.criteria.hrank import hrank
+from whyprune.criteria.lamp import lamp
 from whyprune.criteria.magnitude import magnitude
 from whyprune.criteria.random_scores import random_scores
+from whyprune.criteria.synflow import synflow
 from whyprune.criteria.taylor import taylor
 
-__all__ = ["magnitude", "random_scores", "taylor"]
+__all__ = [
+    "activation_variance",
+    "bn_scale",
+    "chip",
+    "geometric_median",
+    "hrank",
+    "lamp",
+    "magnitude",
+    "random_scores",
+    "synflow",
+    "taylor",
+]

@@ -73,6 +73,7 @@ class Effects:
         degrees_of_freedom: of the t-intervals; None for `samples` - 1.
         bounds: (low, high) of intervals that are no t-intervals around the mean.
         diagnostics: numbers that a method says of itself, by name.
+        across_groups: of scores, whether those of different groups can be compared as they are.
     """
 
     units: tuple[str, ...]
@@ -95,6 +96,7 @@ class Effects:
     degrees_of_freedom: float | None = None
     bounds: tuple[Floats, Floats] | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    across_groups: bool = False
 
     def __post_init__(self) -> None:
         if self.estimand not in ESTIMANDS:
