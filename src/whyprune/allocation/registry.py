@@ -11,6 +11,8 @@ ALLOCATORS: Named[NamedAllocator] = Named(
         "curves": "whyprune.allocation.knapsack:along_measured_curves",
         "savings": "whyprune.allocation.knapsack:savings",
         "greedy": "whyprune.allocation.greedy:greedy",
+        "precrop": "whyprune.allocation.precrop:precrop",
+        "precrop-gp": "whyprune.allocation.precrop:precrop_gp",
     },
     "whyprune.allocators",
 )
