@@ -11,6 +11,7 @@ ALLOCATORS: Named[NamedAllocator] = Named(
         "curves": "whyprune.allocation.knapsack:along_measured_curves",
         "savings": "whyprune.allocation.knapsack:savings",
         "greedy": "whyprune.allocation.greedy:greedy",
+        "natural-widths": "whyprune.allocation.natural_widths:natural_widths",
         "precrop": "whyprune.allocation.precrop:precrop",
         "precrop-gp": "whyprune.allocation.precrop:precrop_gp",
     },

@@ -3,6 +3,10 @@
 from whyprune.criteria.activation_variance import activation_variance
 from whyprune.criteria.bn_scale import bn_scale
 from whyprune.criteria.chip import chip
+from whyprune.criteria.feature_clusters import feature_clusters
+from whyprune.criteria.feature_density import feature_density
+from whyprune.criteria.feature_similarity import feature_similarity
+from whyprune.criteria.filter_similarity import filter_similarity
 from whyprune.criteria.geometric_median import geometric_median
 from whyprune.criteria.hrank import hrank
 from whyprune.criteria.lamp import lamp
@@ -15,6 +19,10 @@ __all__ = [
     "activation_variance",
     "bn_scale",
     "chip",
+    "feature_clusters",
+    "feature_density",
+    "feature_similarity",
+    "filter_similarity",
     "geometric_median",
     "hrank",
     "lamp",

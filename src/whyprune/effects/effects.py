@@ -74,6 +74,7 @@ class Effects:
         bounds: (low, high) of intervals that are no t-intervals around the mean.
         diagnostics: numbers that a method says of itself, by name.
         across_groups: of scores, whether those of different groups can be compared as they are.
+        natural_widths: group -> how many of its units a criterion finds distinct, where it says so.
     """
 
     units: tuple[str, ...]
@@ -97,6 +98,7 @@ class Effects:
     bounds: tuple[Floats, Floats] | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
     across_groups: bool = False
+    natural_widths: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.estimand not in ESTIMANDS:

@@ -127,6 +127,11 @@ class Method:
                     f"allocation {self.allocation_name!r} of method {self.name!r} needs response curves, which scorer "
                     f"{self.scorer_name!r} does not measure: choose another allocation as well, such as 'global'"
                 )
+            if allocator.needs == "natural_widths" and not facts.natural_widths:
+                raise InputError(
+                    f"allocation {self.allocation_name!r} of method {self.name!r} needs natural widths, which scorer "
+                    f"{self.scorer_name!r} does not find: choose another scorer, such as 'feature-clusters'"
+                )
             self._check_kinds(f"allocation {self.allocation_name!r} decides", allocator.kinds)
         self._check_kinds(f"scorer {self.scorer_name!r} judges", facts.kinds)
         return self

@@ -79,6 +79,7 @@ class ScorerFacts:
         individual: whether it can keep effects per image.
         kinds: the kinds of decision variables it can judge.
         reduces: whether it scores slices of coupled weights or tensors, and honours `reduction`.
+        natural_widths: whether it says how many units of a group are distinct.
         most_images: images of a run it is given at most; None for `Settings.effect_images`, 0 for all there are.
         extra: the optional dependency it needs.
         judge: the scorer whose answers a refutation measures again; empty for itself.
@@ -98,6 +99,7 @@ class ScorerFacts:
     individual: bool = False
     kinds: tuple[str, ...] = ("width",)
     reduces: bool = False
+    natural_widths: bool = False
     most_images: int | None = None
     extra: str = ""
     judge: str = ""
