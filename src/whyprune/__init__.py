@@ -13,6 +13,7 @@ from whyprune.devices import accuracy
 from whyprune.effects.effects import Effects, ResponseCurve
 from whyprune.effects.joint import joint_effect
 from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, PredictionChange
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import WhypruneError
 from whyprune.methods import Method, Schedule, method_named, method_names
 from whyprune.models import load_model, load_weights, train_digits
@@ -53,6 +54,7 @@ __all__ = [
     "Network",
     "Normalization",
     "Objective",
+    "OutputShift",
     "Plan",
     "PredictionChange",
     "Question",

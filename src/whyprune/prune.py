@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,7 +9,7 @@ from torch import nn
 from whyprune.allocation import Budget, Constraints
 from whyprune.data.calibration import Augment
 from whyprune.devices import Device
-from whyprune.effects.outcomes import Outcome
+from whyprune.effects.outcomes import Outcome, OutcomeFunction
 from whyprune.methods import Method
 from whyprune.pipeline.measure import measured_run
 from whyprune.pipeline.result import Result
@@ -18,6 +17,7 @@ from whyprune.pipeline.run import start_run
 from whyprune.pipeline.settings import Settings
 from whyprune.pipeline.steps import choose, proven, recovered, removed, repaired, resumed, staged
 from whyprune.recovery import Recovery
+from whyprune.structure.outputs import Named
 
 
 def prune(
@@ -27,7 +27,8 @@ def prune(
     budget: Budget,
     example_inputs: Any,
     method: str | Method = "causal",
-    outcome: Outcome | str | None = None,
+    outcome: Outcome | OutcomeFunction | str | None = None,
+    outputs: Named | Iterable[Named] | None = None,
     constraints: Constraints | None = None,
     training: Recovery | None = None,
     recovery: Recovery | None = None,
@@ -52,7 +53,11 @@ def prune(
         method: `causal` (rounds of measured response curves), `conditional` (rounds of conditional effects), any scorer
             in one shot, to compare with: `exact`, `curves`, `random`, `magnitude-l2`, `taylor`, ..., or a `Method` of
             your own. `whyprune methods` lists them.
-        outcome: what harm is; default `logit-shift`, which needs no labels.
+        outcome: what harm is: a name, an outcome, or a function of what the model returns, what the dense model returns
+            and labels that gives one number per image. Default: `logit-shift` where the output is a vector of logits,
+            else `output-shift`; neither needs labels.
+        outputs: which tensors of what the model returns count, by name or number (`"out"`, 0). Default: `logits`, where
+            the output has them; else all that hold images and numbers.
         constraints: what pruning must leave alone: layers, multiples, least widths, largest shares, ties.
         training: train the model first, on a copy, perhaps with a penalty that makes units dispensable; needs labelled
             `recovery_data` (default: `data`).
@@ -82,6 +87,7 @@ def prune(
         example_inputs=example_inputs,
         method=method,
         outcome=outcome,
+        outputs=outputs,
         constraints=constraints,
         settings=settings,
         training=training,
@@ -89,7 +95,7 @@ def prune(
         recovery_data=recovery_data,
         test=test,
         augment=augment,
-        workspace=None if workspace is None else Path(workspace),
+        workspace=workspace,
         resume=resume,
         asked=asked,
         device=device,

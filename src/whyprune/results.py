@@ -9,6 +9,10 @@ SCHEMA_VERSION = 1
 Interval = tuple[float, float]
 DeviceCost = Literal["latency", "energy"]
 """What only a device can tell."""
+OffBy = Literal["sum", "curve", "samples", "repair", "no repair", "search"]
+"""Why a predicted and a measured joint effect disagree."""
+Level = Literal["hardly changed", "changed", "much changed", "lost"]
+"""How much is left of a function."""
 
 
 class Record(BaseModel):
@@ -41,6 +45,7 @@ class NetworkMeasurement(Record):
 
     top1_percent: float | None = None
     top1_interval_percent: Interval | None = Field(None, description="95% Wilson interval")
+    chance_percent: float | None = Field(None, description="what always saying the commonest class reaches there")
     macs: int
     params: int
     bytes: int
@@ -103,7 +108,12 @@ class JointEffect(Record):
     """Effect of the whole plan on the outcome, predicted from the plan's parts and measured on fresh images.
 
     `predicted` and `measured` are for the same network (repaired if repair ran); `after_removal` is the effect of
-    the bare removal. `interval` is the 95% interval of `measured`.
+    the bare removal. `interval` is the 95% interval of `measured`. `another`
+    and `constant` are the harm of answers that know nothing of their sample, on the same samples: the dense network's
+    for another sample, and the mean of its answers. `off_by` is why prediction and measurement disagree: `sum` where
+    parts do not add up, `curve` where the one part is off, `samples` where the prediction holds on those that it was
+    made from, `repair` where it is of the removal alone, `no repair` where it counts on one that did not run,
+    `search` where the plan was measured as a whole while it was looked for, on few samples.
     """
 
     outcome: str
@@ -111,7 +121,23 @@ class JointEffect(Record):
     measured: float
     interval: Interval
     after_removal: float | None = None
+    another: float | None = None
+    constant: float | None = None
+    off_by: OffBy | None = None
+    by_output: dict[str, float] = Field({}, description="each output's harm over its own variance, where several count")
     images: int
+
+
+class Verdict(Record):
+    """Whether the pruned network is of use; `level` is how much changed, `advice` what to do if it is lost.
+
+    `usable` is None where nothing that was measured tells; `level` is None where accuracy alone tells.
+    """
+
+    usable: bool | None
+    level: Level | None = None
+    sentence: str
+    advice: list[str] = []
 
 
 class Verification(Record):
@@ -200,6 +226,7 @@ class RunResult(Record):
     """Everything a run of `prune` asked for and measured."""
 
     schema_version: Literal[1] = 1
+    samples: str = Field("images", description="what the inputs are called: images or samples")
     asked: dict[str, Any] = Field(description="model, data, budget, method, outcome, recovery: as asked for")
     dense: NetworkMeasurement
     pruned: NetworkMeasurement
@@ -208,6 +235,8 @@ class RunResult(Record):
     budgets: list[MeasuredBudget] = []
     accuracy_after: AccuracyAfter
     joint_effect: JointEffect | None
+    effect_after_recovery: float | None = Field(None, description="the joint effect of the fine-tuned network")
+    verdict: Verdict | None = None  # none in older files
     verify: Verification
     certificate: Certificate | None = None
     refutations: list[Refutation] = []

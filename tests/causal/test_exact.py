@@ -1,5 +1,7 @@
 """Exact effects are what brute force gives: the real network, run once per unit with that unit changed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,8 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("name", PRUNABLE)
 def test_zero_effects_are_those_of_the_masked_network(name):
     network = traced(name)
+    if name == "two outputs":  # the oracle sees the first
+        network = replace(network, outputs=network.outputs.chosen(0))
     batch = fresh_batch(network)
     found = exact_effects(network, [batch], per_image=True)
     assert_equal(found.per_image, brute_force(network, batch, network.units))

@@ -1,5 +1,7 @@
 """What the network gives under do(S := v), row by row, is what it gives with hooks and one set at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,8 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_rows_are_what_the_masked_networks_give(name):
     network = traced(name)
+    if name == "two outputs":  # the oracle sees the first
+        network = replace(network, outputs=network.outputs.chosen(0))
     batch = fresh_batch(network)
     worlds = Worlds(network, [batch])
     masks, images = random_rows(worlds, 7)

@@ -81,6 +81,8 @@ def writes(model: nn.Module, layer: str) -> tuple[str, int]:
     if layer in dict(model.named_parameters()):
         return layer, 0
     module = model.get_submodule(layer)
+    if isinstance(module, nn.RNNBase):
+        return f"{layer}.weight_hh_l0", 1
     if getattr(module, "bias", None) is not None:
         return f"{layer}.bias", 0
     return f"{layer}.weight", int(isinstance(module, nn.Embedding | nn.modules.conv._ConvTransposeNd))

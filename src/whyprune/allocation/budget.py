@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from whyprune.errors import InputError
+from whyprune.errors import BudgetError, InputError
 from whyprune.results import DeviceCost
 from whyprune.structure.cost import Cost
 
@@ -85,7 +85,14 @@ class Budget:
 
         Raises:
             InputError: a bound on something that the network has no price for.
+            BudgetError: a bound on something of which the network has nothing.
         """
+        for kind in self.as_dict():
+            if getattr(dense, kind) == 0:
+                raise BudgetError(
+                    f"the budget {kind}={getattr(self, kind):g} says nothing here: the network has no {kind} that are "
+                    "counted, so none can be saved; bound something else, such as params, bytes or memory"
+                )
         return {k: v * self._whole(dense, k) if v <= 1 else v for k, v in self.as_dict().items()}
 
     def _whole(self, dense: Cost, kind: str) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from whyprune.data.batches import Batch
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import BudgetError
 from whyprune.repair.refit import repair
 from whyprune.structure.remove import remove
@@ -65,7 +65,7 @@ class MeasuredEffects:
         if self.fit:
             pruned = repair(pruned, self.fit, outcome=self.outcome, seed=self.seed)
             self.forward_passes += (1 + share) * sum(map(len, self.fit))
-        replay = Replay.of(pruned)
+        replay = Replay.of(judged(pruned, self.outcome)[0])
         harms = [
             self._harm(replay.logits(batch), dense, batch)
             for batch, dense in zip(self.batches, self._dense, strict=True)
@@ -87,10 +87,10 @@ class MeasuredEffects:
 
     @cached_property
     def _dense(self) -> list[Tensor]:
-        dense = Replay(self.state.network)
+        dense = Replay(judged(self.state, self.outcome)[0].network)
         self.forward_passes += sum(map(len, self.batches))
         return [dense.logits(batch) for batch in self.batches]
 
     @cached_property
     def _fitted(self) -> Outcome:
-        return as_outcome(self.outcome).fit(torch.cat(self._dense))
+        return judged(self.state, self.outcome)[1].fit(torch.cat(self._dense))

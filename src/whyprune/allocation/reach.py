@@ -1,5 +1,6 @@
 """What the smallest reachable network costs, and walks that end there if they must."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -7,6 +8,7 @@ from whyprune.allocation.bounds import Counts
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.space import Point, Space
 from whyprune.errors import BudgetError
+from whyprune.structure.hints import kept_because
 
 UNITS = {"latency": "ms", "memory": "bytes of memory", "energy": "mJ"}
 
@@ -25,12 +27,34 @@ def check_reachable(space: Space, budget: Budget) -> None:
     for kind, limit in budget.limits(dense).items():
         reachable, whole = getattr(space.cost(smallest(space, kind, limit)), kind), getattr(dense, kind)
         if reachable > limit:
-            smallest_ratio = reachable / whole + 5e-5
+            asked = f"the budget {kind}={budget.as_dict()[kind]:g} cannot be met"
+            left = f"the network still has {_shown(reachable)} of {_shown(whole)} {UNITS.get(kind, kind)}"
+            if reachable >= whole:
+                raise BudgetError(f"{asked}: {_nothing_goes(space, UNITS.get(kind, kind), bounded)}; {left}")
+            ratio = reachable / whole
+            digits = 4 if ratio < 0.999 else 6  # rounded up: what is named is reached
+            smallest_ratio = math.ceil(10**digits * ratio) / 10**digits
+            kept = kept_because(space.network.refusals)
             raise BudgetError(
-                f"the budget {kind}={budget.as_dict()[kind]:g} cannot be met: {within} the network still has "
-                f"{_shown(reachable)} of {_shown(whole)} {UNITS.get(kind, kind)}; "
-                f"the smallest reachable ratio is {smallest_ratio:.4f}"
+                f"{asked}: {within} {left}; the smallest reachable ratio is {smallest_ratio:.{digits}f}"
+                + (f"; kept whole are {kept}" if kept else "")
             )
+
+
+def _nothing_goes(space: Space, what: str, bounded: str) -> str:
+    """Why a network keeps all it has."""
+    network = space.network
+    name = type(network.model).__name__
+    if network.units and bounded:
+        return f"the constraints ({bounded}) leave nothing of {name} that could go: loosen them"
+    if network.units:
+        return f"nothing that can be removed from {name} lowers its {what}: give a budget of another kind"
+    if kept := kept_because(network.refusals):
+        return f"nothing can be removed from {name}: kept whole are {kept}"
+    return (
+        f"nothing can be removed from {name}: no channels lie between two layers that can be cut, and what it takes "
+        "and gives stays as it is"
+    )
 
 
 def smallest(space: Space, kind: str, limit: float) -> dict[str, int]:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_samples
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import (
     chosen_units,
@@ -21,18 +21,18 @@ from whyprune.interventions.suffix import (
     rebatched,
     reference,
     relative_cost,
-    rows,
     suffixes,
 )
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.progress import Progress
 from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
-__all__ = ["chosen_units", "edits", "exact", "exact_effects", "relative_cost", "rows"]
+__all__ = ["chosen_units", "edits", "exact", "exact_effects", "relative_cost"]
 
 
 def exact_effects(
@@ -50,7 +50,7 @@ def exact_effects(
     Args:
         start: a traced model, or a state of it: effects are then conditional on what is gone.
         data: batches; labels only if the outcome needs them.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
         units: which units (default: all that are still there).
         per_image: keep individual effects.
@@ -59,15 +59,15 @@ def exact_effects(
     Raises:
         InputError: no data, fewer than two images, or labels missing for the outcome.
     """
-    state = State.of(start)
+    state, asked = judged(start, outcome)
     network, replay = state.network, Replay.of(state)
     dense = reference(state, replay)
     chosen = chosen_units(state, units)
     plans = suffixes(replay, chosen)
-    batches = list(rebatched(as_batches(data, network.positional), replay, plans))
+    batches = list(rebatched(entered(data, network), replay, plans))
     if not batches:
         raise InputError("there is no data: effects are measured on images")
-    measured = as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))
+    measured = asked.fit(torch.cat([dense.logits(b) for b in batches]))
     value = Intervention(checked(intervention)).fit(replay, batches, measured, chosen, progress=progress)
     per_batch = []
     with Progress(progress) as bars:

@@ -7,6 +7,7 @@ import typer
 from whyprune.cli.options import DATA_HELP, FolderArgument, JsonOption, RecordedModelOption
 from whyprune.cli.screen import Screen
 from whyprune.cli.texts import one_of
+from whyprune.report.words import percent, share
 from whyprune.workspace.folder import evaluate_folder, read_record
 
 SPLITS = ("test", "train")
@@ -32,8 +33,8 @@ def evaluate(
     screen.show(
         f"top-1 on {split}: {measured.top1_percent:.2f}% (95%: {low:.2f} to {high:.2f}) "
         f"of {measured.images:,} images; recorded on test: {recorded}",
-        f"MACs: {pruned.macs:,} of {dense.macs:,} ({pruned.macs / dense.macs:.1%}); "
-        f"parameters: {pruned.params:,} of {dense.params:,} ({pruned.params / dense.params:.1%})",
+        f"MACs: {pruned.macs:,} of {dense.macs:,} ({percent(share(pruned.macs, dense.macs), 1)}); "
+        f"parameters: {pruned.params:,} of {dense.params:,} ({percent(share(pruned.params, dense.params), 1)})",
     )
     screen.emit(
         {

@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from whyprune.cli.options import ClassesOption, InputShapeOption, JsonOption, ModelArgument, WeightsOption
+from whyprune.cli.options import (
+    ClassesOption,
+    InputShapeOption,
+    JsonOption,
+    ModelArgument,
+    OutputsOption,
+    WeightsOption,
+)
 from whyprune.cli.screen import Screen
 from whyprune.cli.tables import network_tables
 from whyprune.cli.texts import sizes
@@ -30,6 +37,7 @@ def inspect(
         ),
     ] = None,
     input_shape: InputShapeOption = None,
+    outputs: OutputsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Shows what of a network can be removed, what that costs, and what is kept whole and why.
@@ -40,8 +48,8 @@ def inspect(
     network, example = network_and_example(
         model, num_classes=num_classes, input_shape=sizes(input_shape), image_size=image_size
     )
-    if weights is not None:
-        load_weights(network, weights)
-    traced = trace(network, example)
+    if weights is not None and (said := load_weights(network, weights)):
+        screen.note(said)
+    traced = trace(network, example, outputs=outputs or None)
     screen.show(network_tables(traced))
     screen.emit(describe(traced))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from whyprune.cli.build import option_of
+from whyprune.pipeline.settings import Settings
 from whyprune.workspace.configs import NetworkConfig
 
 MODEL_HELP = (
@@ -34,6 +35,7 @@ InputShapeOption = Annotated[
         show_default=False,
     ),
 ]
+OutputsOption = Annotated[list[str] | None, option_of(Settings, "outputs", "Network")]
 RecordedModelOption = Annotated[
     str | None,
     typer.Option(

@@ -14,6 +14,7 @@ from whyprune.cli.screen import Screen
 from whyprune.cli.tables import run_tables
 from whyprune.cli.texts import one_of
 from whyprune.data import Normalization
+from whyprune.data.calibration import few_images
 from whyprune.effects.outcomes import OUTCOMES
 from whyprune.methods import method_names
 from whyprune.pipeline.settings import Settings
@@ -69,14 +70,16 @@ def prune(
         ),
     ] = "causal",
     outcome: Annotated[
-        str,
+        str | None,
         _option(
             PRUNING,
-            f"What counts as harm; logit-shift and prediction-change need no labels. One of {', '.join(OUTCOMES)}.",
+            "What counts as harm. Default: logit-shift where the output is a vector of logits, else output-shift; "
+            f"these and prediction-change need no labels. One of {', '.join(OUTCOMES)}.",
             metavar="NAME",
             callback=one_of(tuple(OUTCOMES)),
+            show_default=False,
         ),
-    ] = "logit-shift",
+    ] = None,
     device: Annotated[
         str | None,
         _option(
@@ -127,7 +130,8 @@ def prune(
     batch_size = BATCH_SIZE if trained is None else trained.batch_size
     setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed)
     if not destination.helper:
-        screen.note(_normalization(setup.normalization))
+        for note in (*setup.notes, _normalization(setup.normalization)):
+            screen.note(note)
     record = prune_to_folder(
         setup,
         destination,
@@ -146,6 +150,8 @@ def prune(
     )
     if record is not None:
         screen.show(run_tables(record, out))
+        if few := few_images(setup.calibration.images):
+            screen.note(few)
         screen.emit({**record.model_dump(mode="json"), "folder": str(out)})
 
 

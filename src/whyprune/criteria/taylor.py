@@ -3,20 +3,24 @@
 Molchanov et al., CVPR 2019. The effect of do(u := 0) to first order is -g·a. [P] absolute value per image,
 averaged over images. Where several layers read a unit, their terms are added up before the absolute value; what one
 term does to a unit further down the same stream counts in both (ours). The outcome's gradient vanishes where the
-network is unchanged for `LogitShift` and `PredictionChange`, and may for a function; for these the score is
-mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of the centred logits z (ours).
+network is unchanged for `LogitShift`, `OutputShift` and `PredictionChange`, and may for a function; for these the score
+is mean |sum_k s_k (dz_k/da · a)| over random signs s: the first-order change of the centred logits z (ours).
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
+
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_scores
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, as_outcome, judged
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensitivity, sensitivity_cost
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -36,16 +40,20 @@ def taylor(
     Args:
         start: a traced model, or a state of it: scores are then those in the network as it stands.
         data: batches; labels only if the outcome needs them.
-        outcome: what harm is (default `LogitShift`, label-free).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`; label-free).
         units: which units (default: all that are there).
         seed: of the random signs.
 
     Raises:
         InputError: there is no data, or an unknown unit.
     """
-    state = State.of(start)
+    state, asked = judged(start, outcome)
     chosen = chosen_units(state, units)
-    found = sensitivity(Replay.of(state), data, as_outcome(outcome), seed)
+    batches, passes = list(entered(data, state.network)), 0.0
+    if isinstance(asked, OutputShift) and batches:  # its directions have scales
+        dense = Replay(state.network)
+        asked, passes = asked.fit(torch.cat([dense.logits(b) for b in batches])), float(sum(map(len, batches)))
+    found = sensitivity(Replay.of(state), batches, asked, seed)
     scores = found.products.double().abs().mean(dim=(0, 2)).numpy()
     return from_scores(
         chosen,
@@ -53,7 +61,7 @@ def taylor(
         method="taylor",
         samples=found.images,
         given=tuple(unit.name for unit in state.removed),
-        forward_passes=found.forward_passes,
+        forward_passes=found.forward_passes + passes,
     )
 
 
@@ -71,7 +79,8 @@ def taylor(
 def taylor_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """First-order scores on as many of the first images as the budget pays for."""
     if question.forward_passes is not None:
-        each = sensitivity_cost(1 if is_differentiable(as_outcome(question.outcome)) else PROBES)
+        asked = as_outcome(question.outcome, state.network.outputs)
+        each = sensitivity_cost(1 if is_differentiable(asked) else PROBES) + isinstance(asked, OutputShift)
         batches = cut_images(batches, int(question.forward_passes // each))[0]
         if not batches:
             raise InputError(

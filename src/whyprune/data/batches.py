@@ -1,20 +1,27 @@
-"""One view of every kind of batch: a tensor, a tuple or a dict, with or without labels."""
+"""One view of every kind of batch: a tensor, a tuple or a dict, perhaps nested, with or without labels."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from whyprune.errors import InputError
 
+BY_BATCH = ("causal", "exact", "curves", "taylor", "magnitude-l2")
+MOST_SHOWN = 4
 LABEL_KEYS = ("labels", "label", "target", "targets")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Model inputs (`args`, `kwargs`) and, where the data has them, integer class labels of shape (B,)."""
+    """Model inputs (`args`, `kwargs`) and, where the data has them, integer class labels of shape (B,).
+
+    An input is a tensor, or a list, tuple or dict of inputs; whatever else it holds is handed on as it is.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -22,29 +29,23 @@ class Batch:
 
     def tensors(self) -> list[Tensor]:
         """The input tensors, positional ones first."""
-        return [t for t in (*self.args, *self.kwargs.values()) if isinstance(t, Tensor)]
+        return [t for t in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
 
     def __len__(self) -> int:
         return int(self.tensors()[0].shape[0])
 
     def __getitem__(self, index: slice | Tensor) -> "Batch":
-        def pick(value: Any) -> Any:
-            return value[index] if isinstance(value, Tensor) else value
+        picked = self.mapped(lambda tensor: tensor[index])
+        return picked if self.labels is None else Batch(picked.args, picked.kwargs, self.labels[index])
 
-        return Batch(
-            tuple(pick(a) for a in self.args),
-            {k: pick(v) for k, v in self.kwargs.items()},
-            None if self.labels is None else self.labels[index],
-        )
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with every input tensor changed; labels stay."""
+        args, kwargs = pytree.tree_map_only(Tensor, change, (self.args, self.kwargs))
+        return Batch(args, kwargs, self.labels)
 
     def channels_last(self) -> "Batch":
         """The same values; images (tensors of four dimensions) laid out with channels last."""
-
-        def lay(value: Any) -> Any:
-            image = isinstance(value, Tensor) and value.dim() == 4
-            return value.contiguous(memory_format=torch.channels_last) if image else value
-
-        return Batch(tuple(lay(a) for a in self.args), {k: lay(v) for k, v in self.kwargs.items()}, self.labels)
+        return self.mapped(lambda t: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t)
 
     def call(self, model: nn.Module) -> Any:
         """The model's output on this batch."""
@@ -52,19 +53,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
+        moved = self.mapped(lambda tensor: tensor.to(device))
+        return moved if self.labels is None else Batch(moved.args, moved.kwargs, self.labels.to(device))
 
-        def move(value: Any) -> Any:
-            return value.to(device) if isinstance(value, Tensor) else value
 
-        return Batch(
-            tuple(move(a) for a in self.args),
-            {k: move(v) for k, v in self.kwargs.items()},
-            None if self.labels is None else self.labels.to(device),
-        )
+ONE_BATCH = (Tensor, Mapping, Batch, np.ndarray)
+"""What is one batch where many are expected."""
 
 
 def as_batch(raw: Any, positional: int = 1) -> Batch:
-    """Reads a batch as a data loader gives it.
+    """Reads a batch as a data loader gives it; NumPy arrays become tensors.
 
     Args:
         raw: a tensor (the input), a sequence whose first `positional` entries are the inputs and whose next
@@ -76,6 +74,7 @@ def as_batch(raw: Any, positional: int = 1) -> Batch:
     """
     if isinstance(raw, Batch):
         return raw
+    raw = without_arrays(raw)
     if isinstance(raw, Tensor):
         batch = Batch((raw,), {})
     elif isinstance(raw, Mapping):
@@ -91,8 +90,13 @@ def as_batch(raw: Any, positional: int = 1) -> Batch:
 
 def as_batches(data: Iterable[Any], positional: int = 1) -> Iterator[Batch]:
     """The batches of any iterable, read by `as_batch`; a single tensor counts as one batch."""
-    for raw in [data] if isinstance(data, Tensor | Mapping) else data:
+    for raw in [data] if isinstance(data, ONE_BATCH) else data:
         yield as_batch(raw, positional)
+
+
+def sample_word(batch: Batch) -> str:
+    """What the samples of a batch are called: `images` where a tensor of four dimensions is among them."""
+    return "images" if any(t.dim() == 4 for t in batch.tensors()) else "samples"
 
 
 def chunked(batches: Iterable[Batch], images: int) -> list[Batch]:
@@ -141,17 +145,31 @@ def joined(batches: Sequence[Batch]) -> Batch:
     """
     if not batches:
         raise InputError("there is no data: give at least one batch")
+    flat, folds = zip(*(pytree.tree_flatten((b.args, b.kwargs)) for b in batches), strict=True)
+    if any(fold != folds[0] for fold in folds):
+        raise InputError("the batches do not go together: their inputs differ in number, names or kind")
+    sizes = {tuple(tuple(t.shape[1:]) for t in b.tensors()) for b in batches}
+    if len(sizes) > 1:
+        shown = ", ".join(sorted(" and ".join(map(str, each)) for each in sizes)[:MOST_SHOWN])
+        raise InputError(
+            f"the batches do not go together: the inputs have several sizes ({shown}), and this looks at all of them "
+            f"at once: give inputs of one size, or a method that goes batch by batch: {', '.join(BY_BATCH)}"
+        )
+    cat = [torch.cat(values) if isinstance(values[0], Tensor) else values[0] for values in zip(*flat, strict=True)]
+    args, kwargs = pytree.tree_unflatten(cat, folds[0])
+    known = [b.labels for b in batches if b.labels is not None]
+    return Batch(args, kwargs, torch.cat(known) if len(known) == len(batches) else None)
 
-    def cat(values: Sequence[Any]) -> Any:
-        return torch.cat(list(values)) if isinstance(values[0], Tensor) else values[0]
 
-    try:
-        args = tuple(cat(values) for values in zip(*(b.args for b in batches), strict=True))
-        kwargs = {name: cat([b.kwargs[name] for b in batches]) for name in batches[0].kwargs}
-        known = [b.labels for b in batches if b.labels is not None]
-        return Batch(args, kwargs, torch.cat(known) if len(known) == len(batches) else None)
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"the batches do not go together: {error}") from error
+def without_arrays(raw: Any) -> Any:
+    """A raw batch with tensors in the place of NumPy arrays; arrays of text or objects stay."""
+
+    def tensor(array: np.ndarray) -> Any:
+        return torch.tensor(array) if array.dtype.kind in "fiub" else array
+
+    if isinstance(raw, Mapping) and not isinstance(raw, dict):  # what tokenizers give is no dict
+        raw = dict(raw)
+    return pytree.tree_map_only(np.ndarray, tensor, raw)
 
 
 def _as_labels(raw: Any) -> Tensor | None:
@@ -166,7 +184,7 @@ def _as_labels(raw: Any) -> Tensor | None:
     return labels
 
 
-def checked(batch: Batch) -> Batch:
+def checked(batch: Batch, what: str = "a batch") -> Batch:
     """The batch itself.
 
     Raises:
@@ -174,12 +192,14 @@ def checked(batch: Batch) -> Batch:
     """
     tensors = batch.tensors()
     if not tensors:
-        raise InputError("a batch holds no input tensor: give a tensor, (inputs, labels) or a dict of tensors")
+        kinds = ", ".join(type(value).__name__ for value in (*batch.args, *batch.kwargs.values()))
+        came = f" but {kinds}" if kinds else ""
+        raise InputError(f"{what} holds no input tensor{came}: give a tensor, (inputs, labels) or a dict of tensors")
     lengths = {int(t.shape[0]) if t.dim() else 0 for t in tensors}
     if batch.labels is not None:
         lengths.add(int(batch.labels.shape[0]))
     if len(lengths) != 1 or 0 in lengths:
-        raise InputError(f"the tensors of a batch have lengths {sorted(lengths)}: they must agree and not be 0")
+        raise InputError(f"the tensors of {what} have lengths {sorted(lengths)}: they must agree and not be 0")
     for tensor in tensors:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError("the data holds NaN or infinite values: clean the images or their normalisation")

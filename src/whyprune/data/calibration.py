@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch, as_batches, cut_images
 from whyprune.errors import InputError
@@ -14,6 +15,9 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 AUDIT_SHARE = 1 / 8
 MOST_AUDITED = 512
 LEAST_IMAGES = 8
+FEW_IMAGES = 256
+"""Below it the joint effect is hardly known: on a small convolutional network its 95% interval reached 30% to either
+side of its mean with 256 images, 25% to 60% with 128, and more than the mean itself with 32."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,22 @@ def calibrate(data: Iterable[Any], positional: int = 1, augment: Augment | None 
     return Calibration(tuple(planning), tuple(audit), augment, seed)
 
 
+def few_images(images: int) -> str:
+    """What so few calibration images mean, in a sentence; "" where there are enough."""
+    if images >= FEW_IMAGES:
+        return ""
+    return (
+        f"Only {images} calibration images: response curves are noisy, so that more may be removed than the budget "
+        f"asks for, and the joint effect is uncertain; give at least {FEW_IMAGES}, better 1,024."
+    )
+
+
 def _augmented(batch: Batch, augment: Augment, generator: torch.Generator) -> Batch:
     """Images are the first tensor of four dimensions."""
-    args = list(batch.args)
-    for place, value in enumerate(args):
+    flat, fold = pytree.tree_flatten((batch.args, batch.kwargs))
+    for place, value in enumerate(flat):
         if isinstance(value, Tensor) and value.dim() == 4:
-            args[place] = augment(value, generator)
-            return replace(batch, args=tuple(args))
-    for name, value in batch.kwargs.items():
-        if isinstance(value, Tensor) and value.dim() == 4:
-            return replace(batch, kwargs={**batch.kwargs, name: augment(value, generator)})
+            flat[place] = augment(value, generator)
+            args, kwargs = pytree.tree_unflatten(flat, fold)
+            return replace(batch, args=args, kwargs=kwargs)
     raise InputError("augmentation needs images of shape (B, C, H, W) among the inputs: there are none")

@@ -6,13 +6,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from whyprune.errors import FormatError
 
 Mode = Literal["L", "RGB"]
 ReadBytes = Callable[[int], bytes]
+NameOf = Callable[[int], str]
 
 # A closed list: some of pillow's other formats start programs (EPS runs Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -44,14 +45,20 @@ def decode_image(data: bytes, mode: Mode, image_size: int | None = None) -> Tens
     except FormatError:
         raise
     except Exception as error:  # a hostile file can raise anything in a decoder
-        raise FormatError(f"cannot be decoded ({len(data)} bytes; {error}): replace the file") from error
+        reason = "it is no image in a known format" if isinstance(error, UnidentifiedImageError) else error
+        raise FormatError(f"cannot be decoded ({len(data)} bytes; {reason}): replace the file") from error
     if image_size is not None and picture.size != (image_size, image_size):
         picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
     pixels = np.array(picture)
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
 
 
-def common_mode(read: ReadBytes, count: int) -> Mode:
+def nameless(_: int) -> str:
+    """The place of an image that has none but its number."""
+    return ""
+
+
+def common_mode(read: ReadBytes, count: int, name_of: NameOf = nameless) -> Mode:
     """The mode for a set of images: "L" if a sample spread over the set is all grey, else "RGB".
 
     Raises:
@@ -64,5 +71,7 @@ def common_mode(read: ReadBytes, count: int) -> Mode:
                 if image.mode not in GREY_MODES:
                     return "RGB"
         except Exception as error:
-            raise FormatError(f"image {index} cannot be opened ({len(data)} bytes; {error})") from error
+            reason = "it is no image in a known format" if isinstance(error, UnidentifiedImageError) else error
+            at = f"{name}; " if (name := name_of(int(index))) else ""
+            raise FormatError(f"image {index} cannot be opened ({at}{len(data)} bytes; {reason})") from error
     return "L"

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from whyprune.data.images import Mode, ReadBytes, common_mode
-from whyprune.data.splits import ImageSplit, Split, check_labels
+from whyprune.data.images import Mode, NameOf, ReadBytes, common_mode, nameless
+from whyprune.data.splits import ChannelSplit, ImageSplit, Split, check_labels
 from whyprune.errors import FormatError, InputError
 
 
@@ -20,6 +20,7 @@ class DataSource:
         train: images to calibrate on and to learn from.
         test: images to measure on, once.
         class_names: one per class; empty when the number of classes is unknown.
+        notes: what was done to make them images and classes, in sentences.
 
     Raises:
         InputError: an empty split, labels out of range, or splits whose images differ in kind.
@@ -29,6 +30,7 @@ class DataSource:
     train: Split
     test: Split
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split in (self.train, self.test):
@@ -56,22 +58,41 @@ class DataSource:
         channels, height, width = self.train[0][0].shape
         return int(channels), int(height), int(width)
 
+    def with_channels(self, channels: int) -> "DataSource":
+        """The same images with 1 or 3 channels: grey ones as three equal channels, colour as its brightness.
+
+        Raises:
+            InputError: images of another number of channels, or normalised colour.
+        """
+        if channels == self.image_shape[0]:
+            return self
+        said = "grey images are given as three equal channels" if channels == 3 else "colour images are made grey"
+        note = f"{self.name}: the network takes {channels} channel{'s' * (channels > 1)}, so {said}."
+        train, test = (ChannelSplit(split, channels) for split in (self.train, self.test))
+        return DataSource(self.name, train, test, self.class_names, (*self.notes, note))
+
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """Encoded images of one split: `read(i)` gives the bytes of image i; `labels` is (N,)."""
+    """Encoded images of one split: `read(i)` gives the bytes of image i; `labels` is (N,); `name_of(i)` names it."""
 
     name: str
     read: ReadBytes
     labels: npt.NDArray[Any]
+    name_of: NameOf = nameless
 
     def split(self, mode: Mode, image_size: int | None) -> ImageSplit:
         """The split that decodes them."""
-        return ImageSplit(self.name, self.read, self.labels, mode=mode, image_size=image_size)
+        return ImageSplit(self.name, self.read, self.labels, mode=mode, image_size=image_size, name_of=self.name_of)
 
 
 def encoded_source(
-    name: str, train: EncodedImages, test: EncodedImages, class_names: Sequence[str], image_size: int | None
+    name: str,
+    train: EncodedImages,
+    test: EncodedImages,
+    class_names: Sequence[str],
+    image_size: int | None,
+    notes: Sequence[str] = (),
 ) -> DataSource:
     """A source of encoded images; both splits are decoded in the mode of the training images.
 
@@ -82,7 +103,8 @@ def encoded_source(
         if len(part.labels) == 0:
             raise InputError(f"{part.name} is empty: give at least one image")
     try:
-        mode = common_mode(train.read, len(train.labels))
+        mode = common_mode(train.read, len(train.labels), train.name_of)
     except FormatError as error:
         raise FormatError(f"{train.name}: {error}") from error
-    return DataSource(name, train.split(mode, image_size), test.split(mode, image_size), tuple(class_names))
+    splits = [part.split(mode, image_size) for part in (train, test)]
+    return DataSource(name, splits[0], splits[1], tuple(class_names), tuple(notes))

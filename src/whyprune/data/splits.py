@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from whyprune.data.images import Mode, ReadBytes, decode_image
+from whyprune.data.images import Mode, NameOf, ReadBytes, decode_image, nameless
 from whyprune.errors import FormatError, InputError
 
 Indices = npt.NDArray[np.int64]
@@ -94,6 +94,7 @@ class ImageSplit(Split):
         labels: N class labels, integers from 0.
         mode: "L" (1 channel) or "RGB" (3).
         image_size: resize and centre-crop to this many pixels; None keeps the size, which must then agree.
+        name_of: gives the file or the row that an image is from, for messages.
         cache_bytes: decoded images are kept up to this many bytes; images beyond it are decoded at every use.
 
     Raises:
@@ -108,11 +109,12 @@ class ImageSplit(Split):
         *,
         mode: Mode,
         image_size: int | None = None,
+        name_of: NameOf = nameless,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.name = name
         self.labels = integer_labels(name, np.asarray(labels))
-        self._read = read
+        self._read, self._name_of = read, name_of
         self._decode = partial(decode_image, mode=mode, image_size=image_size)
         self._cache_bytes = cache_bytes
         self._cache: Tensor | None = None
@@ -153,14 +155,19 @@ class ImageSplit(Split):
             with ThreadPoolExecutor(DECODE_THREADS) as pool:
                 images = list(pool.map(self._decode_one, wanted, encoded))
         for index, image in zip(wanted, images, strict=True):
-            _check_shape(f"{self.name}: image {index}", image, shape)
+            _check_shape(f"{self.name}: {self._called(index)}", image, shape)
         return dict(zip(wanted, images, strict=True))
+
+    def _called(self, index: int) -> str:
+        """What messages call an image: its number, and its file or row where that is known."""
+        name = self._name_of(index)
+        return f"image {index} ({name})" if name else f"image {index}"
 
     def _decode_one(self, index: int, data: bytes) -> Tensor:
         try:
             return self._decode(data)
         except FormatError as error:
-            raise FormatError(f"{self.name}: image {index} {error}") from error
+            raise FormatError(f"{self.name}: {self._called(index)} {error}") from error
 
 
 class DatasetSplit(Split):
@@ -205,12 +212,52 @@ class DatasetSplit(Split):
         return image, int(integer_labels(f"{self.name}: item {index}", np.asarray(label).reshape(-1))[0])
 
 
+class ChannelSplit(Split):
+    """The images of another split with another number of channels: grey as equal ones, or colour as its brightness.
+
+    Args:
+        split: of images with 1 or 3 channels.
+        channels: 3 or 1.
+
+    Raises:
+        InputError: colour images that are normalised already, whose brightness nobody can tell.
+    """
+
+    def __init__(self, split: Split, channels: int) -> None:
+        own = len(split[0][0])
+        if {own, channels} != {1, 3} or (channels == 1 and split.normalized):
+            raise InputError(
+                f"{split.name} has images of {own} channels, and the network takes {channels}: "
+                "give images of as many channels, or a network for these"
+            )
+        self.name, self.normalized, self.labels = split.name, split.normalized, split.labels
+        self._split, self._channels = split, channels
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) and int64 labels (B,) at `indices`."""
+        images, labels = self._split.batch(indices)
+        if self._channels == 3:
+            return images.expand(-1, 3, -1, -1).contiguous(), labels
+        # ITU-R BT.601, in the integers that pillow's conversion to grey uses
+        weights = torch.tensor([19595, 38470, 7471]).view(-1, 1, 1)
+        grey = ((images.int() * weights).sum(dim=1, keepdim=True) + 2**15) >> 16
+        return grey.to(images.dtype), labels
+
+
 def integer_labels(name: str, labels: npt.NDArray[Any]) -> Indices:
     """The labels as int64 (N,).
 
     Raises:
         InputError: they are not one integer per image.
     """
+    if labels.dtype.kind in "USO" and labels.size:
+        raise InputError(
+            f"{name}: labels are text or objects, such as {labels.reshape(-1)[0]!r:.60}: give one integer class, "
+            "from 0, per image"
+        )
     if labels.ndim != 1 or (labels.size and not np.issubdtype(labels.dtype, np.integer)):
         raise InputError(
             f"{name}: labels have shape {labels.shape} and type {labels.dtype}: give one integer class per image"

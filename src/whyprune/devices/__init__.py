@@ -1,6 +1,6 @@
 """Measures networks on a device: accuracy, latency, and the file that runs there."""
 
-from whyprune.devices.accuracy import Accuracy, accuracy, paired_difference
+from whyprune.devices.accuracy import Accuracy, LabelsError, accuracy, paired_difference
 from whyprune.devices.base import Device, Measurement, shown
 from whyprune.devices.bundle import MeasurementRequest, write_bundle
 from whyprune.devices.latency import TorchDevice, latency_ratio, measure_latency
@@ -14,6 +14,7 @@ from whyprune.devices.ssh import RemoteDevice
 __all__ = [
     "Accuracy",
     "Device",
+    "LabelsError",
     "LocalDevice",
     "Measurement",
     "MeasurementRequest",

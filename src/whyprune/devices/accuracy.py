@@ -5,7 +5,7 @@ confidence interval for a difference of binomial proportions based on paired dat
 (2012).
 """
 
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,18 @@ from scipy import stats
 from torch import Tensor
 
 from whyprune.data.batches import Batch, as_batches
+from whyprune.data.opened import length_of
 from whyprune.data.outputs import logits_of
 from whyprune.devices.base import Model
 from whyprune.devices.evaluation import call, device_of, evaluating
 from whyprune.errors import InputError
 from whyprune.progress import track
 from whyprune.results import Interval
+
+
+class LabelsError(InputError):
+    """Labels that are no classes, such as targets of a regression: there is no accuracy."""
+
 
 Z_95 = float(stats.norm.ppf(0.975))
 Correct = NDArray[np.bool_]
@@ -36,12 +42,14 @@ class Accuracy:
         interval_percent: 95% Wilson interval.
         images: how many images.
         correct: per image, in the data's order, shape (images,).
+        chance_percent: percent of images that have the commonest label: what always saying it would reach.
     """
 
     top1_percent: float
     interval_percent: Interval
     images: int
     correct: Correct = field(repr=False, compare=False)
+    chance_percent: float | None = field(default=None, repr=False)
 
 
 def accuracy(
@@ -51,6 +59,7 @@ def accuracy(
     progress: bool = True,
     device: torch.device | str | None = None,
     description: str = "accuracy",
+    logits: Callable[[Any], Tensor] = logits_of,
 ) -> Accuracy:
     """Counts right answers over labelled batches.
 
@@ -60,20 +69,23 @@ def accuracy(
         progress: show a progress bar.
         device: where batches are sent; by default where the model's parameters are.
         description: the progress bar's text.
+        logits: from what the network returns to logits (B, classes).
 
     Raises:
+        LabelsError: labels that are no classes.
         InputError: no data, no labels, labels that do not fit the logits, or logits that are not finite.
     """
     target = device_of(model) if device is None else device
     with evaluating([model]):
         parts = [
-            _correct(model, batch.to(target))
-            for batch in track(as_batches(batches), description, total=_length(batches), enabled=progress)
+            _correct(model, batch.to(target), logits)
+            for batch in track(as_batches(batches), description, total=length_of(batches), enabled=progress)
         ]
     if not parts:
         raise InputError("no batches to measure accuracy on: give at least one labelled batch")
-    correct = torch.cat(parts).cpu().numpy()
-    return _summary(correct)
+    correct = torch.cat([right for right, _ in parts]).cpu().numpy()
+    commonest = int(torch.bincount(torch.cat([labels for _, labels in parts])).max())
+    return _summary(correct, 100 * commonest / correct.size)
 
 
 def paired_difference(correct_a: Correct, correct_b: Correct) -> tuple[float, Interval]:
@@ -103,31 +115,32 @@ def paired_difference(correct_a: Correct, correct_b: Correct) -> tuple[float, In
     return 100 * (only_a - only_b) / images, interval
 
 
-def _summary(correct: Correct) -> Accuracy:
+def _summary(correct: Correct, chance_percent: float) -> Accuracy:
     images, right = correct.size, int(correct.sum())
     interval = stats.binomtest(right, images).proportion_ci(0.95, method="wilson")
     percent = (100 * float(interval.low), 100 * float(interval.high))
-    return Accuracy(100 * right / images, percent, images, correct)
+    return Accuracy(100 * right / images, percent, images, correct, chance_percent)
 
 
-def _correct(model: Model, batch: Batch) -> Tensor:
+def _correct(model: Model, batch: Batch, read: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
+    """Whether each answer is right, and the labels."""
     if batch.labels is None:
         raise InputError("a batch has no labels: accuracy needs (inputs, labels) or a dict with 'labels'")
     labels = batch.labels
-    logits = logits_of(call(model, batch))
+    logits = read(call(model, batch))
     _check(labels, logits)
-    return logits.argmax(dim=1) == labels
+    return logits.argmax(dim=1) == labels, labels
 
 
 def _check(labels: Tensor, logits: Tensor) -> None:
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise LabelsError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: give integer classes of shape (images,)"
+        )
     if logits.dim() != 2 or logits.shape[0] != labels.shape[0]:
         raise InputError(
             f"logits have shape {tuple(logits.shape)} for {labels.shape[0]} labels: "
             "accuracy needs logits of shape (images, classes)"
-        )
-    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise InputError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: give integer classes of shape (images,)"
         )
     if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
         raise InputError(
@@ -136,7 +149,3 @@ def _check(labels: Tensor, logits: Tensor) -> None:
         )
     if not bool(torch.isfinite(logits).all()):
         raise InputError("the model gives NaN or infinite logits: its accuracy would mean nothing")
-
-
-def _length(batches: Iterable[Any]) -> int | None:
-    return len(batches) if isinstance(batches, Sized) and not isinstance(batches, Tensor | dict) else None

@@ -34,11 +34,12 @@ def evaluating(networks: Iterable[Model]) -> Iterator[None]:
 
 
 def call(network: Model, batch: Batch, name: str = "the network") -> Any:
-    """The network's output on a batch.
+    """The network's output on a batch; floats of a precision that it has no parameter in become its own.
 
     Raises:
         InputError: the network rejects these inputs (their number, names, shapes or types).
     """
+    batch = _in_precision_of(network, batch)
     try:
         return network(*batch.args, **batch.kwargs)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -47,6 +48,14 @@ def call(network: Model, batch: Batch, name: str = "the network") -> Any:
         raise InputError(
             f"{name} failed on inputs {', '.join(shapes)}: {reason}; give inputs as its forward takes them"
         ) from error
+
+
+def _in_precision_of(network: Model, batch: Batch) -> Batch:
+    parameters = network.parameters() if isinstance(network, nn.Module) else iter(())
+    own = list(dict.fromkeys(p.dtype for p in parameters if p.is_floating_point()))
+    if not own or all(t.dtype in own for t in batch.tensors() if t.is_floating_point()):
+        return batch
+    return batch.mapped(lambda t: t.to(own[0]) if t.is_floating_point() and t.dtype not in own else t)
 
 
 def device_of(network: Model) -> torch.device:

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
 from whyprune.results import Certificate
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 
@@ -49,11 +49,14 @@ def certify(
         fresh_images: size of the fresh sample that the second bound is on; None for as many as there are here.
 
     Raises:
-        InputError: no images, labels on some batches only, a confidence outside (0, 1), no fresh image.
+        InputError: no logits, no images, labels on some batches only, a confidence outside (0, 1), no fresh image.
     """
+    if not state.network.outputs.is_logits:
+        why = state.network.outputs.no_logits()
+        raise InputError(f"there are no predicted classes to certify: {why}; measure joint_effect instead")
     dense, small = Replay(state.network), Replay.of(state)
     before, after, labels = [], [], []
-    for batch in as_batches(data, state.network.positional):
+    for batch in entered(data, state.network):
         before.append(dense.logits(batch).argmax(dim=-1))
         after.append(small.logits(batch).argmax(dim=-1))
         labels.append(batch.labels)

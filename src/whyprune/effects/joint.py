@@ -1,34 +1,69 @@
 """The joint effect of a whole set of removals, measured on the real network."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
 
-from whyprune.data.batches import Batch, as_batches
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.data.batches import Batch, sample_word
+from whyprune.effects.each_output import each_output
+from whyprune.effects.outcomes import Outcome, judged
+from whyprune.effects.scale import unknowing
+from whyprune.effects.verdict import level, reference_harm, said_of
 from whyprune.errors import InputError
+from whyprune.results import Level
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 
 
 @dataclass(frozen=True)
 class Joint:
-    """E[Y | the network lacks S] - E[Y], with a 95% t-interval over images."""
+    """E[Y | the network lacks S] - E[Y], with a 95% t-interval over images, and what it is held against.
+
+    Attributes:
+        outcome: what harm is.
+        mean: over images, in the outcome's own units.
+        standard_error: of the mean.
+        images: how many.
+        another: the harm of the dense network's answer for another image, in the same units.
+        constant: the harm of the mean of its answers.
+        by_output: where several outputs count by `OutputShift`, each one's harm over its own variance.
+    """
 
     outcome: str
     mean: float
     standard_error: float
     images: int
+    another: float | None = None
+    constant: float | None = None
+    by_output: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def interval(self) -> tuple[float, float]:
         """95% t-interval."""
         half = float(stats.t.ppf(0.975, max(self.images - 1, 1))) * self.standard_error
         return self.mean - half, self.mean + half
+
+    @property
+    def scale(self) -> float | None:
+        """0 for the same function, 1 for as far as another image's answer; None where the outcome cannot tell."""
+        if self.another is None or reference_harm(self.another, self.constant) is None:
+            return None
+        return self.mean / self.another
+
+    @property
+    def level(self) -> Level | None:
+        """How much the function changed: `hardly changed`, `changed`, `much changed` or `lost`."""
+        return level(self.mean, self.another, self.constant)
+
+    @property
+    def sentence(self) -> str:
+        """What the number means."""
+        return said_of(self.mean, self.another, self.constant)
 
 
 def joint_effect(
@@ -43,28 +78,39 @@ def joint_effect(
     Args:
         state: the pruned network.
         data: images to measure on; for an honest number, images the plan was not made from.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, or `OutputShift` where the output is no vector of logits).
         reference: images that fix the outcome's scale (default: `data`).
 
     Raises:
         InputError: fewer than two images.
     """
-    positional = state.network.positional
-    batches = list(as_batches(data, positional))
+    state, asked = judged(state, outcome)
+    batches = list(entered(data, state.network))
     if sum(map(len, batches)) < 2:
-        raise InputError("at least 2 images are needed to measure a joint effect with an interval")
+        word = sample_word(batches[0]) if batches else "samples"
+        raise InputError(f"at least 2 {word} are needed to measure a joint effect with an interval")
     dense, small = Replay(state.network), Replay.of(state)
-    measured = fitted(outcome, dense, batches if reference is None else as_batches(reference, positional))
-    harms = []
+    measured = fitted(asked, dense, batches if reference is None else entered(reference, state.network))
+    harms, targets, given = [], [], []
     for batch in batches:
-        target = dense.logits(batch)
-        harm = measured(small.logits(batch), target, batch.labels) - measured(target, target, batch.labels)
+        targets.append(target := dense.logits(batch))
+        given.append(answer := small.logits(batch))
+        harm = measured(answer, target, batch.labels) - measured(target, target, batch.labels)
         harms.append(harm.double().numpy())
     values = np.concatenate(harms)
     error = float(values.std(ddof=1) / np.sqrt(len(values)))
-    return Joint(measured.name, float(values.mean()), error, len(values))
+    other = unknowing(measured, batches, targets)
+    return Joint(
+        measured.name,
+        float(values.mean()),
+        error,
+        len(values),
+        other.another,
+        other.constant,
+        each_output(measured, given, targets),
+    )
 
 
-def fitted(outcome: Outcome | str | None, dense: Replay, batches: Iterable[Batch]) -> Outcome:
-    """The outcome with what it must know of the dense network."""
-    return as_outcome(outcome).fit(torch.cat([dense.logits(b) for b in batches]))
+def fitted(outcome: Outcome, dense: Replay, batches: Iterable[Batch]) -> Outcome:
+    """An outcome of rows (see `judged`) with what it must know of the dense network."""
+    return outcome.fit(torch.cat([dense.logits(b) for b in batches]))

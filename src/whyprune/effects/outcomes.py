@@ -1,21 +1,27 @@
 """Outcomes: what an intervention is judged by, one number per image, higher meaning more harm.
 
-An outcome is called with the logits under the intervention, the dense network's logits on the same images
-and, where it needs them, labels. `fit` gives it what it must know of the dense network once, on the calibration
-images.
+An outcome is called with what the network gives under the intervention, what the dense network gives on the same
+images and, where it needs them, labels. `fit` gives it what it must know of the dense network once, on the calibration
+images. Outcomes of logits are shown logits (B, K). A function or an outcome of the user's own is shown what the model
+returns, whatever that is: a tensor, a tuple, a dict. `OutputShift` is shown rows (B, F) (see `OutputLayout`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from whyprune.effects.output_shift import OutputShift, finite
 from whyprune.errors import InputError
+from whyprune.structure.network import Network
+from whyprune.structure.outputs import OutputLayout
+from whyprune.structure.state import State
 
-OutcomeFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+OutcomeFunction = Callable[[Any, Any, Tensor | None], Tensor]
+"""(what the model returns under the intervention, what the dense model returns, labels) -> harm per image, (B,)."""
 
 
 @runtime_checkable
@@ -32,12 +38,26 @@ class Outcome(Protocol):
         """Whether it can only be called with labels."""
         ...
 
-    def fit(self, dense: Tensor, /) -> "Outcome":
-        """The outcome, knowing the dense logits (N, K) of the calibration images."""
+    def fit(self, dense: Any, /) -> "Outcome":
+        """The outcome, knowing what the dense model returns for the calibration images."""
         ...
 
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None, /) -> Tensor:
-        """Harm per image, (B,), from logits (B, K), dense logits (B, K) and labels (B,)."""
+    def __call__(self, output: Any, dense: Any, labels: Tensor | None, /) -> Tensor:
+        """Harm per image, (B,), from what the model returns, what the dense one does, and labels."""
+        ...
+
+
+@runtime_checkable
+class Quadratic(Protocol):
+    """An outcome that is |z - z'|² / scale, z being linear in rows: known to second order wherever it is asked."""
+
+    @property
+    def scale(self) -> float | None:
+        """What squared distances are divided by; None for an outcome that is not fitted yet."""
+        ...
+
+    def directions(self, rows: Tensor, /) -> Tensor:
+        """z, (B, F), from rows."""
         ...
 
 
@@ -68,14 +88,17 @@ class LogitShift:
 
     def fit(self, dense: Tensor, /) -> "LogitShift":
         """Takes the scale from the dense logits."""
-        if len(dense) < 2:
-            raise InputError(f"{len(dense)} image(s) of data: at least 2 are needed to see how far logits spread")
+        finite(dense)
         flat = centred(dense.double())
         spread = float((flat - flat.mean(dim=0)).square().sum(dim=-1).mean())
         rounding = (8 * torch.finfo(dense.dtype).eps) ** 2 * float(dense.double().square().sum(dim=-1).mean())
         if not spread > rounding:
             raise InputError("the dense network gives the same logits for every calibration image: it has no outcome")
         return replace(self, scale=spread)
+
+    def directions(self, rows: Tensor) -> Tensor:
+        """The centred logits."""
+        return centred(rows)
 
     def __call__(self, logits: Tensor, dense: Tensor, _labels: Tensor | None, /) -> Tensor:
         """Harm per image."""
@@ -156,39 +179,110 @@ class _Custom(_FitsAnyNetwork):
     def name(self) -> str:
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
-    def __call__(self, logits: Tensor, dense: Tensor, labels: Tensor | None, /) -> Tensor:
-        harm = self.function(logits, dense, labels)
-        if not isinstance(harm, Tensor) or harm.shape != logits.shape[:1]:
+    def __call__(self, output: Any, dense: Any, labels: Tensor | None, /) -> Tensor:
+        harm: object = self.function(output, dense, labels)
+        if not isinstance(harm, Tensor) or harm.dim() != 1:
             given = f"shape {tuple(harm.shape)}" if isinstance(harm, Tensor) else f"a {type(harm).__name__}"
             raise InputError(f"outcome {self.name} gave {given}: give one number per image, as a tensor (B,)")
         return harm
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A user's outcome on rows: it is shown what the model returns, made from them again.
+
+    Attributes:
+        outcome: the user's.
+        layout: of the model's output, whole.
+    """
+
+    outcome: Outcome
+    layout: OutputLayout
+
+    @property
+    def name(self) -> str:
+        """The user's name for it."""
+        return self.outcome.name
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it can only be called with labels."""
+        return self.outcome.needs_labels
+
+    def fit(self, dense: Tensor, /) -> "Shown":
+        """The user's outcome, fitted to what the dense model returns for all images."""
+        return replace(self, outcome=self.outcome.fit(self.layout.raw(dense)))
+
+    def __call__(self, rows: Tensor, dense: Tensor, labels: Tensor | None, /) -> Tensor:
+        """Harm per image.
+
+        Raises:
+            InputError: the outcome gives something else than one number per image.
+        """
+        harm: object = self.outcome(self.layout.raw(rows), self.layout.raw(dense), labels)
+        if not isinstance(harm, Tensor) or harm.shape != rows.shape[:1]:
+            given = f"shape {tuple(harm.shape)}" if isinstance(harm, Tensor) else f"a {type(harm).__name__}"
+            raise InputError(f"outcome {self.name} gave {given}: give one number per image, as a tensor (B,)")
+        return harm if harm.is_floating_point() else harm.to(rows.dtype)
+
+
 OUTCOMES: dict[str, Callable[[], Outcome]] = {
     "logit-shift": LogitShift,
+    "output-shift": OutputShift,
     "cross-entropy": CrossEntropy,
     "margin": Margin,
     "prediction-change": PredictionChange,
 }
+OF_LOGITS = (LogitShift, CrossEntropy, Margin, PredictionChange, ClassLogit)
 
 
-def as_outcome(outcome: Outcome | str | OutcomeFunction | None) -> Outcome:
-    """An outcome from itself, its name or a function `(logits, dense logits, labels) -> harm per image`.
+def as_outcome(outcome: Outcome | str | OutcomeFunction | None, layout: OutputLayout | None = None) -> Outcome:
+    """An outcome from itself, its name or a function `(output, dense output, labels) -> harm per image`.
+
+    Args:
+        outcome: what harm is; None for `LogitShift` where the output is a vector of logits, else `OutputShift`.
+        layout: of the network's output: the outcome is then one of rows (B, F).
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the name is unknown, or the outcome cannot be told from such an output.
     """
     if outcome is None:
-        return LogitShift()
-    if isinstance(outcome, str):
+        chosen: Outcome = LogitShift() if layout is None or layout.is_logits else OutputShift()
+    elif isinstance(outcome, str):
         if outcome not in OUTCOMES:
             raise InputError(f"no outcome named {outcome!r}: choose from {', '.join(OUTCOMES)}, or give a function")
-        return OUTCOMES[outcome]()
-    if isinstance(outcome, Outcome) and not isinstance(outcome, type):
+        chosen = OUTCOMES[outcome]()
+    elif isinstance(outcome, Outcome) and not isinstance(outcome, type):
+        chosen = outcome
+    elif callable(outcome) and not isinstance(outcome, type):
+        chosen = _Custom(outcome)
+    else:
+        raise InputError(f"an outcome is a name, an instance or a function, not {outcome!r:.80}")
+    return chosen if layout is None else _on_rows(chosen, layout)
+
+
+def judged(start: Network | State, outcome: Outcome | str | OutcomeFunction | None) -> tuple[State, Outcome]:
+    """The state, whose rows hold what an outcome sees, and the outcome as one of these rows; not fitted yet."""
+    state = State.of(start)
+    chosen = as_outcome(outcome, state.network.outputs)
+    layout = state.network.outputs.for_all(isinstance(chosen, Shown))
+    if layout is state.network.outputs:
+        return state, chosen
+    network = replace(state.network, outputs=layout)
+    return State(network, state.model, state.removed, likeness=False), as_outcome(chosen, layout)
+
+
+def _on_rows(outcome: Outcome, layout: OutputLayout) -> Outcome:
+    if isinstance(outcome, OutputShift):
+        return outcome.of(layout)
+    if isinstance(outcome, OF_LOGITS):
+        if not layout.is_logits:
+            raise InputError(
+                f"outcome {outcome.name} is one of logits: {layout.no_logits()}; use 'output-shift', a function of "
+                "your own, or choose an output with outputs=…"
+            )
         return outcome
-    if callable(outcome) and not isinstance(outcome, type):
-        return _Custom(outcome)
-    raise InputError(f"an outcome is a name, an instance or a function, not {outcome!r:.80}")
+    return Shown(outcome.outcome if isinstance(outcome, Shown) else outcome, layout.for_all())
 
 
 def _class_labels(labels: Tensor | None, logits: Tensor, name: str) -> Tensor:

@@ -45,7 +45,7 @@ class Constants:
     at: At
     forward_passes: float = 0.0
 
-    def change(self, reader: Reader, value: Tensor, unit: Tensor, /) -> Tensor:
+    def change(self, reader: Reader, value: Tensor, unit: Tensor, _images: int, /) -> Tensor:
         """The change c - u of the channels `unit`."""
         current = value.index_select(reader.dim, unit)
         shape = [1] * value.dim()

@@ -5,7 +5,8 @@ T = sum_p g_p a_p and G = sum_p g_p. Under do(unit := c) at all places the scala
 `zero` is c = 0. Where the outcome has a gradient (`CrossEntropy`, `Margin`, `ClassLogit`), the scalar is the outcome
 itself. `LogitShift` and `PredictionChange` have none at the dense network; there the scalars are random directions
 s·z of the centred logits z with E[s s'] = 1, so that E[(G c - T)²] = |J δ|²: what `LogitShift` is to second order,
-the curvature of the network itself left out (and before it is divided by the outcome's scale).
+the curvature of the network itself left out (and before it is divided by the outcome's scale). So it is for every
+outcome that is `Quadratic`, such as `OutputShift`, whose z are its scaled rows.
 
 Where units are gone already, `LogitShift` has a first order of its own besides: twice the shift so far times the
 change. It is one more scalar, the outcome itself, compared with the original network (`dense`).
@@ -18,7 +19,7 @@ the unit's own channel counts in both, though the second reader sees v there. Re
 (depthwise convolutions, norms) are passed by, which is exact for the former, and leaves the norm's statistics out.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whyprune.data.batches import as_batches
-from whyprune.effects.outcomes import ClassLogit, CrossEntropy, LogitShift, Margin, Outcome, centred
+from whyprune.data.batches import Batch
+from whyprune.effects.outcomes import ClassLogit, CrossEntropy, Margin, Outcome, Quadratic, centred
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import Value
+from whyprune.interventions.suffix import Value, apart
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay, Values
 
 PROBES = 4
@@ -105,7 +107,8 @@ def sensitivity(
     Args:
         replay: the network; units that it lacks get zeros.
         data: batches; labels only if the outcome needs them.
-        outcome: fitted or not; `LogitShift` has to be fitted where `dense` is another network.
+        outcome: of rows, fitted or not; `LogitShift` has to be fitted where `dense` is another network, `OutputShift`
+            always.
         seed: of the random directions.
         dense: the original network, to which the outcome compares; None for `replay` itself.
         probes: how many directions of the logits, where the outcome has no gradient of its own.
@@ -113,20 +116,23 @@ def sensitivity(
         progress: called with the number of images done.
 
     Raises:
-        InputError: there is no data.
+        InputError: there is no data, or the network mixes images.
     """
+    replay.network.check_images_apart()
     generator = torch.Generator().manual_seed(seed)
     differentiable = is_differentiable(outcome)
     count = 1 if differentiable else probes
-    moved = dense is not None and dense is not replay and isinstance(outcome, LogitShift)
+    quadratic = outcome if isinstance(outcome, Quadratic) else None
+    moved = dense is not None and dense is not replay and quadratic is not None
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
-    for batch in as_batches(data, replay.network.positional):
+    for batch in _batches(replay, data):
         logits, inputs = replay.differentiable(batch)
         if differentiable:
             scalars = [outcome(logits, logits.detach(), batch.labels).sum()]
         else:
-            scalars = [(centred(logits) * s).sum() for s in signs(count, logits, generator)]
+            z = centred(logits) if quadratic is None else quadratic.directions(logits)
+            scalars = [(z * s).sum() for s in signs(count, logits, generator)]
             if dense is not None and moved:
                 scalars.append(outcome(logits, dense.logits(batch).clone(), batch.labels).sum())
         found.append(_probes(replay, inputs, scalars, value, len(batch)))
@@ -145,9 +151,20 @@ def sensitivity(
         differentiable=differentiable,
         slopes=slopes,
         first=first,
-        scale=(isinstance(outcome, LogitShift) and outcome.scale) or 1.0,
+        scale=(quadratic is not None and quadratic.scale) or 1.0,
         forward_passes=sensitivity_cost(count, moved=moved) * images,
     )
+
+
+def _batches(replay: Replay, data: Iterable[Any]) -> Iterator[Batch]:
+    """The batches; image by image where a reader sees one value for all: its gradient is then that of the one image."""
+    network = replay.network
+    shared = any(network.batch_place(r.data) is None for r in replay.seen(network.units))
+    for batch in entered(data, network):
+        if shared and network.graph.batch_size is None:
+            yield from (batch[slice(k, k + 1)] for k in range(len(batch)))
+        else:
+            yield batch
 
 
 def sensitivity_cost(probes: int, *, moved: bool = False) -> float:
@@ -194,14 +211,11 @@ def _by_unit(
         kept = [k for k, label in enumerate(labels) if label in place]
         rows = torch.tensor([place[labels[k]] for k in kept], dtype=torch.long)
         seen = inputs[node].detach()
-        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)))
+        lie = replay.network.batch_place(node) if images == 1 else apart(replay, reader)
+        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)), images)
         for target, term in ((products, gradient * seen), (sums, gradient), (shifts, gradient * moved)):
-            flat = term.movedim(reader.dim, 1).reshape(images, -1, term.shape[reader.dim], *_rest(term, reader.dim))
-            per_image = flat.movedim(2, 1).flatten(2).sum(dim=2)
+            front = term[None] if lie is None else lie.front(term, images)
+            by_channel = front.movedim(reader.dim + 1 if lie is None else lie.in_front(reader.dim), 1)
+            per_image = by_channel.flatten(2).sum(dim=2) if by_channel.dim() > 2 else by_channel
             target.index_add_(0, rows, per_image[:, kept].T.to(target.dtype))
     return products, sums, shifts
-
-
-def _rest(value: Tensor, dim: int) -> list[int]:
-    """Sizes of the dimensions behind the batch but `dim`."""
-    return [size for d, size in enumerate(value.shape) if d not in (0, dim)]

@@ -19,8 +19,10 @@ from torch import Tensor, fx
 from whyprune.data.batches import Batch
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
+from whyprune.structure.batch_place import FIRST, BatchPlace
+from whyprune.structure.hints import kept_because
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, name_of
+from whyprune.structure.operations import bind, name_of, where
 from whyprune.structure.replay import Edit, Replay, Values
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -28,13 +30,17 @@ from whyprune.structure.units import Unit
 CACHE_BYTES = 256 * 2**20
 BLOCK_BYTES = 64 * 2**20
 ROWS = 256
+CONVOLUTIONS = {"conv1d": F.conv1d, "conv2d": F.conv2d, "conv3d": F.conv3d}
 
 
 class Value(Protocol):
     """The value v of do(unit := v), as far as what runs again must know it."""
 
-    def change(self, reader: Reader, value: Tensor, unit: Tensor, /) -> Tensor:
-        """The change v - u of the channels `unit` (positions along `reader.dim`), shaped like `value` otherwise."""
+    def change(self, reader: Reader, value: Tensor, unit: Tensor, images: int, /) -> Tensor:
+        """The change v - u of the channels `unit` (positions along `reader.dim`), shaped like `value` otherwise.
+
+        `value` holds so many `images`.
+        """
         ...
 
 
@@ -68,7 +74,9 @@ def chosen_units(start: Network | State, units: Sequence[Unit | str] | None = No
     if not chosen and units:
         raise InputError(f"all {len(list(units))} units that were asked for are gone already from this network")
     if not chosen:
-        raise InputError("there is no unit to measure: see network.refusals for what is kept whole, and why")
+        kept = kept_because(state.network.refusals)
+        why = f"; kept whole are {kept}" if kept else ""
+        raise InputError(f"there is no unit to measure: see network.refusals for what is kept whole, and why{why}")
     return chosen
 
 
@@ -92,10 +100,10 @@ def suffixes(replay: Replay, units: Sequence[Unit]) -> list[Suffix]:
 
 
 def _suffix(replay: Replay, units: list[Unit]) -> Suffix:
-    readers = tuple(replay.readers(units))
+    readers = tuple(replay.seen(units))
     steps = replay.behind({r.node for r in readers})
     free = replay.network.graph.batch_size is None
-    direct = readers[0] if free and len(readers) == 1 and _is_direct(readers[0], units) else None
+    direct = readers[0] if free and len(readers) == 1 and _is_direct(replay, readers[0], units) else None
     kept = replay.frontier(steps)
     if direct is not None:
         steps = [n for n in steps if n is not direct.node]
@@ -103,13 +111,11 @@ def _suffix(replay: Replay, units: list[Unit]) -> Suffix:
     return Suffix(tuple(units), readers, tuple(steps), frozenset(kept), direct)
 
 
-def _is_direct(reader: Reader, units: Sequence[Unit]) -> bool:
-    """A convolution over all channels that reads each unit once: linear in the change of one channel."""
+def _is_direct(replay: Replay, reader: Reader, units: Sequence[Unit]) -> bool:
+    """A convolution over all channels that reads each unit once, image by image: linear in the change of a channel."""
     once = all((reader.labels == u.label).sum() == 1 for u in units)
-    padding = bind(reader.node).get("padding")
-    return (
-        once and name_of(reader.node) == "conv2d" and bind(reader.node)["groups"] == 1 and not isinstance(padding, str)
-    )
+    plain = name_of(reader.node) in CONVOLUTIONS and bind(reader.node)["groups"] == 1
+    return once and plain and replay.network.places.found(reader.data) == FIRST
 
 
 def rebatched(batches: Iterable[Batch], replay: Replay, plans: Sequence[Suffix]) -> Iterator[Batch]:
@@ -154,7 +160,9 @@ def _bytes_per_image(node: fx.Node) -> int:
     value = node.meta.get("val")
     if not isinstance(value, Tensor) or value.dim() == 0:
         return 0
-    return int(np.prod([int(s) for s in value.shape[1:]], dtype=np.int64)) * value.element_size()
+    held = next((s for s in value.shape if not isinstance(s, int)), value.shape[0])  # the batch, of the example's size
+    total = int(np.prod([int(s) for s in value.shape], dtype=np.int64))
+    return total // max(int(held), 1) * value.element_size()
 
 
 def on_batch(
@@ -165,27 +173,38 @@ def on_batch(
     outcome: Outcome,
     value: Value,
 ) -> Iterator[NDArray[np.float32]]:
-    """Individual effects (units, images) of one block of units after the other."""
+    """Individual effects (units, images) of one block of units after the other.
+
+    Raises:
+        InputError: the network mixes images, so that there is no effect on a single one.
+    """
+    replay.network.check_images_apart()
     values = replay.run(batch, keep={n for plan in plans for n in plan.kept})
     logits = replay.read(values)
     target = logits if dense is replay else dense.logits(batch)
     base = outcome(logits, target, batch.labels)
     for plan in plans:
-        together = 1 if replay.network.graph.batch_size else units_together(plan, len(batch))
+        together = units_together(plan, len(batch)) if _apart(replay, plan) else 1
         for start in range(0, len(plan.units), together):
             block = plan.units[start : start + together]
-            changed = _intervene(replay, values, plan, block, value)
+            changed = _intervene(replay, values, plan, block, value, len(batch))
             effect = [outcome(c, target, batch.labels) - base for c in changed.chunk(len(block))]
             yield torch.stack(effect).float().numpy()
 
 
-def _intervene(replay: Replay, values: Values, plan: Suffix, units: Sequence[Unit], value: Value) -> Tensor:
-    """Logits (units x images, classes) under do(u := v) for each of `units`."""
+def _apart(replay: Replay, plan: Suffix) -> bool:
+    """Whether units can be intervened on in one batch: every reader sees a value of its own for every image."""
+    network = replay.network
+    return network.graph.batch_size is None and all(network.batch_place(r.data) is not None for r in plan.readers)
+
+
+def _intervene(replay: Replay, values: Values, plan: Suffix, units: Sequence[Unit], value: Value, count: int) -> Tensor:
+    """Logits (units x images, classes) under do(u := v) for each of `units`, on `count` images."""
     if plan.direct is not None:
         return _update(replay, values, plan, plan.direct, units, value)
-    count = len(replay.read(values))
-    repeated = {n: rows(n, values[n], torch.arange(count).repeat(len(units)), count) for n in plan.kept}
-    return replay.resume(repeated, plan.steps, edits(replay, plan.readers, [[u] for u in units], value))
+    images = torch.arange(count).repeat(len(units))
+    repeated = {n: replay.taken(n, values[n], images, count) for n in plan.kept}
+    return replay.resume(repeated, plan.steps, edits(replay, plan.readers, [[u] for u in units], value, count))
 
 
 def _update(
@@ -195,17 +214,19 @@ def _update(
 
     Where the channel has the value v already, nothing changes, and nothing is computed.
     """
-    logits = replay.read(values).repeat(len(units), 1)
+    logits = replay.read(values)
+    logits = logits.repeat(len(units), *[1] * (logits.dim() - 1))
+    convolve = CONVOLUTIONS[name_of(reader.node)]
     weight, _ = replay.parameters_of(reader.node)
     bound = bind(reader.node)
     outputs, images, places = [], [], []
     for number, unit in enumerate(units):
         place = replay.positions(reader.labels, [unit])
-        change = value.change(reader, values[reader.data], place)
+        change = value.change(reader, values[reader.data], place, len(values[reader.data]))
         moved = change.flatten(1).any(dim=1).nonzero().flatten()
         if len(moved):
             outputs.append(
-                F.conv2d(
+                convolve(
                     change[moved], weight[:, place], None, bound["stride"], bound["padding"], bound["dilation"]
                 ).add_(values[reader.node][moved])
             )
@@ -214,55 +235,78 @@ def _update(
     if not outputs:
         return logits
     chosen = torch.cat(images)
-    read = {a for step in plan.steps for a in replay.reads(step)}
+    read = {a for step in plan.steps for a in replay.reads(step)} | set(replay.network.counted)
     needed = [n for n in plan.kept if n in read and n is not reader.node]
-    seen = {n: rows(n, values[n], chosen, len(logits) // len(units)) for n in needed}
+    seen = {n: replay.taken(n, values[n], chosen, len(logits) // len(units)) for n in needed}
     return logits.index_copy(0, torch.cat(places), replay.resume({**seen, reader.node: torch.cat(outputs)}, plan.steps))
 
 
-def rows(node: fx.Node, value: Tensor | int, images: Tensor, count: int) -> Tensor | int:
-    """A node's value for the images of these numbers, out of `count`.
-
-    Sizes computed from the batch's follow, and so do parts of an image that lie along the batch dimension (windows).
-    """
-    if isinstance(value, int):
-        return value // count * len(images)
-    if value.dim() and len(value) == count:
-        return value[images]
-    if value.dim() == 0 or isinstance(node.meta["val"].shape[0], int):
-        return value  # it does not depend on the batch
-    return value.reshape(count, -1, *value.shape[1:])[images].flatten(0, 1)
-
-
 def edits(
-    replay: Replay, readers: Sequence[Reader], sets: Sequence[Sequence[Unit]], value: Value
+    replay: Replay, readers: Sequence[Reader], sets: Sequence[Sequence[Unit]], value: Value, images: int
 ) -> dict[tuple[fx.Node, fx.Node], Edit]:
-    """What every reader sees when block k of the batch is under do(all of `sets[k]` := v)."""
-    return {(r.node, r.data): _edit(replay, r, sets, value) for r in readers}
+    """What every reader sees when block k of the batch, of so many images, is under do(all of `sets[k]` := v)."""
+    return {(r.node, r.data): _edit(replay, r, sets, value, images) for r in readers}
 
 
-def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value: Value) -> Edit:
+def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value: Value, images: int) -> Edit:
     places = [replay.positions(reader.labels, units) for units in sets]
 
+    def edited(block: Tensor, place: Tensor) -> Tensor:
+        changed = block.clone()
+        if len(place):
+            check_numbers(reader, block)
+            changed.index_add_(reader.dim, place, value.change(reader, block, place, images))
+        return changed
+
+    if len(sets) == 1:
+        return lambda tensor: edited(tensor, places[0])
+    lie = apart(replay, reader)
+
     def change(tensor: Tensor) -> Tensor:
-        blocks = []
-        for block, place in zip(tensor.chunk(len(sets)), places, strict=True):
-            edited = block.clone()
-            if len(place):
-                edited.index_add_(reader.dim, place, value.change(reader, block, place))
-            blocks.append(edited)
-        return torch.cat(blocks)
+        return lie.join([edited(b, p) for b, p in zip(lie.split(tensor, len(sets)), places, strict=True)])
 
     return change
 
 
+def check_numbers(reader: Reader, value: Tensor) -> None:
+    """Refuses a reader that sees truth values or whole numbers made of channels: there is no v between them.
+
+    Raises:
+        InputError: with its place.
+    """
+    if not value.is_floating_point() and not value.is_complex():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise InputError(
+            f"{name_of(reader.node)} at {where(reader.node)} reads {kind} values made of channels: no "
+            "intervention acts there; choose a scorer that looks at weights alone, such as magnitude-l2"
+        )
+
+
+def apart(replay: Replay, reader: Reader) -> BatchPlace:
+    """Where images lie in what a reader sees, each with a value of its own.
+
+    Raises:
+        InputError: images are mixed there, or the reader sees the same for all of them.
+    """
+    place = replay.network.batch_place(reader.data)
+    if place is None or place.dim == reader.dim:
+        how = "the same values for all images" if place is None else "images and channels in one dimension"
+        raise InputError(
+            f"{name_of(reader.node)} at {where(reader.node)} reads {how}: this scorer changes units image by image; "
+            "choose one that intervenes on whole batches, such as exact, or one that looks at weights alone"
+        )
+    return place
+
+
 def relative_cost(network: Network, plans: Sequence[Suffix]) -> float:
     """MACs that run per unit and image, in dense forward passes of one image (mean over units)."""
-    dense = network.cost.by_operation()
+    dense, whole = network.cost.by_operation(), network.cost().macs
+    if not whole:
+        return 1.0  # nothing to tell parts by: as if all ran
     cost = 0.0
     for plan in plans:
         run: float = sum(dense[n.name] for n in plan.steps)
         if plan.direct is not None:
             run += dense[plan.direct.node.name] / len(plan.direct.labels)
         cost += run * len(plan.units)
-    return cost / network.cost().macs / sum(len(p.units) for p in plans)
+    return cost / whole / sum(len(p.units) for p in plans)

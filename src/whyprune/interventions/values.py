@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, fx
 
 from whyprune.data.batches import Batch
-from whyprune.effects.outcomes import LogitShift, Outcome
+from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
 from whyprune.interventions.optimal import CLOSED_FORM_COST, EVALUATIONS, Constants, closed_form, searched
 from whyprune.progress import Progress
+from whyprune.structure.batch_search import BatchPlaces
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.units import Unit
@@ -98,12 +100,14 @@ class Intervention:
         value: its name.
         moments: of every tensor that a reader sees, for `mean` and `carried`.
         constants: for `optimal` and `closed-form`.
+        places: where images lie, for `resample`.
         forward_passes: what fitting cost, in dense forward passes of one image.
     """
 
     value: InterventionValue
     moments: dict[fx.Node, Moments] = field(default_factory=dict)
     constants: Constants = field(default_factory=lambda: Constants({}))
+    places: BatchPlaces | None = None
     forward_passes: float = 0.0
 
     def fit(
@@ -124,8 +128,10 @@ class Intervention:
             units: which units need `optimal` constants (default: all that are there); others get their mean.
             progress: show a progress bar while `optimal` constants are searched.
         """
+        self.places = replay.network.places
         if self.value in ("optimal", "closed-form"):
-            return self._optimise(replay, list(batches), LogitShift() if outcome is None else outcome, units, progress)
+            asked = as_outcome(None, replay.network.outputs) if outcome is None else outcome
+            return self._optimise(replay, list(batches), asked, units, progress)
         if self.value not in ("mean", "carried"):
             return self
         data = {r.data: r.dim for r in replay.network.readers}
@@ -142,7 +148,9 @@ class Intervention:
         if self.value == "closed-form":
             original = replay.model is replay.network.model and not replay.gone
             dense = None if original else Replay(replay.network)
-            ready = outcome if dense is None else outcome.fit(torch.cat([dense.logits(b) for b in batches]))
+            ready = outcome
+            if dense is not None or isinstance(outcome, OutputShift):
+                ready = outcome.fit(torch.cat([(dense or replay).logits(b) for b in batches]))
             self.constants = closed_form(replay, batches, ready, dense)
         else:
             chosen = replay.network.units if units is None else units
@@ -163,24 +171,38 @@ class Intervention:
         else:
             self.moments[node] = Moments(len(rows), total, products)
 
-    def change(self, reader: Reader, value: Tensor, unit: Tensor) -> Tensor:
-        """The change v - u of the channels `unit` (positions along `reader.dim`), shaped like `value` otherwise."""
+    def change(self, reader: Reader, value: Tensor, unit: Tensor, images: int) -> Tensor:
+        """The change v - u of the channels `unit` (positions along `reader.dim`), shaped like `value` otherwise.
+
+        Args:
+            reader: who sees the channels.
+            value: what it reads.
+            unit: positions of the channels.
+            images: how many images `value` holds.
+        """
         current = value.index_select(reader.dim, unit)
         if self.value == "zero":
             return -current
         if self.value == "resample":
-            if len(current) < 2:
-                raise InputError("intervention 'resample' takes another image of the batch: give batches of at least 2")
-            return current.roll(1, dims=0) - current
+            return self._of_the_next(reader, current, images) - current
         shape = [1] * value.dim()
         shape[reader.dim] = len(unit)
         if self.value in ("optimal", "closed-form"):
-            return self.constants.change(reader, value, unit)
+            return self.constants.change(reader, value, unit, images)
         if self.value == "mean":
-            return Constants({reader.data: self.moments[reader.data].mean}).change(reader, value, unit)
+            return Constants({reader.data: self.moments[reader.data].mean}).change(reader, value, unit, images)
         shape = [1] * value.dim()
         shape[reader.dim] = len(unit)
         coefficients, intercepts = self.moments[reader.data].prediction(unit)
         predicted: Tensor = torch.tensordot(coefficients.to(value.dtype), value, dims=([1], [reader.dim]))
         predicted = predicted.movedim(0, reader.dim)
         return predicted + intercepts.to(value.dtype).reshape(shape) - current
+
+    def _of_the_next(self, reader: Reader, current: Tensor, images: int) -> Tensor:
+        """The channels of the image before in the batch."""
+        if images < 2:
+            raise InputError("intervention 'resample' takes another image of the batch: give batches of at least 2")
+        if self.places is None:
+            raise InputError("intervention 'resample' must know where images lie: call fit with the network first")
+        place = self.places.of(reader.data)
+        return current if place is None else place.take(current, torch.arange(images).roll(1), images)

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from whyprune.data.batches import Batch, as_batches, joined
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.data.batches import Batch, joined
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import chosen_units, edits, plain_cost, reference, rows
+from whyprune.interventions.suffix import apart, check_numbers, chosen_units, edits, plain_cost, reference
 from whyprune.interventions.values import Intervention, checked
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Edit, Replay
 from whyprune.structure.state import State
@@ -59,24 +60,26 @@ class Worlds:
         Args:
             start: a traced model, or a state of it.
             data: batches; labels only if the outcome needs them.
-            outcome: what harm is (default `LogitShift`).
+            outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
             intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
             units: which units masks speak of (default: all that are still there).
 
         Raises:
-            InputError: no data, no such unit, missing labels, an unknown name.
+            InputError: no data, no such unit, missing labels, an unknown name, or a network that mixes images.
         """
-        self.state = state = State.of(start)
+        state, asked = judged(start, outcome)
+        self.state = state
         self.units = tuple(chosen_units(state, units))
-        self.inputs = joined(list(as_batches(data, state.network.positional)))
+        self.inputs = joined(list(entered(data, state.network)))
         self._replay = Replay.of(state)
         self.network = self._replay.network
+        self.network.check_images_apart()
         blocks = list(self._blocks(np.arange(len(self.inputs))))
         self.plain = torch.cat([self._replay.logits(self._images(b))[: len(b)] for b in blocks])
         dense, self.dense = reference(state, self._replay), self.plain
         if dense is not self._replay:
             self.dense = torch.cat([dense.logits(self._images(b))[: len(b)] for b in blocks])
-        self.outcome = as_outcome(outcome).fit(self.dense)
+        self.outcome = asked.fit(self.dense)
         batches = [self._images(b) for b in blocks]
         self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome, self.units)
         self.base = self._harm(self.plain, np.arange(len(self.inputs)))
@@ -146,7 +149,9 @@ class Worlds:
     def _run(self, masks: Masks, images: NDArray[np.int64], see: See | None = None) -> Tensor:
         """Everything in front of the first reader of a masked unit runs once for each image among the rows."""
         touched = np.flatnonzero(masks.any(axis=0))
-        readers = [r for r in self.network.readers if see or np.isin(self._columns[r.node], touched).any()]
+        readers = [r for r in self._replay.seen() if see or np.isin(self._columns[r.node], touched).any()]
+        if len(masks) > 1 and not self._in_one_run(readers, masks):
+            return torch.cat([self._run(masks[k : k + 1], images[k : k + 1], see) for k in range(len(masks))])
         steps = self._replay.behind({r.node for r in readers})
         unique, inverse = np.unique(images, return_inverse=True)
         batch, count = self._images(unique), len(unique)
@@ -154,13 +159,19 @@ class Worlds:
         size = self.network.graph.batch_size
         places = torch.from_numpy(np.resize(inverse, size) if size else inverse)
         masks = masks[np.resize(np.arange(len(masks)), size)] if size else masks
-        kept = {n: rows(n, values[n], places, max(count, size or 0)) for n in self._replay.frontier(steps)}
+        held = max(count, size or 0)
+        kept = {n: self._replay.taken(n, values[n], places, held) for n in self._replay.frontier(steps)}
         share = sum(self._macs[n.name] for n in steps) / max(sum(self._macs.values()), 1)
         self.forward_passes += count * (1 - share) + len(images) * share
         changes = self._edits(readers, masks, self._donors(readers, unique, places))
         if see is not None:
             changes = {(r.node, r.data): _watched(changes[r.node, r.data], r, len(masks), see) for r in readers}
         return self._replay.resume(kept, steps, changes)[: len(images)]
+
+    def _in_one_run(self, readers: Sequence[Reader], masks: Masks) -> bool:
+        """Whether rows can differ: every reader sees a value of its own in every row, or the rows are all alike."""
+        each = all(self.network.batch_place(r.data) is not None for r in readers)
+        return each or bool((masks == masks[0]).all())
 
     def _donors(self, readers: Sequence[Reader], unique: NDArray[np.int64], places: Tensor) -> dict[fx.Node, Tensor]:
         """What every reader sees of the image before in the data, row by row, where units take its value."""
@@ -170,7 +181,8 @@ class Worlds:
             raise InputError("intervention 'resample' takes another image's value: give at least 2 images")
         values = self._replay.run(self._images((unique - 1) % self.images), keep={r.data for r in readers})
         self.forward_passes += len(unique)
-        found = {r.data: rows(r.data, values[r.data], places, len(unique)) for r in readers}
+        held = max(len(unique), self.network.graph.batch_size or 0)
+        found = {r.data: self._replay.taken(r.data, values[r.data], places, held) for r in readers}
         return {node: value for node, value in found.items() if isinstance(value, Tensor)}
 
     def _edits(
@@ -178,7 +190,7 @@ class Worlds:
     ) -> dict[tuple[fx.Node, fx.Node], Edit]:
         if self.value.value == "carried":  # what carries a unit differs from set to set
             sets = [[self.units[k] for k in np.flatnonzero(mask)] for mask in masks]
-            return edits(self._replay, readers, sets, self.value)
+            return edits(self._replay, readers, sets, self.value, 1)
         return {(r.node, r.data): self._edit(r, masks, donors.get(r.data)) for r in readers}
 
     def _edit(self, reader: Reader, masks: Masks, donor: Tensor | None) -> Edit:
@@ -186,13 +198,19 @@ class Worlds:
         here = np.where(columns >= 0, masks[:, columns], False)
         places = torch.from_numpy(np.flatnonzero(here.any(axis=0)))
         chosen = torch.from_numpy(here)[:, places]
+        lie = self.network.batch_place(reader.data)
+        if len(masks) > 1 and not (masks == masks[0]).all():
+            lie = apart(self._replay, reader)
 
         def change(tensor: Tensor) -> Tensor:
-            shape = [1] * tensor.dim()
-            shape[0], shape[reader.dim] = len(tensor), len(places)
-            share = chosen.repeat_interleave(len(tensor) // len(chosen), dim=0).reshape(shape).to(tensor.dtype)
+            if not len(places):
+                return tensor
+            check_numbers(reader, tensor)
+            shape = [len(places) if d == reader.dim else 1 for d in range(tensor.dim())]
+            share = chosen[0].reshape(shape) if lie is None else lie.spread(chosen, tensor, reader.dim)
+            share = share.to(tensor.dtype)
             if donor is None:
-                moved = self.value.change(reader, tensor, places)
+                moved = self.value.change(reader, tensor, places, len(chosen))
             else:
                 moved = (donor - tensor).index_select(reader.dim, places)
             return tensor.index_add(reader.dim, places, moved * share)

@@ -1,46 +1,61 @@
-"""Weights from safetensors files, and fingerprints that tell networks apart. Nothing is unpickled."""
+"""Weights from files into networks, and fingerprints that tell networks apart. No object is unpickled."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from whyprune.errors import FormatError
+from whyprune.models.checkpoint import Weights, weights_in
+from whyprune.models.inner import inner
 
-PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
-PREFIX = "module."
+PREFIXES = ("", "module.", "_orig_mod.", "model.")
+"""What wrappers and trainers put before every name, the usual first: data-parallel, compiled, Lightning."""
 # Batch norm counts its batches; the count plays no part in evaluation, and many files leave it out.
 COUNTER = "num_batches_tracked"
 NAMED = 3
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Loads a safetensors file into a model, in place; on an error the model is as before.
+def load_weights(model: nn.Module, path: str | Path) -> str:
+    """Loads weights into a model, in place; on an error the model is as before.
 
-    A leading `module.` (left by data-parallel training) is stripped. A missing `num_batches_tracked` keeps
-    the model's own, and so does a missing parameter that shares its memory with one in the file.
+    The file is one of safetensors, of `torch.save` (`.pt`, `.pth`, `.bin`, `.ckpt`; read with `weights_only=True`), or
+    the index of several (`*.index.json`). In a training checkpoint the weights are looked for under the usual names
+    (`state_dict`, `model`, ...). A prefix that all names share (`module.`, `_orig_mod.`, `model.`) is stripped. A
+    missing `num_batches_tracked` keeps the model's own, and so does a missing parameter that shares its memory with one
+    in the file.
+
+    Returns:
+        Where in the file the weights were, and what lies beside them, in a sentence; "" where there is nothing to say.
 
     Raises:
-        FormatError: the file is missing, no safetensors file, or damaged; keys or shapes do not fit the
+        FormatError: the file is missing or damaged, or holds objects besides tensors; keys or shapes do not fit the
             model; a weight is NaN or infinite, or its type cannot be that of the model.
     """
-    path = Path(path)
-    weights = _without_prefix(_read(path), model)
+    path, model = Path(path), inner(model)
     own = model.state_dict()
+    sets = weights_in(path)
+    candidates = [
+        (place, prefix, _stripped(weights, prefix))
+        for place, weights in sets.items()
+        for prefix in _prefixes(weights, own)
+    ]
+    fitting = [each for each in candidates if not _misfit(own, each[2])]
+    place, prefix, weights = fitting[0] if fitting else max(candidates, key=lambda each: _likeness(own, each[2]))
     kept = _may_be_missing(own, weights)
     missing, unexpected = sorted(set(own) - set(weights) - kept), sorted(set(weights) - set(own))
     if missing or unexpected:
+        inside = f" (under {place!r})" if place else ""
         raise FormatError(
-            f"{path} does not fit {type(model).__name__}: {len(missing)} keys missing{_first(missing)}, "
+            f"{path}{inside} does not fit {type(model).__name__}: {len(missing)} keys missing{_first(missing)}, "
             f"{len(unexpected)} unexpected{_first(unexpected)}: name the model it was saved from"
         )
     for name, tensor in sorted(weights.items()):
         _check_tensor(path, name, tensor, own[name])
     model.load_state_dict(weights, strict=False)
+    return _said(path, place, prefix, [other[:2] for other in fitting[1:]], len(sets[place]) - len(weights))
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -62,26 +77,42 @@ def _digest(model: nn.Module, *, values: bool) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FormatError(f"there is no weights file {path}: check the path")
-    if path.suffix.lower() in PICKLE_SUFFIXES:
-        raise FormatError(
-            f"{path} may be a pickle, which can run code when loaded: convert it once, where you trust it: "
-            "`weights = torch.load(path, weights_only=True)`, take its state dict, then "
-            "`safetensors.torch.save_file(weights, 'weights.safetensors')`"
+def _prefixes(weights: Weights, own: Mapping[str, Tensor]) -> list[str]:
+    """What may stand before the model's own names in a file: nothing, the usual, or whatever stands before one."""
+    key = max((name for name in own if not name.endswith(COUNTER)), key=len, default="")
+    found = sorted({name[: -len(key)] for name in weights if key and name.endswith(f".{key}")})
+    known = [prefix for prefix in PREFIXES if not prefix or any(name.startswith(prefix) for name in weights)]
+    return list(dict.fromkeys([*known, *(prefix for prefix in found if prefix)]))
+
+
+def _stripped(weights: Weights, prefix: str) -> Weights:
+    """The weights under a prefix, without it; what lies beside them is no part of this network."""
+    return {name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)}
+
+
+def _misfit(own: Mapping[str, Tensor], weights: Weights) -> bool:
+    names = set(own) - _may_be_missing(own, weights)
+    return not names <= set(weights) <= set(own) or not weights
+
+
+def _likeness(own: Mapping[str, Tensor], weights: Weights) -> float:
+    """How much of both sets of names is the same."""
+    return len(set(own) & set(weights)) / max(len(set(own) | set(weights)), 1)
+
+
+def _said(path: Path, place: str, prefix: str, others: list[tuple[str, str]], beside: int) -> str:
+    if not (place or others or beside):
+        return ""
+    parts = [f"weights: taken from {place!r} of {path.name}" if place else f"weights: of {path.name}"]
+    if prefix:
+        parts.append(f"names under {prefix!r}")
+    if beside:
+        parts.append(f"{beside} tensors beside them left out")
+    if others:
+        parts.append(
+            f"{', '.join(repr('.'.join(filter(None, each)).rstrip('.')) for each in others)} would fit as well"
         )
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise FormatError(f"{path} is no whole safetensors file ({error}): save or download it again") from error
-
-
-def _without_prefix(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    own = model.state_dict()
-    if any(name in own for name in weights) or not all(name.startswith(PREFIX) for name in weights):
-        return weights
-    return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+    return "; ".join(parts)
 
 
 def _may_be_missing(own: Mapping[str, Tensor], weights: Iterable[str]) -> set[str]:

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
+from whyprune.data.batches import sample_word
 from whyprune.devices import Accuracy, Device, TorchDevice, latency_ratio, library_versions, machine_state, shown
 from whyprune.devices.inputs import inputs_for
 from whyprune.effects.certificate import certified_drop
+from whyprune.effects.joint import joint_effect
+from whyprune.effects.verdict import verdict
 from whyprune.pipeline.run import Run
 from whyprune.pipeline.stage import Stage
 from whyprune.recovery import RecoveryResult
@@ -22,6 +25,7 @@ from whyprune.results import (
 )
 from whyprune.structure.network import Network
 from whyprune.structure.plan import Plan
+from whyprune.structure.state import State
 from whyprune.structure.units import removed_indices
 
 LATENCY_SECONDS = 6.0
@@ -43,15 +47,19 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
     dense_cost = network.cost()
     device = run.device or TorchDevice(repeats=LATENCY_REPEATS, seconds=LATENCY_SECONDS, threads=1)
     times, ratio = _latency(network, final, device, seed) if latency else ({}, None)
+    effect = None if recovered is None else _after_recovery(run, plan, final)
     accuracy_after = record.accuracy_after.model_copy(
         update={"recovery": None if after is None else after.top1_percent}
     )
     top1 = [v for v in (accuracy_after.recovery, accuracy_after.repair, accuracy_after.removal) if v is not None]
+    reached, samples = top1[0] if top1 else None, sample_word(run.calibration.planning[0])
     measured = RunResult(
+        samples=samples,
         asked=record.asked,
         dense=NetworkMeasurement(
             top1_percent=record.dense_top1_percent,
             top1_interval_percent=record.dense_top1_interval_percent,
+            chance_percent=record.chance_percent,
             macs=dense_cost.macs,
             params=dense_cost.params,
             bytes=dense_cost.bytes,
@@ -59,7 +67,8 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
             latency=times.get("dense"),
         ),
         pruned=NetworkMeasurement(
-            top1_percent=top1[0] if top1 else None,
+            top1_percent=reached,
+            chance_percent=record.chance_percent,
             top1_interval_percent=record.repaired_top1_interval_percent if after is None else after.interval_percent,
             macs=plan.macs,
             params=plan.params,
@@ -72,6 +81,17 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
         budgets=record.budgets,
         accuracy_after=accuracy_after,
         joint_effect=record.joint_effect,
+        effect_after_recovery=effect,
+        verdict=verdict(
+            record.joint_effect,
+            dense_percent=record.dense_top1_percent,
+            pruned_percent=reached,
+            chance_percent=record.chance_percent,
+            recovered=recovered is not None,
+            after_recovery=effect,
+            calibration=run.calibration.images,
+            samples=samples,
+        ),
         verify=record.verify,
         certificate=record.certificate if after is None else certificate(record.dense_wrong, after),
         refutations=record.refutations,
@@ -88,6 +108,13 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
         notes=record.notes,
     )
     return measured, final
+
+
+def _after_recovery(run: Run, plan: Plan, final: nn.Module) -> float:
+    """The joint effect of the fine-tuned network, on the samples kept apart from planning."""
+    state = State(run.network, final, run.network.select(plan.units), likeness=False)
+    with run.step("measure joint effect"):
+        return joint_effect(state, run.calibration.audit, outcome=run.outcome).mean
 
 
 def certificate(dense_wrong: Sequence[int] | None, pruned: Accuracy | None) -> Certificate | None:

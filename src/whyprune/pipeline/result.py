@@ -17,6 +17,7 @@ from whyprune.atomic import atomic_file
 from whyprune.effects.effects import Effects
 from whyprune.errors import InputError, MissingDependencyError, TraceError, VerificationError
 from whyprune.report import UnitRow, write_report
+from whyprune.report.words import percent, share
 from whyprune.results import RunResult
 from whyprune.structure.cost import marginal
 from whyprune.structure.file import save_plan, save_weights
@@ -108,11 +109,14 @@ class Result:
         return []
 
     def __repr__(self) -> str:
-        dense, pruned = self.measurements.dense, self.measurements.pruned
+        dense, pruned, found = self.measurements.dense, self.measurements.pruned, self.measurements.verdict
         accuracy = (
             "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
         )
-        return f"Result(MACs {pruned.macs / dense.macs:.1%}, params {pruned.params / dense.params:.1%}{accuracy})"
+        warned = "NOT USABLE, " if found is not None and found.usable is False else ""
+        level = "" if found is None or found.level is None or warned else f", function {found.level}"
+        macs, params = (percent(share(getattr(pruned, k), getattr(dense, k)), 1) for k in ("macs", "params"))
+        return f"Result({warned}MACs {macs}, params {params}{accuracy}{level})"
 
 
 def check_target(folder: Path, overwrite: bool) -> None:

@@ -83,7 +83,7 @@ def prune_in_rounds(
         calibration: the images.
         budget: what the result may cost.
         method: who judges, how much goes where, in which rounds, and what is repaired in between.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         constraints: what must stay, relative to the dense network; they hold after every round.
         images: that a scorer without a wish of its own is given at most; 0 for all.
         views: augmented views of every image in the last repair; the others see one.

@@ -1,5 +1,6 @@
 """`Run`: what every step of one run shares, and how a run starts: checked, traced, its images split."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,24 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.utils.data import Dataset, IterableDataset
 
 from whyprune.allocation import Budget, Constraints, Space, check_reachable
-from whyprune.data.calibration import Augment, Calibration, calibrate
-from whyprune.devices import Accuracy, Device, accuracy
+from whyprune.data.batches import Batch
+from whyprune.data.calibration import Augment, Calibration, calibrate, few_images
+from whyprune.data.expected import expected_batch
+from whyprune.data.opened import BATCH_SIZE, first_of, opened, rereadable
+from whyprune.data.outputs import logits_of
+from whyprune.devices import Accuracy, Device, LabelsError, accuracy
 from whyprune.devices.registry import device as device_named
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, OutcomeFunction, judged
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
 from whyprune.methods import Method
+from whyprune.pipeline.arguments import checked_arguments
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.capture import as_example
+from whyprune.structure.entry import Entered, entered
 from whyprune.structure.network import Network
+from whyprune.structure.notes import notes_on
+from whyprune.structure.outputs import Named
 from whyprune.structure.trace import trace
 
-MOST_SEEDS = 2**32
-"""As many as every library that draws takes."""
+CALIBRATION = "the calibration data"
 TRAINING = "training.safetensors"
 """The checkpoint of a training before pruning, in the workspace."""
 
@@ -66,7 +76,7 @@ class Run:
     settings: Settings
     recovery: Recovery | None
     training_data: Any
-    test: Iterable[Any] | None
+    test: Entered | None
     device: Device | None
     folder: Path | None
     resume: bool
@@ -86,11 +96,25 @@ class Run:
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
     def accuracy(self, model: nn.Module, name: str) -> Accuracy | None:
-        """Top-1 on the test data, if there is any."""
+        """Top-1 on the test data; None where there is none, or outputs or labels are no classes, which a note says."""
+        outputs = self.network.outputs
         if self.test is None:
             return None
-        with self.step("measure accuracy"):
-            return accuracy(model, self.test, progress=self.progress, description=f"Accuracy {name}")
+        if not outputs.is_logits:
+            self.note(f"No accuracy was measured: {outputs.no_logits()}.")
+            return None
+        read = outputs.logits if outputs.asked else logits_of
+        try:
+            with self.step("measure accuracy"):
+                return accuracy(model, self.test, progress=self.progress, description=f"Accuracy {name}", logits=read)
+        except LabelsError as error:
+            self.note(f"No accuracy was measured: {error}.")
+            return None
+
+    def note(self, sentence: str) -> None:
+        """Keeps a sentence for the report, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def price_for_device(self) -> None:
         """Prices the network where the budget is on a device, and refuses a budget that nothing can meet.
@@ -116,7 +140,8 @@ def start_run(
     budget: Budget,
     example_inputs: Any,
     method: str | Method,
-    outcome: Outcome | str | None,
+    outcome: Outcome | OutcomeFunction | str | None,
+    outputs: Named | Iterable[Named] | None,
     constraints: Constraints | None,
     settings: Settings | None,
     training: Recovery | None,
@@ -124,7 +149,7 @@ def start_run(
     recovery_data: Any,
     test: Iterable[Any] | None,
     augment: Augment | None,
-    workspace: Path | None,
+    workspace: str | os.PathLike[str] | None,
     resume: bool,
     asked: dict[str, Any] | None,
     device: Device | str | None,
@@ -137,11 +162,27 @@ def start_run(
         InputError: data, settings or constraints that cannot be used; a model in training mode.
         TraceError: the model cannot be captured.
     """
+    wrapped, model = (
+        model,
+        checked_arguments(
+            model,
+            data,
+            example_inputs,
+            budget=budget,
+            method=method,
+            constraints=constraints,
+            settings=settings,
+            training=training,
+            recovery=recovery,
+            augment=augment,
+            workspace=workspace,
+            asked=asked,
+            device=device,
+            seed=seed,
+        ),
+    )
+    folder = None if workspace is None else Path(workspace)
     settings = settings or Settings()
-    if not isinstance(budget, Budget):
-        raise InputError(f"budget={budget!r}: give a Budget, such as Budget(macs=0.5)")
-    if not 0 <= seed < MOST_SEEDS:
-        raise InputError(f"seed={seed}: give a whole number from 0 to {MOST_SEEDS - 1}")
     chosen = settings.applied(method, budget)
     if chosen.penalty and training is None:
         raise InputError(f"method {chosen.name!r} trains with the penalty {chosen.penalty!r} first: give training=…")
@@ -153,38 +194,115 @@ def start_run(
     constraints = replace(constraints, ignore=(*settings.ignore, *constraints.ignore))
     where = device_named(device) if isinstance(device, str) else device
     check_device(budget, where)
-    training_data = data if recovery_data is None else recovery_data
+    example = as_example(example_inputs)
+    data = rereadable(data, CALIBRATION)
+    training_data = data
+    if training is not None or recovery is not None:
+        trained_with = training or recovery
+        training_data = _training_data(data if recovery_data is None else recovery_data, example, trained_with)
     start = time.perf_counter()
     trained = None
     if training is not None:
         training = _with_penalty(training, chosen)
-        trained = _trained(model, training_data, training, example_inputs, seed, workspace, resume, progress)
+        trained = _trained(model, training_data, training, example_inputs, seed, folder, resume, progress)
     seconds, start = time.perf_counter() - start, time.perf_counter()
-    network = constraints.prepared(trace(trained.model if trained else model, example_inputs, heads=settings.heads))
-    network = with_memory(network, budget, where)
+    traced = trace(
+        trained.model if trained else model,
+        example_inputs,
+        heads=settings.heads,
+        outputs=outputs if outputs is not None else settings.outputs or None,
+    )
+    network = with_memory(constraints.prepared(traced), budget, where)
+    _check_recovery(network, recovery)
+    images = entered(data, network, CALIBRATION)
+    calibration = calibrate(images, network.positional, augment, seed)
+    network, measured, said = _judged(network, outcome, calibration)
     run = Run(
         network=network,
-        calibration=calibrate(data, network.positional, augment, seed),
+        calibration=calibration,
         budget=budget,
         method=chosen,
-        outcome=as_outcome(outcome),
+        outcome=measured,
         constraints=replace(constraints, ignore=(), together=()),  # these two are in the network by now
         settings=settings,
         recovery=recovery,
         training_data=training_data,
-        test=test,
+        test=None if test is None else _test_data(test, network),
         device=where,
-        folder=workspace,
+        folder=folder,
         resume=resume,
         asked={},
         seed=seed,
         progress=progress,
+        notes=[*images.notes, *notes_on(network), *said],
     )
+    run.notes += _said_of(run, wrapped, model)
     if trained is not None:
         run.trained, run.timings["train"] = list(trained.history), seconds
     run.timings["trace"] = time.perf_counter() - start
     run.asked = _asked(run, model, constraints, training, asked)
     return run
+
+
+def _judged(
+    network: Network, outcome: Outcome | str | OutcomeFunction | None, calibration: Calibration
+) -> tuple[Network, Outcome, list[str]]:
+    """The network as the outcome sees it, the outcome, and sentences on what counts."""
+    said = network.outputs.notes()
+    if outcome is None and network.outputs.is_logits and _are_targets(calibration):
+        outcome = OutputShift()
+        said.append("The labels are real numbers, so harm is output-shift: outputs are compared uncentred.")
+    state, measured = judged(network, outcome)
+    return state.network, measured, said
+
+
+def _said_of(run: Run, given: nn.Module, model: nn.Module) -> list[str]:
+    """Sentences on the images, the model and the test data that the user gave."""
+    said = [few] if (few := few_images(run.calibration.images)) else []
+    if model is not given:
+        said.append(f"The network inside the {type(given).__name__} is pruned, and comes back without it.")
+    return said + (run.test.notes if isinstance(run.test, Entered) else [])
+
+
+def _check_recovery(network: Network, recovery: Recovery | None) -> None:
+    if recovery is not None and not network.outputs.is_logits:
+        raise InputError(
+            f"recovery trains towards classes: {network.outputs.no_logits()}; leave recovery out and fine-tune "
+            "result.model with your own loss"
+        )
+
+
+def _are_targets(calibration: Calibration) -> bool:
+    """Whether the images' labels are real numbers, as for regression."""
+    labels = calibration.planning[0].labels
+    return labels is not None and labels.is_floating_point()
+
+
+def _training_data(data: Any, example: Batch, recovery: Recovery | None) -> Any:
+    """Labelled data to train on, as `recover` takes it; its first batch has to be what the network takes.
+
+    Raises:
+        InputError: it is not.
+    """
+    what, size = "the recovery data", BATCH_SIZE if recovery is None else recovery.batch_size
+    kept = rereadable(data, what)
+    batches, _ = opened(kept, example, what, size)
+    if (first := first_of(batches)) is None:
+        raise InputError(f"{what} is empty: give labelled batches")
+    expected_batch(first, example, what)
+    return kept if isinstance(kept, Dataset) and not isinstance(kept, IterableDataset) else batches
+
+
+def _test_data(data: Any, network: Network) -> Entered:
+    """Labelled batches to measure on; the first has to be what the network takes.
+
+    Raises:
+        InputError: it is not.
+    """
+    found = entered(data, network, "the test data", replayed=False)
+    if first_of(found) is None:
+        raise InputError("the test data is empty: give labelled batches, or leave test out")
+    return found
 
 
 def _with_penalty(training: Recovery, method: Method) -> Recovery:
@@ -230,6 +348,7 @@ def _asked(
         "method": run.method.name,
         "scorer": run.method.scorer_name,
         "outcome": run.outcome.name,
+        "outputs": [t.name for t in run.network.outputs.counting],
         "calibration_images": run.calibration.images,
         "repair": run.method.repair,
         "allocation": run.method.allocation_name or None,

@@ -37,6 +37,8 @@ class Settings:
         refute: try to refute the effects behind the plan, on images kept apart for it.
         blocks: residual blocks may go as a whole; default: where a budget is on a device and the method can tell.
         heads: attention goes by whole heads, or by the width that all its heads share.
+        outputs: which tensors of the network's output count, by name or number; default: `logits` where there are any,
+            else all that hold images and numbers.
 
     Raises:
         InputError: an unknown name, or a number out of range.
@@ -54,6 +56,7 @@ class Settings:
     refute: bool = True
     blocks: bool | None = None
     heads: Literal["whole", "width"] = "whole"
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)

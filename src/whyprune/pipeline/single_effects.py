@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from whyprune.causal.exact import exact_effects
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch, cut_images, sample_word
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
+from whyprune.errors import InputError
 from whyprune.interventions.suffix import relative_cost, suffixes
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
@@ -40,7 +41,7 @@ def single_effects(
         removed: names of the units that the plan removes.
         passes: dense forward passes of one image to spend at most.
         images: on how many images to measure at most.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         seed: of the sample.
         progress: show a progress bar.
 
@@ -48,6 +49,10 @@ def single_effects(
         Effects of all units, NaN where one was not measured, and a sentence about what was; empty if all were, on all
         images.
     """
+    try:
+        network.check_images_apart()
+    except InputError as error:
+        return _unmeasured(network, outcome), f"Single effects were not measured: {error}."
     replay = Replay(network)
     share = relative_cost(network, suffixes(replay, network.units))
     total = min(images, sum(map(len, batches)))
@@ -61,8 +66,8 @@ def single_effects(
     said = ""
     if count < total or len(chosen) < len(network.units):
         said = (
-            f"Single effects were measured of {len(chosen):,} of {len(network.units):,} units on {count} images: "
-            f"as much as {passes:,.0f} forward passes pay for (effect_passes)."
+            f"Single effects were measured of {len(chosen):,} of {len(network.units):,} units on {count} "
+            f"{sample_word(batches[0])}: as much as {passes:,.0f} forward passes pay for (effect_passes)."
         )
     if not chosen or count < 2:
         return _unmeasured(network, outcome), said or "Single effects were not measured: no passes were given for them."

@@ -40,6 +40,7 @@ class StageRecord(Record):
     accuracy_after: AccuracyAfter
     dense_top1_percent: float | None
     dense_top1_interval_percent: Interval | None
+    chance_percent: float | None = None
     repaired_top1_interval_percent: Interval | None
     dense_wrong: list[int] | None
     certificate: Certificate | None

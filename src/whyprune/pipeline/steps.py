@@ -4,26 +4,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
-from whyprune.data.batches import Batch
+from whyprune.data.batches import Batch, sample_word
 from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import joint_effect
+from whyprune.effects.output_shift import OutputShift
 from whyprune.pipeline.measure import certificate
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
 from whyprune.pipeline.single_effects import single_effects
 from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
+from whyprune.pipeline.why_off import why_off
 from whyprune.recovery import RecoveryResult, recover
+from whyprune.repair.coverage import sentence, unrefitted
 from whyprune.repair.registry import RepairCase, repair_named
 from whyprune.results import AccuracyAfter, JointEffect, Refutation, Verification
 from whyprune.scoring.contract import Question
 from whyprune.scoring.registry import SCORERS
+from whyprune.structure.notes import widths_not_proven
 from whyprune.structure.plan import Plan
 from whyprune.structure.remove import remove
+from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
+from whyprune.structure.training import check_training
 from whyprune.structure.verify import verify
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -78,6 +85,7 @@ def choose(run: Run) -> Chosen:
         recover=lambda state: _recovered_between(run, state),
     )
     run.notes += rounds.notes
+    run.notes += widths_not_proven(run.network, rounds.plan.removed_per_group())
     effects = rounds.effects
     if method.schedule.in_rounds or effects.estimand == "curve":
         with run.step("estimate single effects"):
@@ -110,6 +118,8 @@ def proven(run: Run, bare: State) -> Verification:
         VerificationError: it did not.
     """
     with run.step("verify"):
+        if run.recovery is not None:
+            check_training(bare)
         return verify(bare, run.calibration.planning, seed=run.seed)
 
 
@@ -124,8 +134,20 @@ def repaired(run: Run, bare: State, chosen: Chosen) -> State:
         seed=run.seed,
         progress=run.progress,
     )
+    chosen_repair = repair_named(run.method.repair)
     with run.step("repair"):
-        return repair_named(run.method.repair).apply(case)
+        mended = chosen_repair.apply(case)
+    if chosen_repair.between_rounds:  # it refits
+        run.notes += [said for said in (sentence(unrefitted(bare)), _kept(bare, mended)) if said]
+    return mended
+
+
+def _kept(bare: State, mended: State) -> str:
+    """A sentence where repair has changed nothing."""
+    pairs = zip(bare.model.parameters(), mended.model.parameters(), strict=True)
+    if not bare.removed or any(not torch.equal(old, new) for old, new in pairs):
+        return ""
+    return "Repair left all weights as they were: refitted ones would have made the outcome worse on its own images."
 
 
 def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: State) -> Stage:
@@ -134,7 +156,7 @@ def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: S
     bare_accuracy = run.accuracy(bare.model, "after removal")
     repaired_accuracy = None if run.method.repair == "none" else run.accuracy(mended.model, "after repair")
     last = repaired_accuracy or bare_accuracy
-    joint = _joint(run, chosen.plan, bare, mended)
+    joint = _joint(run, chosen, bare, mended)
     wrong = None if dense is None else np.flatnonzero(~dense.correct).tolist()
     record = StageRecord(
         asked=run.asked,
@@ -143,6 +165,7 @@ def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: S
         accuracy_after=AccuracyAfter(removal=_top1(bare_accuracy), repair=_top1(repaired_accuracy)),
         dense_top1_percent=_top1(dense),
         dense_top1_interval_percent=None if dense is None else dense.interval_percent,
+        chance_percent=None if dense is None else dense.chance_percent,
         repaired_top1_interval_percent=None if last is None else last.interval_percent,
         dense_wrong=wrong,
         certificate=certificate(wrong, last),
@@ -185,19 +208,34 @@ def _recovered_between(run: Run, state: State) -> State:
     return state.with_model(found.model)
 
 
-def _joint(run: Run, plan: Plan, bare: State, mended: State) -> JointEffect:
+def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
     """Predicted and measured, on images that neither plan nor repair has seen."""
     with run.step("measure joint effect"):
         removal = joint_effect(bare, run.calibration.audit, outcome=run.outcome)
         found = joint_effect(mended, run.calibration.audit, outcome=run.outcome)
+        off_by = why_off(run, chosen.plan, found, bare, mended, curves=bool(chosen.effects.curves))
+        if isinstance(run.outcome, OutputShift):
+            _say_what_stands_still(run, run.outcome)
     return JointEffect(
         outcome=found.outcome,
-        predicted=plan.predicted,
+        predicted=chosen.plan.predicted,
         measured=found.mean,
         interval=found.interval,
         after_removal=removal.mean,
+        another=found.another,
+        constant=found.constant,
+        off_by=off_by,
+        by_output=dict(found.by_output),
         images=found.images,
     )
+
+
+def _say_what_stands_still(run: Run, outcome: OutputShift) -> None:
+    """Notes the outputs that are the same for every image, which no distance in terms of their variance can see."""
+    if len(outcome.parts) > 1:
+        dense = Replay(run.network)
+        for sentence in outcome.fit(torch.cat([dense.logits(b) for b in run.calibration.audit])).notes:
+            run.note(sentence)
 
 
 def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:
@@ -205,8 +243,9 @@ def _refutations(run: Run, joint: JointEffect) -> list[Refutation]:
     if not run.settings.refute:
         return []
     if sum(map(len, run.calibration.audit)) < FEWEST_TO_REFUTE:
+        word = sample_word(run.calibration.audit[0])
         run.notes.append(
-            f"Nothing was tried to refute the effects: fewer than {FEWEST_TO_REFUTE} of the calibration images are "
+            f"Nothing was tried to refute the effects: fewer than {FEWEST_TO_REFUTE} of the calibration {word} are "
             "kept apart; give more of them."
         )
         return []

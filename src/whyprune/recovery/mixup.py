@@ -5,7 +5,7 @@ With distillation the dense network says what the mixture is (Beyer et al., CVPR
 training images, which it has learnt by heart, it has little left to say.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,11 +38,11 @@ def mixed(batch: Batch, alpha: float, generator: np.random.Generator) -> tuple[B
     share = float(generator.beta(alpha, alpha))
     order = torch.from_numpy(generator.permutation(len(batch)))
 
-    def mix(value: object) -> object:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
+    def mix(value: Tensor) -> Tensor:
+        if not value.is_floating_point():
             return value
         return torch.lerp(value[order.to(value.device)], value, share)
 
-    inputs = replace(batch, args=tuple(map(mix, batch.args)), kwargs={k: mix(v) for k, v in batch.kwargs.items()})
+    inputs = batch.mapped(mix)
     labels = None if batch.labels is None else batch.labels[order.to(batch.labels.device)]
     return inputs, Mixture(labels, share)

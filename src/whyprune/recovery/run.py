@@ -25,8 +25,10 @@ from whyprune.recovery.training import train
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.copies import duplicate
 from whyprune.structure.network import Network
+from whyprune.structure.precise import has_half, in_single, single, with_types_of
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
+from whyprune.structure.wrapped import unwrapped
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -64,7 +66,8 @@ def recover(
 ) -> RecoveryResult:
     """Trains a network, before or after pruning, and keeps the epoch that is best on the validation data.
 
-    A `State` brings along the dense network that `distill` and `follow` need. A plain module is trained as it is.
+    A `State` brings along the dense network that `distill` and `follow` need. A plain module is trained as it is. A
+    network in half precision is trained in single precision and gets its own types back.
 
     Order, augmentation and dropout are functions of (seed, epoch, step), so a resumed run ends with the
     weights of a run that was never interrupted, bit by bit on the same machine. The validation part is
@@ -86,7 +89,8 @@ def recover(
         penalty: a penalty of your own, in place of one by name (`recovery.penalty`): what it gives is added to the
             loss as it is; see `Penalty`, and `masking` for units that are held at zero.
         network: a trace of a module of the same architecture, for the penalty.
-        outcome_of: from the network's output to logits (B, K); `logits_of` when None.
+        outcome_of: from the network's output to logits (B, K); when None, the output that counts where one was chosen
+            at the trace, else `logits_of`.
         positional: how many positional inputs the network takes.
         seed: 0 or more; of the split, the order, augmentation and dropout.
         checkpoint: a file, written after every epoch and at least every `checkpoint_interval_s` seconds; an
@@ -103,14 +107,18 @@ def recover(
         FormatError: a checkpoint that is missing, corrupt or of another recovery.
         KeyboardInterrupt: passed on; the last checkpoint stays.
     """
+    start = start if isinstance(start, State) else unwrapped(start)
     _check_arguments(start, recovery, dense, penalty, seed, checkpoint, resume)
-    model = start.model if isinstance(start, State) else start
-    teacher = _teacher(start, dense, recovery)
+    given = start.model if isinstance(start, State) else start
     factory = PENALTIES(recovery.penalty) if recovery.penalty is not None else penalty
-    net, logits = _copy(model), _reader(outcome_of)
+    read = outcome_of or _chosen(start)
     fabric = _fabric(recovery)
     with repeatable():
         parts = split_data(data, recovery.validation_fraction, recovery.batch_size, seed, positional)
+        first = next(parts.train.batches(1))[slice(0, 2)]
+        model = _single(given, first)
+        teacher = _teacher(start, dense, recovery, first)
+        net, logits = _copy(model), _reader(read, widened=has_half(given) and not has_half(model))
         classes = check_first_batch(net, teacher, parts, logits, recovery)
         traced = None if factory is None else network or _traced(start, net, parts)
         job = Job(
@@ -141,6 +149,7 @@ def recover(
                 atexit.register(_leave_group)
     recovered = _copy(model)
     files.restore(recovered, best)
+    recovered = with_types_of(recovered, given)
     return RecoveryResult(recovered.eval(), state.history, state.best_epoch, state.seconds)
 
 
@@ -153,6 +162,8 @@ def _check_arguments(
     checkpoint: str | Path | None,
     resume: bool,
 ) -> None:
+    if not isinstance(recovery, Recovery):
+        raise InputError(f"recovery={recovery!r:.80}: give a Recovery, such as Recovery(epochs=5)")
     if isinstance(start, State) and dense is not None:
         raise InputError("a state has its dense network: leave dense out, or give the module, state.model")
     if not isinstance(start, State):
@@ -175,12 +186,17 @@ def _check_arguments(
         raise InputError("resume needs the checkpoint to go on from: give checkpoint=…")
 
 
-def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recovery) -> nn.Module | None:
+def _single(model: nn.Module, batch: Batch) -> nn.Module:
+    """The model, or a copy in single precision where it has half-precision numbers and runs so."""
+    return single(_copy(model), batch.to(device_of(model))) if has_half(model) else model
+
+
+def _teacher(start: nn.Module | State, dense: nn.Module | None, recovery: Recovery, batch: Batch) -> nn.Module | None:
     """The dense network in evaluation mode, if anything of it is followed."""
     found = start.network.model if isinstance(start, State) else dense
     if found is None or (recovery.distill == 0 and recovery.follow == 0):
         return None
-    return _copy(found).eval().requires_grad_(False)
+    return _copy(_single(found, batch)).eval().requires_grad_(False)
 
 
 def _traced(start: nn.Module | State, net: nn.Module, parts: Parts) -> Network:
@@ -225,11 +241,25 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _reader(outcome_of: Callable[[Any], Tensor] | None) -> Logits:
+def _chosen(start: nn.Module | State) -> Callable[[Any], Tensor] | None:
+    """How the output is read that was chosen at the trace; None where nothing was chosen.
+
+    Raises:
+        InputError: what counts is no vector of logits.
+    """
+    if not isinstance(start, State):
+        return None
+    outputs = start.network.outputs
+    if not outputs.is_logits:
+        raise InputError(f"recovery trains towards classes: {outputs.no_logits()}; give outcome_of=, from it to logits")
+    return outputs.logits if outputs.asked else None
+
+
+def _reader(outcome_of: Callable[[Any], Tensor] | None, *, widened: bool) -> Logits:
     read = outcome_of or logits_of
 
     def logits(network: nn.Module, batch: Batch) -> Tensor:
-        return read(call(network, batch))
+        return read(call(network, in_single(batch) if widened else batch))
 
     return logits
 

@@ -2,7 +2,16 @@
 
 from whyprune.repair.batch_norm import reestimate_batch_norm
 from whyprune.repair.constants import fold_constants, repair_constants
+from whyprune.repair.coverage import Unrefitted, unrefitted
 from whyprune.repair.reconstruction import reconstruct
 from whyprune.repair.refit import repair
 
-__all__ = ["fold_constants", "reconstruct", "reestimate_batch_norm", "repair", "repair_constants"]
+__all__ = [
+    "Unrefitted",
+    "fold_constants",
+    "reconstruct",
+    "reestimate_batch_norm",
+    "repair",
+    "repair_constants",
+    "unrefitted",
+]

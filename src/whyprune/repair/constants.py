@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from whyprune.data.batches import as_batches
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.optimal import Constants
 from whyprune.interventions.values import Intervention, checked
 from whyprune.repair.refit import no_worse
 from whyprune.structure.copies import duplicate
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of, where
 from whyprune.structure.replay import Replay
@@ -61,7 +61,7 @@ def repair_constants(
     """
     state = State.of(state)
     network = state.network
-    batches = list(as_batches(data, network.positional))
+    batches = list(entered(data, network))
     if not batches:
         raise InputError("there is no data to find constants with: give a few hundred unlabelled images")
     constants = fitted_constants(
@@ -86,8 +86,9 @@ def fitted_constants(
     """
     if checked(intervention) not in ("mean", "optimal", "closed-form"):
         raise InputError(f"intervention {intervention!r} has no constants: choose from mean, optimal, closed-form")
-    batches, replay = list(as_batches(data, network.positional)), Replay(network)
-    measured = as_outcome(outcome).fit(torch.cat([replay.logits(b) for b in batches]))
+    state, asked = judged(network, outcome)
+    batches, replay = list(entered(data, network)), Replay(state.network)
+    measured = asked.fit(torch.cat([replay.logits(b) for b in batches]))
     value = Intervention(checked(intervention)).fit(replay, batches, measured, units, progress=progress)
     if value.value != "mean":
         return value.constants

@@ -72,12 +72,13 @@ class StreamedActivations:
 def schedule(replay: Replay) -> list[fx.Node]:
     """An execution order in which operations that are not refitted come as early as they can."""
     inside = set(replay.order)
+    refitted = {n for n in replay.order if layout(n) is not None}
     done: set[fx.Node] = set()
     left = list(replay.order)
     out: list[fx.Node] = []
     while left:
         ready = [n for n in left if all(a in done or a not in inside for a in replay.reads(n))]
-        chosen = next((n for n in ready if layout(n) is None), ready[0])
+        chosen = next((n for n in ready if n not in refitted), ready[0])
         left.remove(chosen)
         done.add(chosen)
         out.append(chosen)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whyprune.data.batches import as_batches, chunked
+from whyprune.data.batches import chunked
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
@@ -23,6 +23,7 @@ from whyprune.repair.refit import BATCH, refit_layer, rewritten
 from whyprune.repair.segments import Segment, Weights, segments
 from whyprune.repair.targets import targets
 from whyprune.repair.writeback import Refitted
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay, Values, leaves
 from whyprune.structure.state import State
 
@@ -73,7 +74,7 @@ def reconstruct(
         raise InputError(f"rounds={rounds}, iterations={iterations}, damping={damping}: all must be above 0")
     state = State.of(state)
     network = state.network
-    batches = chunked(as_batches(data, network.positional), BATCH)
+    batches = chunked(entered(data, network), BATCH)
     if not batches:
         raise InputError("there is no data to reconstruct with: give a few hundred unlabelled images")
     replay = Replay.of(state)

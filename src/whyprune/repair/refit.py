@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from whyprune.data.batches import Batch, as_batches, chunked
-from whyprune.effects.outcomes import Outcome, as_outcome
+from whyprune.data.batches import Batch, chunked
+from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.repair.gather import rows_for
@@ -21,6 +21,7 @@ from whyprune.repair.solve import RIDGE, refit
 from whyprune.repair.targets import RefitTarget, targets
 from whyprune.repair.writeback import Refitted, write
 from whyprune.structure.copies import duplicate
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -40,7 +41,9 @@ def repair(
     seed: int = 0,
     progress: bool = False,
 ) -> State:
-    """Refits every convolution and linear layer of a pruned network towards the dense network's values.
+    """Refits every convolution, transposed or not, and every linear layer towards the dense network's values.
+
+    What cannot be refitted stays as it is (`unrefitted` in `repair/coverage.py` names it).
 
     Args:
         state: the network as it is now; its module is not changed.
@@ -59,7 +62,7 @@ def repair(
     """
     state = State.of(state)
     network = state.network
-    batches = chunked(as_batches(data, network.positional), BATCH)
+    batches = chunked(entered(data, network), BATCH)
     if not batches:
         raise InputError("there is no data to repair with: give a few hundred unlabelled images")
     replay = Replay.of(state)
@@ -107,12 +110,19 @@ def refit_layer(
 ) -> Refitted:
     """Refits one layer of a replay, which from now on runs with it; both sides have come no further than the layer."""
     weight, _ = replay.parameters_of(job.node)
-    flat = weight.flatten(1)
-    x, target, offset = rows_for(dense, pruned, job, flat.shape[1], generator)
+    how = job.layout
+    start = how.matrix(weight)
+    x, target, offset = rows_for(dense, pruned, job, start.shape[-1], generator)
     passes = relu_passes if job.relu else 0
-    new, bias = refit(x, target, offset, flat, ridge=ridge, relu_passes=passes, intercept=job.intercept)
-    response = x @ new.T
-    found = Refitted(job.node, new.reshape(weight.shape), bias, response.mean(dim=0), response.var(dim=0))
+    new, bias = refit(x, target, offset, start, ridge=ridge, relu_passes=passes, intercept=job.intercept)
+    response = x @ new.mT
+    found = Refitted(
+        node=job.node,
+        weight=how.weight(new.reshape(how.filters(weight).shape)),
+        bias=bias.flatten(),
+        mean=response.mean(dim=-2).flatten(),
+        variance=response.var(dim=-2).flatten(),
+    )
     replay.set_parameters(job.node, found.weight, found.bias)
     return found
 
@@ -134,12 +144,13 @@ def rewritten(
 def no_worse(before: State, after: State, batches: Sequence[Batch], outcome: Outcome | str | None) -> State:
     """`after`, or a copy of `before` where the outcome on the last few batches has become worse."""
     few = batches[-GUARD_BATCHES:]
-    dense = Replay(before.network)
+    seen, asked = judged(before, outcome)
+    dense = Replay(seen.network)
     reference = [dense.logits(b) for b in few]
-    measured = as_outcome(outcome).fit(torch.cat(reference))
+    measured = asked.fit(torch.cat(reference))
 
     def harm(state: State) -> float:
-        replay = Replay.of(state)
+        replay = Replay.of(judged(state, outcome)[0])
         pairs = zip(few, reference, strict=True)
         return float(torch.cat([measured(replay.logits(b), z, b.labels) for b, z in pairs]).mean())
 

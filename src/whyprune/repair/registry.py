@@ -83,8 +83,8 @@ _ALL = (
     Repair(
         "refit",
         _refit,
-        "refits each convolution and linear layer by least squares, from the pruned network's own inputs towards the "
-        "dense network's stream",
+        "refits each convolution (transposed or not) and linear layer by least squares, from the pruned network's own "
+        "inputs towards the dense network's stream",
         "the outcome on the repair's own images is no worse than before, or the old weights are kept",
         between_rounds=True,
         paper="after He, Zhang & Sun and ThiNet, both ICCV 2017",

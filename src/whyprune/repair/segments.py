@@ -63,19 +63,21 @@ class Weights:
         self._replay, self._segment = replay, segment
 
     def now(self) -> tuple[Tensor, ...]:
-        """What the layers run with, normalisation folded in: of each the weight, and the bias if it can have one."""
+        """What the layers run with, normalisation folded in: of each the filters, and the bias if it can have one."""
         found: list[Tensor] = []
         for layer in self._segment.layers:
             weight, bias = self._replay.parameters_of(layer.node)
-            found += [weight, _bias_of(weight, bias)] if layer.intercept else [weight]
+            filters = layer.layout.filters(weight)
+            found += [filters, _bias_of(filters, bias)] if layer.intercept else [filters]
         return tuple(tensor.clone() for tensor in found)
 
     def set(self, parameters: Sequence[Tensor]) -> None:
         """From now on the layers run with these."""
         left = iter(parameters)
         for layer in self._segment.layers:
-            weight = next(left)
-            self._replay.set_parameters(layer.node, weight, next(left) if layer.intercept else _bias_of(weight, None))
+            filters = next(left)
+            bias = next(left) if layer.intercept else _bias_of(filters, None)
+            self._replay.set_parameters(layer.node, layer.layout.weight(filters), bias)
 
     def function(self, before: Values) -> Callable[..., Tensor]:
         """Parameters -> the aim, for what the segment reads; the layers keep what they had."""
@@ -92,5 +94,5 @@ class Weights:
         return aim
 
 
-def _bias_of(weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.zeros(len(weight), dtype=weight.dtype) if bias is None else bias
+def _bias_of(filters: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.zeros(len(filters), dtype=filters.dtype) if bias is None else bias

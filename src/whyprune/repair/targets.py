@@ -5,9 +5,15 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from whyprune.repair.rows import Layout, layout
+from whyprune.repair.obstacles import obstacle, sources
+from whyprune.repair.rows import Layout, layout_of
 from whyprune.structure.operations import bind, name_of
 from whyprune.structure.replay import Replay
+
+_MOVING = (
+    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "contiguous"),
+    *("cat", "clone", "dropout", "feature_dropout"),
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class RefitTarget:
         aim: the node whose dense value is to be matched: its own output after normalisation, or the sum that
             output joins (the dense stream, so that errors made earlier are corrected and do not pile up).
         other: the other summand, taken from the pruned network; None without a sum.
-        relu: whether only a ReLU reads the aim.
+        relu: whether only ReLUs read the aim, moved to other places or not.
         intercept: whether the layer has a bias, its own or its normalisation's.
     """
 
@@ -40,18 +46,17 @@ def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[RefitTarget]:
     graph = pruned.network.graph
     done: set[fx.Node] = {n for n in graph.nodes if n.op == "placeholder" and n.name in graph.inputs}
     for node in order:
-        how = layout(node)
-        if how is not None and node in pruned.network.written and _writable(pruned, node):
+        if why_not(pruned, node) is None:
             after = pruned.producers.get(node, node)
             aim, other = _joined(after, done)
             found.append(
                 RefitTarget(
                     node=node,
-                    layout=how,
+                    layout=layout_of(node, pruned.groups_of(node)),
                     data=bind(node)["input"],
                     aim=aim,
                     other=other,
-                    relu=bool(aim.users) and all(name_of(u) == "relu" for u in aim.users),
+                    relu=_into_relu(aim),
                     intercept=after is not node or bind(node)["bias"] is not None,
                 )
             )
@@ -59,13 +64,44 @@ def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[RefitTarget]:
     return found
 
 
-def _writable(pruned: Replay, node: fx.Node) -> bool:
-    """A following normalisation can take up any bias only if it has a scale and a shift of its own."""
+def why_not(pruned: Replay, node: fx.Node) -> str | None:
+    """Why an operation is not refitted, in words that go on from its name; None where it is."""
+    found = obstacle(node)
+    return _unwritable(pruned, node) if found is None else found
+
+
+def _unwritable(pruned: Replay, node: fx.Node) -> str | None:
+    """New weights need parameters; a following normalisation takes up any bias only by a scale and shift of its own."""
+    names, bound = pruned.network.graph.state_names, bind(node)
+    trained = {name for name, _ in pruned.model.named_parameters()}
+    for key in ("weight", "bias"):
+        held = [names.get(source.name, "") for source in sources(bound[key])]
+        if any(name not in trained for name in held):
+            return f"its {key} is no parameter"
+        if any(list(names.values()).count(name) > 1 for name in held):
+            return f"its {key} is used more than once"
     norm = pruned.producers.get(node)
     if norm is None:
-        return all(name_of(u) != "batch_norm" for u in node.users)
-    bound = bind(norm)
-    return all(bound[k] is not None and len(bound[k].users) == 1 for k in ("weight", "bias", "running_mean"))
+        return None
+    state = bind(norm)
+    if any(state[k] is None for k in ("weight", "bias", "running_mean")):
+        return "the batch norm behind it has no scale and shift"
+    shared = any(len(state[k].users) != 1 for k in ("weight", "bias", "running_mean"))
+    return "the batch norm behind it is used more than once" if shared else None
+
+
+def _into_relu(value: fx.Node) -> bool:
+    return bool(value.users) and all(
+        is_relu(user) or (name_of(user) in _MOVING and _into_relu(user)) for user in value.users
+    )
+
+
+def is_relu(node: fx.Node) -> bool:
+    """Whether an operation is max(x, 0), however it is written."""
+    name, bound = name_of(node), bind(node)
+    if name == "threshold":
+        return bool(bound["threshold"] == 0 and bound["value"] == 0)
+    return name == "relu" or (name in ("clamp", "clamp_min") and bound["min"] == 0 and bound.get("max") is None)
 
 
 def _joined(after: fx.Node, done: set[fx.Node]) -> tuple[fx.Node, fx.Node | None]:

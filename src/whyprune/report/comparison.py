@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from whyprune.report.words import NOT_MEASURED, count, ms, percent, share, span
-from whyprune.results import NetworkMeasurement, RunResult
+from whyprune.report.words import NOT_MEASURED, count, last_effect, ms, number, percent, share, span
+from whyprune.results import JointEffect, NetworkMeasurement, RunResult
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,11 @@ class ComparisonRow:
 
 
 def figures(result: RunResult) -> list[ComparisonRow]:
-    """The lines of the table, in the order a reader asks for them."""
-    return [_accuracy(result), *_costs(result), *_latencies(result)]
+    """The lines of the table, in the order a reader asks for them: what was measured of the answers first."""
+    joint, measured = result.joint_effect, result.pruned.top1_percent is not None
+    effect = [] if joint is None else [_effect(result, joint)]
+    answers = [_accuracy(result), *effect] if measured or joint is None else effect
+    return [*answers, *_costs(result), *_latencies(result)]
 
 
 def median_ms(network: NetworkMeasurement) -> float | None:
@@ -38,6 +41,18 @@ def speedup(result: RunResult) -> float | None:
     return dense / pruned if dense and pruned else None
 
 
+def _effect(result: RunResult, joint: JointEffect) -> ComparisonRow:
+    found = result.verdict
+    return ComparisonRow(
+        "Joint effect",
+        "0",
+        number(last_effect(result, joint)),
+        "" if found is None or found.level is None else found.level,
+        pruned_note=span(joint.interval, 3) if result.effect_after_recovery is None else "",
+        term=f"{joint.outcome}: how far the answers are from the dense network's; below it the 95% interval",
+    )
+
+
 def _accuracy(result: RunResult) -> ComparisonRow:
     dense, pruned = result.dense, result.pruned
     change = NOT_MEASURED
@@ -50,7 +65,7 @@ def _accuracy(result: RunResult) -> ComparisonRow:
         change,
         span(dense.top1_interval_percent),
         span(pruned.top1_interval_percent),
-        term="share of test images whose class is right; below it the 95% interval",
+        term=f"share of test {result.samples} whose class is right; below it the 95% interval",
     )
 
 

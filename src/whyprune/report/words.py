@@ -16,6 +16,15 @@ from whyprune.results import (
 )
 
 NOT_MEASURED = "not measured"
+WHY_OFF = {
+    "sum": "Removed together, the units do {harm} harm than the sum of their parts; effects do not simply add up.",
+    "curve": "One part goes, so nothing was summed: it does {harm} harm than its own effect or curve says.",
+    "samples": "On what the plan was made from it holds: more calibration data makes predictions surer.",
+    "repair": "It is of the removal alone, and holds for that: the repair makes the difference.",
+    "search": "Nothing was summed: the search measured the plan as a whole, on few samples, and took the best of many.",
+    "no repair": "It counts on a repair, and none ran.",
+}
+"""Why a prediction is off, by what the record says of it."""
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -100,10 +109,39 @@ def headline(result: RunResult) -> str:
     label, kept = _kept(result)
     model = plain(result.asked["model"]) if result.asked.get("model") else "The network"
     dense, pruned = result.dense.top1_percent, result.pruned.top1_percent
+    if (dense is None or pruned is None) and (joint := result.joint_effect) is not None:
+        return f"{model} pruned to {kept} of its {label}: {joint_effect(result, joint)} {effort(result)}"
     if dense is None or pruned is None:
         return f"{model} pruned to {kept} of its {label} {effort(result)}; accuracy not measured"
     change = f"{percent(dense)} → {percent(pruned)} top-1"
     return f"{model} pruned to {kept} of its {label}: {change} {effort(result)}"
+
+
+def joint_effect(result: RunResult, joint: JointEffect) -> str:
+    """The last joint effect that was measured, and how much of the function it is."""
+    level = "" if result.verdict is None or result.verdict.level is None else f" ({result.verdict.level})"
+    return f"joint effect {number(last_effect(result, joint))} in {joint.outcome}{level}"
+
+
+def last_effect(result: RunResult, joint: JointEffect) -> float:
+    """The joint effect of the network that the run ends with."""
+    return joint.measured if result.effect_after_recovery is None else result.effect_after_recovery
+
+
+def unusable(result: RunResult) -> bool:
+    """Whether the function is lost."""
+    return result.verdict is not None and result.verdict.usable is False
+
+
+def overlap(result: RunResult) -> str:
+    """That groups share layers, where their MACs are more than the network's; empty where they are not."""
+    total = sum(group.macs_before for group in result.groups)
+    if total <= result.dense.macs:
+        return ""
+    return (
+        f"MACs of a group are those of the layers that write or read its channels. Groups share layers, so theirs "
+        f"overlap: together {short(total)}, of {short(result.dense.macs)} that the network has."
+    )
 
 
 def effort(result: RunResult) -> str:
@@ -166,11 +204,9 @@ def agreement(joint: JointEffect) -> str:
     if low <= joint.predicted <= high:
         return "They agree: the prediction lies inside the interval of the measurement."
     where, harm = ("below", "more") if joint.predicted < low else ("above", "less")
-    return (
-        f"They disagree: the prediction lies {where} the interval of the measurement. Removed and repaired "
-        f"together, the units do {harm} harm than predicted group by group; effects do not simply add up. Trust the "
-        "measurement."
-    )
+    said = f"They disagree: the prediction lies {where} the interval of the measurement."
+    why = WHY_OFF[joint.off_by].format(harm=harm) if joint.off_by else ""
+    return " ".join(s for s in (said, why, "Trust the measurement.") if s)
 
 
 def on_device(budget: MeasuredBudget) -> str:
@@ -187,18 +223,18 @@ def on_device(budget: MeasuredBudget) -> str:
     )
 
 
-def certified(certificate: Certificate) -> str:
+def certified(certificate: Certificate, samples: str = "images") -> str:
     """What is certain on images like those that were measured on."""
     drop = certificate.of == "accuracy drop"
     what, unit = ("accuracy drops", "") if drop else ("predictions change", "%")
     at_most = "by at most {:.2f} points on {}" if drop else "for at most {:.2f}% of {}"
-    bounds = at_most.format(certificate.bound_percent, "images drawn like these")
+    bounds = at_most.format(certificate.bound_percent, f"{samples} drawn like these")
     if certificate.fresh_bound_percent is not None:
         sample = f"a fresh sample of {certificate.fresh_images:,} of them"
         bounds += f" and {at_most.format(certificate.fresh_bound_percent, sample)}"
     return (
         f"With {100 * certificate.confidence:.0f}% confidence, {what} {bounds}; measured: "
-        f"{certificate.measured_percent:.2f}{unit}, on {certificate.images:,} images that took part in no decision."
+        f"{certificate.measured_percent:.2f}{unit}, on {certificate.images:,} {samples} that took part in no decision."
     )
 
 

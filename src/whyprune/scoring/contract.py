@@ -22,7 +22,7 @@ class Question:
     """What a scorer is asked for.
 
     Attributes:
-        outcome: what harm is; None for `LogitShift`.
+        outcome: what harm is; None for `LogitShift`, where the output is no vector of logits `OutputShift`.
         intervention: the value v of do(unit := v); None for the scorer's own default.
         units: names of the units to judge; None for all that are still there.
         per_image: keep individual effects, where the scorer has them.

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from whyprune.data.batches import as_batches
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.scoring.contract import Question, Scorer
 from whyprune.scoring.registry import SCORERS
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -34,8 +34,8 @@ def estimate(
         data: batches (tensors, tuples or dicts); labels only if the outcome needs them.
         method: a scorer or its name: an estimator, of which `exact` is the measure of all others; `curves` (response
             curves per group); or a criterion: `random`, `magnitude-l1`, `magnitude-l2`, `taylor`. All: `SCORERS`.
-        outcome: what harm is: `logit-shift` (default), `cross-entropy`, `margin`, `prediction-change`, or a
-            function.
+        outcome: what harm is: `logit-shift` (default for logits), `output-shift` (default for all other outputs),
+            `cross-entropy`, `margin`, `prediction-change`, or a function.
         intervention: `zero`, `mean`, `optimal`, `closed-form`, `resample` or `carried`; None for the scorer's own.
         units: which units (default: all that are there).
         per_image: keep individual effects.
@@ -53,4 +53,4 @@ def estimate(
     state = State.of(start)
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
     question = Question(outcome, intervention, names, per_image, forward_passes, rate, seed=seed, progress=progress)
-    return ask(state, list(as_batches(data, state.network.positional)), question)
+    return ask(state, list(entered(data, state.network)), question)

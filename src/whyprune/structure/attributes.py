@@ -5,6 +5,7 @@ One entry per module class. The attributes are for people and exporters; nothing
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -92,6 +93,19 @@ def _attention(module: nn.Module) -> None:
         module.kdim, module.vdim = module.k_proj_weight.shape[1], module.v_proj_weight.shape[1]
 
 
+def _recurrent(module: nn.Module) -> None:
+    assert isinstance(module, nn.RNNBase)
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    weight: Any = module.weight_ih_l0  # a parameter, or computed from some
+    rows, columns = weight.shape
+    module.hidden_size, module.input_size = rows // gates, columns
+
+
+def _recurrent_cell(module: nn.Module) -> None:
+    assert isinstance(module, nn.RNNCellBase)
+    module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
+
+
 _UPDATES: list[tuple[type | tuple[type, ...], Callable[[nn.Module], None]]] = [
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _convolution),
     ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _transposed),
@@ -101,4 +115,6 @@ _UPDATES: list[tuple[type | tuple[type, ...], Callable[[nn.Module], None]]] = [
     (nn.Embedding, _embedding),
     (nn.PReLU, _prelu),
     (nn.MultiheadAttention, _attention),
+    (nn.RNNBase, _recurrent),
+    (nn.RNNCellBase, _recurrent_cell),
 ]

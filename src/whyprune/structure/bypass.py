@@ -50,7 +50,7 @@ def _follows(network: Network, blocks: Sequence[Block]) -> bool:
             expected = tensors_of(functional_call(unused(network.model), zeros, example.args, example.kwargs))
     except Exception:  # noqa: BLE001  whatever the user's code raises: it does not run without the blocks
         return False
-    return all(relative(a, b) <= tolerance(network.model) for a, b in zip(found, expected, strict=True))
+    return all(relative(a, b) <= tolerance(network) for a, b in zip(found, expected, strict=True))
 
 
 def _blocks(network: Network) -> Iterator[Block]:

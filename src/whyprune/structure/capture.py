@@ -1,7 +1,7 @@
 """Capture a model's computation as a graph of ATen operations, without changing or copying the model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from whyprune.data.batches import Batch, checked
+from whyprune.data.batches import Batch, checked, without_arrays
 from whyprune.errors import InputError, TraceError
 from whyprune.structure.concrete import RecordingError, recorded_module
 from whyprune.structure.export import export, export_fixed, quiet
+from whyprune.structure.hints import capturing
 from whyprune.structure.recording import RecordedModule
 
 
@@ -29,6 +30,8 @@ class Graph:
         batch_size: None when any batch size runs, else the only one that does.
         fixed_branches: True where branches on values of tensors are fixed as the example inputs took them.
         returned: what the model returned for the example inputs.
+        precision: the least that operations compute in; None for the types that they name.
+        sizes_tried: sizes of other inputs -> what is wrong at them, "" where the operations hold (see `entry`).
     """
 
     nodes: tuple[fx.Node, ...]
@@ -39,6 +42,8 @@ class Graph:
     batch_size: int | None
     fixed_branches: bool = False
     returned: Any = None
+    precision: torch.dtype | None = None
+    sizes_tried: dict[tuple[Any, bool], str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def operations(self) -> list[fx.Node]:
@@ -62,6 +67,7 @@ def as_example(example_inputs: Any) -> Batch:
     Raises:
         InputError: there is no tensor in it, their lengths differ or are 0, or they hold NaN.
     """
+    example_inputs = without_arrays(example_inputs)
     if isinstance(example_inputs, Batch):
         batch = example_inputs
     elif isinstance(example_inputs, Tensor):
@@ -71,8 +77,10 @@ def as_example(example_inputs: Any) -> Batch:
     elif isinstance(example_inputs, Sequence) and not isinstance(example_inputs, str):
         batch = Batch(tuple(example_inputs), {})
     else:
-        raise InputError(f"example_inputs is a {type(example_inputs).__name__}: give a tensor, a tuple or a dict")
-    batch = checked(Batch(batch.args, batch.kwargs))
+        kind = type(example_inputs).__name__
+        batches = "; of a DataLoader, one batch: next(iter(loader))" if isinstance(example_inputs, Iterable) else ""
+        raise InputError(f"example_inputs is a {kind}: give a tensor, a tuple or a dict of tensors{batches}")
+    batch = checked(Batch(batch.args, batch.kwargs), "example_inputs")
     return batch[torch.tensor([0, 0])] if len(batch) == 1 else batch
 
 
@@ -96,6 +104,7 @@ def capture(model: nn.Module, example: Batch) -> Graph:
     except Exception as error:
         shapes = [tuple(t.shape) for t in example.tensors()]
         raise InputError(f"the model does not run on example inputs of shape {shapes}: {first_line(error)}") from error
+    _register_dataclasses(returned)
     try:
         program, free = export(model, example)
     except Exception:  # noqa: BLE001 - the exporter raises many kinds; the second capture says what is wrong
@@ -111,6 +120,30 @@ def recapture(model: nn.Module, example: Batch, like: Graph) -> tuple[fx.Node, .
         return tuple(export_fixed(model, example).graph.nodes)
     except Exception:  # noqa: BLE001 - as in `capture`
         return ()
+
+
+def _register_dataclasses(output: Any) -> None:
+    """Tells PyTorch how the dataclasses in what a model returns come apart, where it does not know yet."""
+    while unknown := {type(v) for v in pytree.tree_leaves(output) if is_dataclass(v) and not isinstance(v, type)}:
+        for kind in unknown:
+            try:
+                torch.export.register_dataclass(kind)
+            except ValueError:  # fields that no constructor takes: refused below, as any unknown type
+                return
+
+
+def capture_training(model: nn.Module, example: Batch) -> Graph | None:
+    """The operations of a model in training mode, for the example's batch size; None where they are not known.
+
+    Args:
+        model: in training mode; it may change.
+        example: what it runs on; nothing in it is changed.
+    """
+    try:
+        program = export_fixed(model, _copied(example))
+    except Exception:  # noqa: BLE001 - as in `capture`; training may need more inputs, or draw branches
+        return None
+    return _graph(program, _first_names(model), {}, len(example))
 
 
 def _copied(example: Batch) -> Batch:
@@ -131,11 +164,8 @@ def _recorded(model: nn.Module, example: Batch) -> Graph:
         at = f" at {user_frame(error.node)}" if error.node is not None else ""
         raise TraceError(f"the model cannot be traced{at}: {error}") from error
     except Exception as error:
-        at = _user_frame(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
-        raise TraceError(
-            f"the model cannot be traced{at}: {first_line(error)}; "
-            "make that line depend on shapes only, not on values of tensors"
-        ) from error
+        at = error_place(error) if recorded is None or recorded.at is None else f" at {user_frame(recorded.at)}"
+        raise TraceError(f"the model cannot be traced{at}: {first_line(error)}; {capturing(str(error))}") from error
     size = None if free and recorded.free else len(example)
     graph = _graph(program, recorded.state_names(), dict(recorded.named_buffers()), size)
     names = iter(graph.inputs)
@@ -196,7 +226,8 @@ def module_path(node: fx.Node) -> str:
     return "" if path.startswith("_empty") else str(path)
 
 
-def _user_frame(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
+    """` at file:line` of the innermost line of user code behind an error; empty where there is none."""
     traceback, found = error.__traceback__, ""
     while traceback is not None:
         code = traceback.tb_frame.f_code

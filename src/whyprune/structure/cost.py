@@ -1,7 +1,8 @@
 """What a network costs, dense or without some units: MACs, parameters, bytes, and what prices add to that.
 
-MACs are multiply-accumulates for one sample of convolutions, linear layers, and products of two tensors (attention);
-normalisation, activations and additions are not counted, as is usual in the pruning literature.
+MACs are multiply-accumulates for one sample of convolutions, linear and recurrent layers, and products of tensors
+(attention); normalisation, activations and additions are not counted, as is usual in the pruning literature.
+Operations with weights that cannot be counted are named (`CostModel.uncounted`).
 """
 
 import math
@@ -18,14 +19,11 @@ from whyprune.structure.axes import Axis, Extent
 from whyprune.structure.blocks import Block, operations_of, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.labels import Labels
-from whyprune.structure.operations import bind, einsum_letters, name_of, sizes
+from whyprune.structure.operations import sizes
+from whyprune.structure.products import Terms, terms_of, uncounted
 from whyprune.structure.units import Group, Unit
 
 Sizes = Mapping[Axis, int]
-Terms = list[tuple[fx.Node, list[int]]]
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-_PRODUCTS = ("matmul", "bmm", "mm", "addmm", "baddbmm")
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,7 @@ class CostModel:
         trainable: which of them are parameters.
         prices: further costs, of different kinds.
         blocks: residual blocks, which cost nothing once they are bypassed.
+        uncounted: operations with weights whose MACs nobody can count, and where they are: not part of any cost.
     """
 
     products: tuple[Product, ...]
@@ -99,6 +98,7 @@ class CostModel:
     trainable: frozenset[str]
     prices: tuple[Price, ...] = ()
     blocks: tuple[Block, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     def __call__(self, removed: Iterable[Unit] = ()) -> Cost:
         """Cost without the units in `removed`."""
@@ -213,6 +213,7 @@ def cost_model(
         shapes={name: tuple(t.shape) for name, t in state.items()},
         item_bytes={name: t.element_size() for name, t in state.items()},
         trainable=frozenset(name for name, _ in model.named_parameters()),
+        uncounted=uncounted(graph),
     )
 
 
@@ -235,32 +236,6 @@ def product_of(
             else:
                 factors.append(axis)
     return Product(operation, max(fixed // samples, 1), tuple(factors))
-
-
-def terms_of(node: fx.Node) -> list[Terms]:
-    """Per matrix product, the tensors and their dimensions whose sizes, multiplied, are its MACs."""
-    name, bound = name_of(node), bind(node)
-    if name in CONVOLUTIONS:
-        return [[(node, _all(node)), (bound["weight"], _all(bound["weight"])[1:])]]
-    if name in TRANSPOSED:
-        return [[(bound["input"], _all(bound["input"])), (bound["weight"], _all(bound["weight"])[1:])]]
-    if name == "linear":
-        return [[(node, _all(node)), (bound["weight"], [1])]]
-    if name in _PRODUCTS:
-        left = next(bound[n] for n in ("mat1", "batch1", "self") if n in bound)
-        return [[(node, _all(node)), (left, _all(left)[-1:])]]
-    if name == "scaled_dot_product_attention":
-        query, key = bound["query"], bound["key"]
-        return [[(query, _all(query)), (key, _all(key)[-2:-1])], [(node, _all(node)), (key, _all(key)[-2:-1])]]
-    if name == "einsum" and len(bound["tensors"]) == 2:
-        letters = einsum_letters(bound["equation"], bound["tensors"])
-        first, second = bound["tensors"]
-        return [[(first, _all(first)), (second, [d for d, x in enumerate(letters[1]) if x not in letters[0]])]]
-    return []
-
-
-def _all(node: fx.Node) -> list[int]:
-    return list(range(len(sizes(node))))
 
 
 def marginal(model: CostModel, group: Group) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Operations that mix channels without a weight per channel, run without some of the channels."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, fx
 from whyprune.structure.axes import Extent
 from whyprune.structure.network import Network
 from whyprune.structure.operations import functional
+from whyprune.structure.precise import arguments_at_least
 from whyprune.structure.schedule import adjusted
 
 
@@ -19,8 +21,8 @@ class Exclusion:
     The operation runs on the kept indices of its inputs; in its output the others are zero.
     """
 
-    def __init__(self, network: Network, labels: frozenset[int]) -> None:
-        self._network, self._labels = network, labels
+    def __init__(self, network: Network, labels: frozenset[int], precision: torch.dtype | None = None) -> None:
+        self._network, self._labels, self._precision = network, labels, precision
         readers = [r for r in network.readers if not r.affine and not labels.isdisjoint(r.labels.tolist())]
         self.nodes = frozenset(r.node for r in readers)
 
@@ -29,7 +31,8 @@ class Exclusion:
 
     def step(self, node: fx.Node, resolve: Callable[[Any], Any]) -> Any:
         """The value of one operation; `resolve` gives the values of its arguments."""
-        args, kwargs = adjusted(node, self._network.sites_of.get(node, ()), self._labels)
+        given = adjusted(node, self._network.sites_of.get(node, ()), self._labels)
+        args, kwargs = arguments_at_least(*given, self._precision)
 
         def reduced(value: Any) -> Any:
             if isinstance(value, list | tuple):
@@ -41,6 +44,9 @@ class Exclusion:
             return found
 
         small = functional(node.target)(*map(reduced, args), **{k: reduced(v) for k, v in kwargs.items()})
+        if isinstance(small, list | tuple):
+            parts = {user.args[1]: user for user in node.users if user.target is operator.getitem}
+            return type(small)([self._spread(parts[i], x) if i in parts else x for i, x in enumerate(small)])
         return self._spread(node, small) if isinstance(small, Tensor) else small
 
     def _spread(self, node: fx.Node, small: Tensor) -> Tensor:

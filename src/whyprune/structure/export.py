@@ -5,7 +5,7 @@ import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
 from whyprune.structure.copies import unused
+from whyprune.structure.regions import inlined
 
 ANY_SIZE = 2**31
 
@@ -33,17 +34,16 @@ def export(model: nn.Module, example: Batch) -> tuple[ExportedProgram, bool]:
         return {0: Dim.AUTO} if isinstance(value, Tensor) and value.dim() else None
 
     dynamic = {"args": pytree.tree_map(free, example.args), "kwargs": pytree.tree_map(free, example.kwargs)}
-    shapes = (*dynamic["args"], *dynamic["kwargs"].values())
     with quiet():
         try:
             program = torch.export.export(
                 unused(model),
                 example.args,
                 example.kwargs,
-                dynamic_shapes=_by_name(model, example, shapes),
+                dynamic_shapes=_by_name(model, example, dynamic),
                 strict=False,
             )
-            return _without_partial_writes(program), _batch_is_free(program)
+            return _without_partial_writes(inlined(program)), _batch_is_free(program)
         except Exception:  # noqa: BLE001 - the exporter raises many kinds; the next line raises its own
             return export_fixed(model, example), False
 
@@ -55,7 +55,8 @@ def export_fixed(model: nn.Module, example: Batch) -> ExportedProgram:
         Exception: of many kinds, from the exporter, where it cannot follow the model's code.
     """
     with quiet():
-        return _without_partial_writes(torch.export.export(unused(model), example.args, example.kwargs, strict=False))
+        program = torch.export.export(unused(model), example.args, example.kwargs, strict=False)
+        return _without_partial_writes(inlined(program))
 
 
 def _without_partial_writes(program: ExportedProgram) -> ExportedProgram:
@@ -91,14 +92,11 @@ def _alias(node: Any, *, is_write: bool) -> bool:
     return isinstance(node, fx.Node) and alias is not None and alias.is_write == is_write
 
 
-def _by_name(model: nn.Module, example: Batch, shapes: tuple[Any, ...]) -> Any:
-    """`dynamic_shapes` in the order of the signature: positional first, then keywords as they were given."""
-    if not example.kwargs:
-        return shapes
-    names = list(inspect.signature(model.forward).bind(*example.args, **example.kwargs).arguments)
-    positional = names[: len(example.args)]
-    by_keyword = dict(zip(example.kwargs, shapes[len(example.args) :], strict=True))
-    return {**dict(zip(positional, shapes, strict=False)), **by_keyword}
+def _by_name(model: nn.Module, example: Batch, free: Mapping[str, Any]) -> Any:
+    """`dynamic_shapes` by the names of the signature, `*inputs` and `**options` among them."""
+    bound = inspect.signature(model.forward).bind(*free["args"], **free["kwargs"]).arguments
+    order = list(inspect.signature(model.forward).bind(*example.args, **example.kwargs).arguments)
+    return {name: bound[name] for name in order}
 
 
 def _batch_is_free(program: ExportedProgram) -> bool:

@@ -16,6 +16,7 @@ from whyprune.models.weights import load_weights
 from whyprune.structure.copies import duplicate
 from whyprune.structure.plan import Plan, check_plan, replay_plan
 from whyprune.structure.trace import trace
+from whyprune.structure.wrapped import unwrapped
 
 PLAN, WEIGHTS = "plan.json", "model.safetensors"
 MAX_PLAN_BYTES = 256 * 2**20
@@ -73,7 +74,7 @@ def load(fresh_model: nn.Module, folder: str | Path, *, example_inputs: Any = No
         InputError: `fresh_model` does not run on `example_inputs`.
         TraceError: it cannot be traced.
     """
-    plan = read_plan(folder)
+    plan, fresh_model = read_plan(folder), unwrapped(fresh_model)
     pruned = replay_plan(fresh_model, plan)
     load_weights(pruned, Path(folder) / WEIGHTS)
     if example_inputs is not None:

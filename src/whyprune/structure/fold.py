@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution or linear layer before it."""
+"""Batch normalisation folded into the convolution, transposed convolution or linear layer before it."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,8 @@ from torch import Tensor, fx
 
 from whyprune.structure.operations import bind, name_of, shape_of
 
-_AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_AFFINE = ("conv1d", "conv2d", "conv3d", "linear", *_TRANSPOSED)
 _OF_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -52,4 +53,12 @@ def fold(layer: fx.Node, norm: fx.Node, bound: Mapping[fx.Node, Any]) -> tuple[T
         bias = bias + bound[own["bias"]] * scale
     if after["bias"] is not None:
         bias = bias + bound[after["bias"]]
+    if name_of(layer) in _TRANSPOSED:
+        return _scaled_transposed(weight, scale), bias
     return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), bias
+
+
+def _scaled_transposed(weight: Tensor, scale: Tensor) -> Tensor:
+    """A weight (in, out / groups, *kernel) with every output channel times its scale, (out,)."""
+    by_group = scale.reshape(-1, 1, weight.shape[1], *[1] * (weight.dim() - 2))
+    return (weight.reshape(len(by_group), -1, *weight.shape[1:]) * by_group).flatten(0, 1)

@@ -1,5 +1,7 @@
 """What a plan from a file may not break: layers whose parts fit each other, and attributes that count no channels."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn.modules import batchnorm, conv
 
@@ -38,6 +40,12 @@ def _fits(old: nn.Module, new: nn.Module) -> bool:
         return _lengths(new.bias) <= {new.weight.shape[0]}
     if isinstance(new, batchnorm._NormBase):
         return len(_lengths(new.weight, new.bias, new.running_mean, new.running_var)) <= 1
+    if isinstance(new, nn.RNNBase):
+        return all(map(_recurrent_fits, *zip(*_layers(new), strict=True)))
+    if isinstance(new, nn.RNNCellBase):
+        return _recurrent_fits(
+            new.hidden_size, new.input_size, [new.weight_ih, new.weight_hh], [new.bias_ih, new.bias_hh]
+        )
     if isinstance(new, nn.GroupNorm):
         return len(_lengths(new.weight, new.bias)) <= 1 and _divides(new.num_groups, new.num_channels)
     if isinstance(new, nn.LayerNorm):
@@ -51,6 +59,28 @@ def _convolution_fits(old: conv._ConvNd, new: conv._ConvNd) -> bool:
         return False
     whole = _divides(new.groups, new.in_channels) and _divides(new.groups, new.out_channels)
     return whole and _lengths(new.bias) <= {new.out_channels}
+
+
+def _layers(module: nn.RNNBase) -> list[tuple[int, int, list[Any], list[Any]]]:
+    """Hidden width, input width, matrices and biases of every layer and direction."""
+    ways = ("", "_reverse") if module.bidirectional else ("",)
+    found = []
+    for layer in range(module.num_layers):
+        given = module.input_size if layer == 0 else (module.proj_size or module.hidden_size) * len(ways)
+        for way in ways:
+            parts = [
+                getattr(module, f"{kind}_l{layer}{way}", None)
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            ]
+            found.append((module.hidden_size, given, parts[:2], parts[2:]))
+    return found
+
+
+def _recurrent_fits(hidden: int, given: int, matrices: list[Any], biases: list[Any]) -> bool:
+    """Every gate has as many rows, and every matrix the columns of what it multiplies."""
+    rows = _lengths(*matrices, *biases)
+    columns = matrices[0].shape[1] == given and matrices[1].shape[1] <= hidden
+    return len(rows) == 1 and hidden > 0 and rows.pop() % hidden == 0 and columns
 
 
 def _divides(groups: int, channels: int) -> bool:

@@ -19,11 +19,13 @@ from whyprune.structure.cost import cost_model
 from whyprune.structure.labels import Labellings, Labels, LabelSpace, along, distinct, support, varies, vector
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind, name_of
+from whyprune.structure.outputs import Named, OutputLayout, layout_of
 from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
+from whyprune.structure.unread import Unrun, follow_training, unread
 
-AFFINE = ("conv1d", "conv2d", "conv3d", "linear")
+AFFINE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear")
 
 
 @dataclass
@@ -34,12 +36,17 @@ class Labelled:
     example: Batch
     graph: Graph
     heads: str = "whole"
+    counting: Named | Iterable[Named] | None = None
     space: LabelSpace = field(default_factory=LabelSpace)
     state: dict[str, dict[int, Tensor]] = field(init=False)
     ctx: Context = field(init=False)
+    outputs: OutputLayout = field(init=False)
+    unread: tuple[str, ...] = field(default=(), init=False)
+    trains: bool = field(default=False, init=False)
     _found: tuple[tuple[int, int], Network] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.outputs = layout_of(self.graph).chosen(self.counting)
         self.state = _atoms(self.model, self.space)
         for length, axes in ties(self.model):
             (name, axis, start), *others = axes
@@ -49,6 +56,12 @@ class Labelled:
         held = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         labellings = {name: _labellings(axes, held[name].dim()) for name, axes in self.state.items()}
         self.ctx = propagate(self.graph, self.space, labellings, dict(self.model.named_buffers()), self.heads)
+        if unread(self.model, [self.graph]):
+            training = follow_training(self.model, self.example, self.graph, self.ctx, labellings)
+            self.trains = training is not None
+            left = unread(self.model, [self.graph, *([training] if training else [])])
+            extents = {n.name: self.extent(n) for n in self.graph.nodes}
+            self.unread = Unrun(self.model, self.graph, self.space, self.state, extents).settle(left)
 
     def network(self, rules: tuple[AttributeRule, ...] = ()) -> Network:
         """The network that the labels and pins of this moment say, in which attributes follow by `rules`."""
@@ -64,12 +77,16 @@ class Labelled:
         for reader in readers:
             for root in set(reader.labels.tolist()) if reader.statistics else ():
                 marks[root].append(name_of(reader.node))
+        for node, labels in self.ctx.marked:
+            for root in set(self._roots(labels).tolist()):
+                marks[root].append(name_of(node))
         groups, refusals = derive(self.space, self.state, self._writers(), marks)
         axis_of = self._axes()
         return Network(
             model=self.model,
             example=self.example,
             graph=self.graph,
+            outputs=self.outputs,
             groups=groups,
             refusals=refusals,
             readers=readers,
@@ -77,6 +94,7 @@ class Labelled:
             cost=cost_model(self.model, self.graph, self.extent, axis_of),
             axis_of=axis_of,
             sites=self.sites(),
+            unread=self.unread,
             extents={n: found for n in self.graph.nodes if (found := self.extent(n))},
         )
 
@@ -188,7 +206,8 @@ def _is_plain(node: fx.Node) -> bool:
 
 def _weight_of(node: fx.Node, graph: Graph) -> str | None:
     """The first parameter from which an operation's weight comes."""
-    start = bind(node).get("weight")
+    bound = bind(node)
+    start = bound.get("weight", bound.get("w_hh", bound["params"][1] if "params" in bound else None))
     pending = [start] if isinstance(start, fx.Node) else list(node.all_input_nodes)
     while pending:
         found = pending.pop(0)

@@ -10,10 +10,13 @@ from torch import fx, nn
 from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.axes import Axis, Extent
+from whyprune.structure.batch_place import BatchPlace
+from whyprune.structure.batch_search import BatchPlaces
 from whyprune.structure.blocks import Block, state_of
 from whyprune.structure.capture import Graph
 from whyprune.structure.cost import CostModel, Price
 from whyprune.structure.labels import Labels
+from whyprune.structure.outputs import OutputLayout
 from whyprune.structure.sites import AttributeRule, WidthSite
 from whyprune.structure.tie import tied
 from whyprune.structure.units import Group, Refusal, Unit
@@ -48,6 +51,7 @@ class Network:
         model: the user's model; never changed.
         example: the inputs it was traced on.
         graph: its operations.
+        outputs: what it returns, and which tensors of that count.
         groups: units that share one set of axes.
         refusals: what is kept whole, where, and why.
         written: the class of every channel that an operation with parameters writes.
@@ -57,12 +61,16 @@ class Network:
         sites: numbers in the graph's arguments that count channels.
         extents: of every tensor, along which dimensions channels lie.
         blocks: residual blocks that can go as a whole.
+        unread: modules and parameters that the example inputs do not run, neither in evaluation nor in training, and
+            what becomes of channels that could feed them.
+        known_places: what `places` gives.
         axis_of: of a vector of classes, the axis of a parameter that has the same ones (`cost_model`).
     """
 
     model: nn.Module
     example: Batch
     graph: Graph
+    outputs: OutputLayout
     groups: tuple[Group, ...]
     refusals: tuple[Refusal, ...]
     readers: tuple[Reader, ...]
@@ -72,7 +80,19 @@ class Network:
     sites: tuple[WidthSite, ...] = field(default=())
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
+    unread: tuple[str, ...] = ()
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
+    known_places: BatchPlaces | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.known_places is None:  # what `replace` makes of this network has the same ones
+            object.__setattr__(self, "known_places", BatchPlaces(self.model, self.graph, self.example))
+
+    @property
+    def places(self) -> BatchPlaces:
+        """Where the images of a batch lie in every value; found when first asked for."""
+        assert self.known_places is not None
+        return self.known_places
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:
@@ -83,6 +103,37 @@ class Network:
     def sites_of(self) -> Mapping[fx.Node, tuple[WidthSite, ...]]:
         """The sites of every operation that has any."""
         return {node: tuple(s for s in self.sites if s.node is node) for node in {s.node for s in self.sites}}
+
+    def batch_place(self, node: fx.Node) -> BatchPlace | None:
+        """Where the images of a batch lie in a node's tensor; None where it does not depend on the batch.
+
+        Raises:
+            InputError: images are mixed there, or it cannot be told where they lie.
+        """
+        return self.places.of(node)
+
+    def check_images_apart(self) -> None:
+        """Refuses a network whose output for one image depends on others: it has no effects of single images.
+
+        Raises:
+            InputError: with the operation that mixes images.
+        """
+        for node in self.counted:
+            self.batch_place(node)
+
+    @cached_property
+    def counted(self) -> tuple[fx.Node, ...]:
+        """The operations whose results outcomes see."""
+        return tuple(tensor.node for tensor in self.outputs.held)
+
+    @cached_property
+    def telling(self) -> frozenset[fx.Node]:
+        """The operations that the results of `counted` depend on, and those themselves."""
+        found = set(self.counted)
+        for node in reversed(self.graph.nodes):
+            if node in found:
+                found.update(node.all_input_nodes)
+        return frozenset(found)
 
     @property
     def positional(self) -> int:
@@ -117,6 +168,20 @@ class Network:
             known = ", ".join(g.name for g in self.groups)
             raise InputError(f"nothing to ignore is named {min(unused)!r}: the groups are {known}")
         return replace(self, groups=tuple(kept), blocks=_still_whole(self.blocks, kept))
+
+    def keeping(self, units: Iterable[Unit], refusals: Iterable[Refusal]) -> "Network":
+        """The same network in which these units stay, for the reasons given."""
+        labels = {unit.label for unit in units}
+        if not labels:
+            return self
+        groups = [replace(g, units=tuple(u for u in g.units if u.label not in labels)) for g in self.groups]
+        whole = [g for g, old in zip(groups, self.groups, strict=True) if len(g.units) == len(old.units)]
+        return replace(
+            self,
+            groups=tuple(g for g in groups if g.units),
+            refusals=(*self.refusals, *refusals),
+            blocks=_still_whole(self.blocks, whole),
+        )
 
     def together(self, names: Iterable[Sequence[str]]) -> "Network":
         """The same network in which the groups of each list lose the same channels: unit i of all goes together.

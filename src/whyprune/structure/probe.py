@@ -5,17 +5,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from whyprune.data.outputs import tensors_of
 from whyprune.structure.capture import first_line
 from whyprune.structure.labelled import Labelled
 from whyprune.structure.network import Network
 from whyprune.structure.numbers import telling_removals, wrong_numbers
-from whyprune.structure.operations import name_of, where
+from whyprune.structure.operations import name_of, tensors, where
 from whyprune.structure.precise import in_double
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.sites import AttributeRule, Candidate, WidthSite, candidates, named, options
+from whyprune.structure.training import training_error
 from whyprune.structure.units import Group, Unit
 
 TOLERANCE = 1e-3
@@ -38,6 +39,10 @@ def settle(labelled: Labelled) -> Network:
             for group, error in broken:
                 labels = np.array([u.label for u in group.units])
                 labelled.refuse(labels, group.name, f"the model's code cannot follow a removal here: {error}")
+        elif stuck := _stuck_in_training(labelled, prober.network):
+            for group, error in stuck:
+                labels = np.array([u.label for u in group.units])
+                labelled.refuse(labels, group.name, f"the model does not train without them: {error}")
         elif wrong := [s for r in telling_removals(prober.network) for s in wrong_numbers(prober.network, r)]:
             _refuse(labelled, wrong)
         else:
@@ -85,6 +90,21 @@ def _broken(network: Network) -> list[tuple[Group, str]]:
     return broken
 
 
+def _stuck_in_training(labelled: Labelled, network: Network) -> list[tuple[Group, str]]:
+    """Groups without which the model no longer runs in training mode, where that is another computation."""
+    if not labelled.trains:
+        return []
+    halves, kept, stuck = _halves(network), list[Unit](), []
+    if not training_error(remove(network, [u for half in halves.values() for u in half]), network.example):
+        return []
+    for group in network.groups:
+        if error := training_error(remove(network, [*kept, *halves[group.name]]), network.example):
+            stuck.append((group, error))
+        else:
+            kept += halves[group.name]
+    return stuck
+
+
 def _may_fail(network: Network) -> str:
     """What is wrong with the model when half of all is removed, if its operations take numbers at all."""
     if not network.groups or not _has_numbers(network):
@@ -105,11 +125,11 @@ def failure(network: Network, units: Sequence[Unit]) -> str:
     """What is wrong with the model without units, beside the masked original; nothing if all is right."""
     try:
         found = _difference(small(network), units)
-        if found > tolerance(network.model):
+        if found > tolerance(network):
             found = _difference(in_double(network), units)  # rounding, amplified by many layers, is no mistake
     except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
         return first_line(error)
-    return "" if found <= tolerance(network.model) else f"its outputs differ by {found:.3g}"
+    return "" if found <= tolerance(network) else f"its outputs differ by {found:.3g}"
 
 
 def small(network: Network) -> Network:
@@ -212,10 +232,12 @@ class _Prober:
         return not failure(self.network, units)
 
 
-def tolerance(model: nn.Module) -> float:
+def tolerance(network: Network) -> float:
     """How far the outputs of two ways to compute the same may differ, relative to their size."""
-    kinds = {t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()}
-    return max([TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds)])
+    held = [*network.model.parameters(), *network.model.buffers()]
+    if network.graph.precision is None:  # under autocast, values are less precise than the weights
+        held += [v for n in network.graph.operations for v in tensors(n.meta.get("val"))]
+    return max([TOLERANCE, *(8 * torch.finfo(kind).eps for kind in {t.dtype for t in held} if kind.is_floating_point)])
 
 
 def relative(left: Tensor, right: Tensor) -> float:

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import tensors_of
 from whyprune.structure.attributes import update_widths
 from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import lies_in, state_of
@@ -162,14 +164,20 @@ class Excluding(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns."""
-        return self.replay.output(self.replay.run(Batch(args, kwargs), keep=()))
+        found = self.replay.output(self.replay.run(Batch(args, kwargs), keep=()))
+        kinds = iter([t.dtype for t in tensors_of(self.replay.network.graph.returned)])
+        return pytree.tree_map_only(Tensor, lambda tensor: tensor.to(next(kinds, tensor.dtype)), found)
 
 
 def _without(tensor: Tensor, axes: Mapping[int, Indices]) -> Tensor:
+    order = sorted(
+        range(tensor.dim()), key=tensor.stride().__getitem__, reverse=True
+    )  # the memory layout, such as channels_last
+    smaller = tensor.permute(order)
     for axis, indices in axes.items():
         keep = np.setdiff1d(np.arange(tensor.shape[axis]), indices)
-        tensor = tensor.index_select(axis, torch.as_tensor(keep, device=tensor.device))
-    return tensor.clone()
+        smaller = smaller.index_select(order.index(axis), torch.as_tensor(keep, device=tensor.device))
+    return smaller.clone(memory_format=torch.contiguous_format).permute([order.index(d) for d in range(tensor.dim())])
 
 
 def _zeros(tensor: Tensor, axes: Mapping[int, Indices]) -> Tensor:
@@ -186,18 +194,10 @@ def _changed(model: nn.Module, removed: Removed, change: Change) -> nn.Module:
         axes.setdefault(name, {})[axis] = indices
     copied = duplicate(model)
     computed = [(tensor, change(before, lost)) for tensor, lost, before in touched(copied, axes)]
-    old = {**dict(copied.named_parameters()), **dict(copied.named_buffers())}
-    new: dict[int, Tensor] = {}
+    state = {**dict(copied.named_parameters()), **dict(copied.named_buffers())}
     for name, lost in axes.items():
-        value = change(old[name].detach(), lost)
-        if isinstance(old[name], nn.Parameter):
-            value = nn.Parameter(value, requires_grad=old[name].requires_grad)
-        new[id(old[name])] = value
-    for module in copied.modules():
-        for table in (module._parameters, module._buffers):
-            for key, held in table.items():
-                if held is not None and id(held) in new:
-                    table[key] = new[id(held)]  # type: ignore[assignment]
+        # In place: the tensor's class, its own attributes, and everything that shares it stay as they are.
+        state[name].data = change(state[name].detach(), lost)
     for tensor, value in computed:
         tensor.set(value)
     return copied

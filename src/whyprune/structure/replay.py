@@ -15,17 +15,20 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch
-from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError
+from whyprune.structure.batch_search import Counts
 from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, functional
+from whyprune.structure.operations import bind, functional, name_of, position_of, where
+from whyprune.structure.precise import arguments_at_least, at_least
 from whyprune.structure.reuse import in_place, is_spent
-from whyprune.structure.schedule import Scaled, adjusted, last_use, state_only
+from whyprune.structure.schedule import Scaled, adjusted, last_use, sized_only, state_only
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
+ASSERTED = "_assert_tensor_metadata"
+"""What the exporter notes of types and devices; here types may be others."""
 Values = dict[fx.Node, Any]
 Edit = Callable[[Tensor], Tensor]
 
@@ -44,6 +47,7 @@ class Replay:
         removed: Iterable[Unit] = (),
         *,
         excluded: Iterable[Unit] = (),
+        precise: bool = True,
     ) -> None:
         """Binds `network`'s operations to a model of its architecture.
 
@@ -52,6 +56,7 @@ class Replay:
             model: whose parameters to use; default: the network's own.
             removed: units that the model lacks.
             excluded: units that the model has, and that operations without a weight per channel leave out.
+            precise: compute in single precision what the model computes in half precision.
         """
         removed = tuple(removed)
         bypassed = network.bypassed(removed)
@@ -62,22 +67,27 @@ class Replay:
         self._handed_on = {block.result: block.source for block in bypassed}
         state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         graph = network.graph
+        self._precision = graph.precision or (torch.float32 if precise else None)
         self._bound: Values = {}
         for node in graph.nodes:
             if node.op == "placeholder" and graph.state_names.get(node.name) in state:
-                self._bound[node] = state[graph.state_names[node.name]].detach()
+                self._bound[node] = at_least(state[graph.state_names[node.name]].detach(), self._precision)
             elif node.op == "placeholder" and node.name in graph.constants:
-                self._bound[node] = graph.constants[node.name]
-        operations = [n for n in graph.operations if n not in self._idle]
+                self._bound[node] = at_least(graph.constants[node.name], self._precision)
+        self._operations = operations = [n for n in graph.operations if n not in self._idle and name_of(n) != ASSERTED]
         self._in_place = {
             n: f for n in operations if (f := in_place(n)) and not self._handed_on.keys() & {n, n.args[0]}
         }
-        self._arguments = {node: adjusted(node, network.sites_of.get(node, ()), self.gone) for node in operations}
-        self._exclusion = Exclusion(network, frozenset(unit.label for unit in excluded))
+        self._arguments = {
+            node: arguments_at_least(*adjusted(node, network.sites_of.get(node, ()), self.gone), self._precision)
+            for node in operations
+        }
+        self._exclusion = Exclusion(network, frozenset(unit.label for unit in excluded), self._precision)
         self._functions = {node: functional(node.target) for node in operations}
         self.folded = foldable(operations, self._bound)
         self._weights = {layer: fold(layer, norm, self._bound) for norm, layer in self.folded.items()}
         self._fixed = state_only(operations, self._bound)
+        self._sized = sized_only(operations, self._fixed)
         self.order = [n for n in operations if n not in self._fixed]
 
     @classmethod
@@ -89,7 +99,9 @@ class Replay:
         """Runs all operations on a batch; keeps the values of `keep` (default: all) and of the output."""
         values = self.inputs(batch)
         wanted = None if keep is None else {*keep, *self._outputs}
-        return self._advance(values, self.order, wanted)
+        values = self._advance(values, self.order, wanted)
+        fixed = self._fixed.intersection(keep or ())  # made of parameters alone, such as learned queries
+        return {**values, **{node: self._bound_or_run(node, values) for node in fixed}} if fixed else values
 
     def before(self, batch: Batch, steps: Collection[fx.Node]) -> Values:
         """Runs only what lies in front of `steps` on a batch: all that `resume` needs to go on with them."""
@@ -97,11 +109,11 @@ class Replay:
         return self._advance(self.inputs(batch), [n for n in self.order if n not in inside], self.frontier(list(steps)))
 
     def logits(self, batch: Batch) -> Tensor:
-        """The network's logits, (B, classes)."""
+        """The network's rows on a batch, (B, F) (see `OutputLayout`); logits (B, K) are their own."""
         return self.read(self.run(batch, keep=()))
 
     def differentiable(self, batch: Batch) -> tuple[Tensor, Values]:
-        """The logits, and what every reader sees, as leaves to differentiate the logits by.
+        """The rows, and what every reader sees, as leaves to differentiate the rows by.
 
         A tensor that several readers see is one leaf for each way into the network: the gradient of each is
         taken where the reader reads, so that paths around a reader do not count for it. A reader that carries its
@@ -111,13 +123,15 @@ class Replay:
         values: Values = self.inputs(batch)
         seen: Values = {}
         readers = {r.node: r.data for r in self.network.readers if not self._carries(r)}
+        fixed = set(self.behind({r.node for r in self.seen() if r.node in self._fixed})) if self._shared else set()
+        order = [n for n in self._operations if n in fixed or n not in self._fixed] if fixed else self.order
         with torch.enable_grad():
-            for node in self.order:
+            for node in order:
                 view: Mapping[fx.Node, Any] = values
-                if node in readers:
+                if node in readers and (value := self._get(readers[node], values)).is_floating_point():
                     data = readers[node]
                     if data not in seen:
-                        copied = values[data].clone()
+                        copied = value.clone()
                         seen[data] = copied if copied.requires_grad else copied.requires_grad_()
                     view = {**values, data: seen[data]}
                 values[node] = self.step(node, view)
@@ -140,7 +154,8 @@ class Replay:
         if graph.batch_size not in (None, len(batch)):
             raise InputError(f"this model only runs on batches of {graph.batch_size}, not of {len(batch)}")
         by_name = {node.name: node for node in graph.nodes if node.op == "placeholder"}
-        return {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
+        given = {by_name[name]: value for name, value in zip(graph.inputs, flat, strict=True) if name in by_name}
+        return {node: at_least(value, self._precision) for node, value in given.items()}
 
     def resume(
         self,
@@ -156,9 +171,9 @@ class Replay:
             edits: (operation, the tensor it reads) -> change of that tensor before the operation reads it.
 
         Returns:
-            The logits, (B, classes).
+            The rows, (B, F).
         """
-        return self.read(self._advance(dict(values), steps, set(self._outputs), edits))
+        return self.read(self._advance(dict(values), steps, set(self.network.counted), edits))
 
     def follow(
         self,
@@ -176,16 +191,60 @@ class Replay:
         found: Values = dict(values)
         with torch.enable_grad():
             for node in steps:
-                found[node] = self.step(node, _edited(node, found, edits))
+                found[node] = self.step(node, self._edited(node, found, edits))
         return found
 
     def behind(self, start: Collection[fx.Node]) -> list[fx.Node]:
-        """`start` and all operations that depend on it, in execution order."""
+        """`start` and all operations that depend on it, in execution order.
+
+        With them what they read that depends on the number of images alone: it is made anew for other images.
+        """
         reached = set(start)
-        for node in self.order:
+        for node in self._operations:
             if not reached.isdisjoint(self.reads(node)):
                 reached.add(node)
-        return [n for n in self.order if n in reached]
+        wanted = self._sized and {a for n in reached for a in self.reads(n)} & self._sized
+        while wanted := wanted - reached:
+            reached |= wanted
+            wanted = {a for n in wanted for a in self.reads(n)} & self._sized
+        return [n for n in self._operations if n in reached]
+
+    def taken(self, node: fx.Node, value: Any, images: Tensor, count: int) -> Any:
+        """A kept value for the images of these numbers, of the `count` that it was made for.
+
+        What mixes images is handed on as it is: where no output that counts depends on it, it does no harm
+        (`Network.check_images_apart`).
+
+        Args:
+            node: what gave it.
+            value: a tensor, wherever the images lie in it, or a number computed from the batch's size.
+            images: numbers of images, in any order, each as often as needed.
+            count: of the run that gave the value.
+
+        Raises:
+            InputError: it cannot be told where the images lie, or it holds some of them alone.
+        """
+        if len(images) == count and torch.equal(images.cpu(), torch.arange(count)):
+            return value
+        if not isinstance(value, Tensor):
+            return self._counted(node, value, len(images), count)
+        if self.network.places.mixes(node):
+            return value
+        place = self.network.batch_place(node)
+        return value if place is None else place.take(value, images, count)
+
+    def _counted(self, node: fx.Node, value: Any, images: int, count: int) -> Any:
+        """A number computed from the batch's size, for another size."""
+        found = self.network.places.found(node)
+        if not isinstance(found, Counts):
+            self.network.batch_place(node)  # refuses what is known of no value
+            return value
+        if found.each is None or value % count:
+            raise InputError(
+                f"{name_of(node)} at {where(node)} makes a number from the batch's size that does not grow with it in "
+                "proportion: effects of single images cannot be measured in batches of another size"
+            )
+        return value // count * images
 
     def reads(self, node: fx.Node) -> list[fx.Node]:
         """The values that an operation needs; the result of a bypassed block is what the block gets."""
@@ -198,7 +257,7 @@ class Replay:
     def frontier(self, steps: Sequence[fx.Node]) -> set[fx.Node]:
         """What `steps` read that is not among them: the values to keep in order to resume there."""
         inside = set(steps)
-        reads = {a for n in steps for a in self.reads(n)} | set(self._outputs)
+        reads = {a for n in steps for a in self.reads(n)} | set(self.network.counted)
         return reads - inside - self._fixed
 
     @property
@@ -224,8 +283,8 @@ class Replay:
         )
 
     def read(self, values: Mapping[fx.Node, Any]) -> Tensor:
-        """The logits among the values of a run."""
-        return logits_of(self.output(values))
+        """The rows, (B, F), from the values of a run: what counts of the output, flat, in single precision at least."""
+        return self.network.outputs.rows(lambda node: self._get(node, values))
 
     def output(self, values: Mapping[fx.Node, Any]) -> Any:
         """What the model returns, from the values of a run."""
@@ -238,11 +297,29 @@ class Replay:
             return self._weights[node]
         bound = bind(node)
         bias = bound["bias"]
-        return self._bound[bound["weight"]], None if bias is None else self._bound[bias]
+        return self.bound(bound["weight"]), None if bias is None else self.bound(bias)
+
+    def groups_of(self, node: fx.Node) -> int:
+        """How many groups a convolution has here, a transposed one as well; 1 for a linear layer."""
+        if "groups" not in bind(node):
+            return 1
+        args, kwargs = self._arguments[node]
+        place = position_of(node, "groups")
+        return int(args[place] if place < len(args) else kwargs.get("groups", 1))
+
+    def apply(self, node: fx.Node, data: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """An affine operation on other data, with other weights."""
+        args, kwargs = self._arguments[node]
+        found: Tensor = self._functions[node](data, weight, bias, *args[3:], **kwargs)
+        return found
+
+    def is_fixed(self, node: fx.Node) -> bool:
+        """Whether a value depends on no input of the network."""
+        return node in self._fixed
 
     def bound(self, node: fx.Node) -> Tensor:
-        """A parameter or buffer as the model has it, nothing folded in."""
-        found: Tensor = self._bound[node]
+        """A parameter or buffer as the model has it, or what is computed from them alone; nothing folded in."""
+        found: Tensor = self._bound_or_run(node, {})
         return found
 
     def set_parameters(self, node: fx.Node, weight: Tensor, bias: Tensor) -> None:
@@ -269,6 +346,16 @@ class Replay:
         wanted = [u.label for u in units]
         return [r for r in self.network.readers if np.isin(r.labels, wanted).any()]
 
+    def seen(self, units: Iterable[Unit] | None = None) -> list[Reader]:
+        """The operations that read any of `units` (default: of all) and that outcomes see something of."""
+        found = self.network.readers if units is None else self.readers(units)
+        return [r for r in found if r.node in self.network.telling]
+
+    @cached_property
+    def _shared(self) -> bool:
+        """Whether a reader sees what is made of parameters alone, the same for all images."""
+        return any(r.node in self._fixed for r in self.seen())
+
     @cached_property
     def producers(self) -> dict[fx.Node, fx.Node]:
         """Convolution -> the normalisation folded into it."""
@@ -289,7 +376,7 @@ class Replay:
                     arguments = self._get(list(node.args), values)
                     values[node] = self._in_place[node](*arguments)
                 else:
-                    values[node] = self.step(node, _edited(node, values, edits))
+                    values[node] = self.step(node, self._edited(node, values, edits))
                 made.add(node)
                 for done in last.get(node, ()):
                     if wanted is not None and done not in wanted:
@@ -299,6 +386,15 @@ class Replay:
     def _writes_over(self, node: fx.Node, made: set[fx.Node], wanted: Collection[fx.Node]) -> bool:
         """Whether a node may write its value into its first input: nobody else needs that one."""
         return node in self._in_place and is_spent(node.args[0], self.folded, made, wanted)
+
+    def _edited(
+        self, node: fx.Node, values: Values, edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None
+    ) -> Mapping[fx.Node, Any]:
+        """The values as `node` is to see them."""
+        if not edits:
+            return values
+        changed = {a: edits[node, a](self._get(a, values)) for a in node.all_input_nodes if (node, a) in edits}
+        return {**values, **changed} if changed else values
 
     def _get(self, value: Any, values: Mapping[fx.Node, Any]) -> Any:
         if isinstance(value, fx.Node):
@@ -324,11 +420,3 @@ class Replay:
 def leaves(values: Mapping[fx.Node, Any]) -> Values:
     """Kept values as constants of a computation that is differentiated."""
     return {node: value.clone() if isinstance(value, Tensor) else value for node, value in values.items()}
-
-
-def _edited(
-    node: fx.Node, values: Values, edits: Mapping[tuple[fx.Node, fx.Node], Edit] | None
-) -> Mapping[fx.Node, Any]:
-    """The values as `node` is to see them."""
-    changed = {a: edits[node, a](values[a]) for a in node.all_input_nodes if (node, a) in edits} if edits else {}
-    return {**values, **changed} if changed else values

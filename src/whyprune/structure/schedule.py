@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from whyprune.structure.operations import name_at
@@ -59,6 +60,18 @@ def state_only(operations: Iterable[fx.Node], bound: Collection[fx.Node]) -> fro
         if fixed.issuperset(node.all_input_nodes):  # what takes no tensor at all (arange) included
             fixed.add(node)
     return frozenset(fixed)
+
+
+def sized_only(operations: Iterable[fx.Node], fixed: Collection[fx.Node]) -> frozenset[fx.Node]:
+    """Tensors that depend on how many images there are, not on which: the zeros that a recurrent layer starts from."""
+    numbers: set[fx.Node] = set()
+    found: set[fx.Node] = set()
+    for node in operations:
+        if isinstance(node.meta.get("val"), torch.SymInt | torch.SymFloat | torch.SymBool | int | float):
+            numbers.add(node)
+        elif node not in fixed and all(a in fixed or a in numbers or a in found for a in node.all_input_nodes):
+            found.add(node)
+    return frozenset(found)
 
 
 def last_use(

@@ -122,9 +122,9 @@ def derive(
 
 
 def _home(slices: Sequence[Slice], writers: Sequence[str]) -> Slice:
-    """The slice that names a unit: of the first layer that writes it."""
-    written = [s for name in writers for s in slices if s.parameter == name]
-    return (written or list(slices))[0]
+    """The slice that names a unit: of the first layer that writes it, where it is one index if it is anywhere."""
+    written = next((own for name in writers if (own := [s for s in slices if s.parameter == name])), list(slices)[:1])
+    return min(written, key=lambda piece: len(piece.indices))
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _groups(
     for layer, (axes, units) in zip(layers, by_axes.items(), strict=True):
         seen[layer] += 1
         name = layer if repeated[layer] == 1 else f"{layer}/{seen[layer]}"
-        home = next((s.parameter, s.axis) for s in units[0].slices if s.parameter == units[0].group)
+        home = _home(units[0].slices, [units[0].group])[:2]
         named = sorted((replace(u, name=f"{name}:{u.index}", group=name) for u in units), key=lambda u: u.index)
         modules = dict.fromkeys(p.rpartition(".")[0] for u in units for p in writers[u.label])
         groups.append(Group(name, axes, tuple(named), sizes[home], tuple(modules), home))

@@ -2,22 +2,24 @@
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError, VerificationError
 from whyprune.results import Verification
 from whyprune.structure.capture import first_line
 from whyprune.structure.copies import duplicate
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.operations import name_of, where
-from whyprune.structure.precise import doubled, in_double
+from whyprune.structure.precise import doubled, in_double, operations_in_double
+from whyprune.structure.probe import tolerance as tolerance_of
 from whyprune.structure.remove import Excluding, masked, remove
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -107,8 +109,13 @@ def _worst(comparison: "_Comparison", batches: Sequence[Batch]) -> tuple[float, 
     except VerificationError as error:
         try:
             return comparison.in_double().worst([doubled(b) for b in batches]), True
-        except (VerificationError, RuntimeError):  # wrong there as well, or code that insists on its own precision
+        except VerificationError:  # wrong there as well
             raise error from None
+        except RuntimeError:  # code that insists on its own precision
+            found = comparison.worst_of_operations(batches)
+            if found is None:
+                raise error from None
+            return found, True
 
 
 def _first_images(network: Network, data: Iterable[Any] | None) -> Iterable[Batch]:
@@ -116,7 +123,7 @@ def _first_images(network: Network, data: Iterable[Any] | None) -> Iterable[Batc
         yield network.example
         return
     left = MAX_IMAGES
-    for batch in as_batches(data, network.positional):
+    for batch in entered(data, network):
         yield batch[slice(0, left)]
         left -= len(batch)
         if left <= 0:
@@ -153,6 +160,27 @@ class _Comparison:
             return max(self._difference(batch) for batch in batches)
         finally:
             self.pruned.train(was_training)
+
+    def worst_of_operations(self, batches: Iterable[Batch]) -> float | None:
+        """The largest difference of what the traced operations give in double precision; None where it is too large.
+
+        The model's own code must agree as far as its precision tells.
+        """
+        network = operations_in_double(self.network)
+        exact = _Comparison(network, duplicate(self.pruned).double().eval(), self.units, self.tolerance)
+        small, full, worst = Replay(network, exact.pruned, self.units), exact._full(), 0.0
+        try:
+            replace(self, tolerance=tolerance_of(self.network)).worst(batches)
+        except VerificationError:
+            return None
+        for batch in map(doubled, batches):
+            pairs = [tensors_of(r.output(r.run(batch, keep=()))) for r in (small, full)]
+            for mine, truth in zip(*pairs, strict=True):
+                difference = _distance(mine, truth)
+                if not self._close(difference, truth):
+                    return None
+                worst = max(worst, difference)
+        return worst
 
     def _difference(self, batch: Batch) -> float:
         with torch.inference_mode():

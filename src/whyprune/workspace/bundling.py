@@ -79,7 +79,7 @@ def _named(
     spec: str, weights: str | Path | None, num_classes: int | None, input_shape: Sequence[int] | None
 ) -> tuple[nn.Module, ImageShape]:
     if weights is None and spec in BUILT_INS:
-        raise InputError(f"the built-in network {spec} is untrained: give its weights, --weights FILE.safetensors")
+        raise InputError(f"the built-in network {spec} is untrained: give its weights, --weights FILE")
     network, example = network_and_example(spec, num_classes=num_classes, input_shape=input_shape)
     if weights is not None:
         load_weights(network, weights)

@@ -17,7 +17,8 @@ class NetworkConfig:
     """Which weights a named network gets, and its size.
 
     Attributes:
-        weights: trained weights, a safetensors file. Built-in networks need one.
+        weights: trained weights: a file of safetensors, or of torch.save (.pt, .pth, .bin, .ckpt) with tensors alone.
+            Built-in networks need one.
         num_classes: classes of the network; default: those of the data.
     """
 

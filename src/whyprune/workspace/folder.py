@@ -1,6 +1,7 @@
 """Result folders: made by a run, and read, evaluated, exported and reported again."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,17 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
+from whyprune.data.outputs import logits_of
 from whyprune.devices import Accuracy, accuracy, export_onnx
-from whyprune.errors import FormatError
+from whyprune.errors import FormatError, InputError
 from whyprune.pipeline.result import EFFECTS, ONNX, REPORT, RESULT
 from whyprune.pipeline.settings import Settings
 from whyprune.prune import prune
 from whyprune.report import UnitRow, write_report
 from whyprune.results import RunResult
 from whyprune.structure.file import load
+from whyprune.structure.outputs import output_named
 from whyprune.workspace.destination import Destination
 from whyprune.workspace.recipe import Recipe, fresh_network, split_loader
 from whyprune.workspace.setup import Setup
@@ -142,8 +145,23 @@ def evaluate_folder(
         progress: show a progress bar.
     """
     pruned = load_pruned(folder, model)
-    loader = split_loader(Recipe.of(read_record(folder)), data, split)
-    return accuracy(pruned, loader, progress=progress, description=f"Accuracy on {loader.split.name}")
+    record = read_record(folder)
+    loader = split_loader(Recipe.of(record), data, split)
+    read = _reading(record.asked.get("outputs"))
+    return accuracy(pruned, loader, progress=progress, description=f"Accuracy on {loader.split.name}", logits=read)
+
+
+def _reading(outputs: Sequence[str] | None) -> Callable[[Any], Tensor]:
+    """From what a saved network returns to its logits: the one output that counted in the run.
+
+    Raises:
+        InputError: several counted, which has no accuracy.
+    """
+    if outputs is not None and len(outputs) > 1:
+        raise InputError(
+            f"there is no accuracy: the outputs {', '.join(outputs)} counted in this run, not logits alone"
+        )
+    return logits_of if not outputs else lambda output: output_named(output, outputs[0])
 
 
 def export_folder(folder: str | Path, path: str | Path | None = None, model: str | None = None) -> tuple[Path, float]:

@@ -86,6 +86,8 @@ def split_loader(recipe: Recipe, data: str, split: Literal["train", "test"]) -> 
         InputError: the images have another shape.
     """
     source = load_source(data, image_size=recipe.image_size)
+    if {source.image_shape[0], recipe.image_shape[0]} == {1, 3}:
+        source = source.with_channels(recipe.image_shape[0])
     if source.image_shape != recipe.image_shape:
         raise InputError(f"data {data!r} has images of {source.image_shape}, the network takes {recipe.image_shape}")
     stated = recipe.normalization

@@ -15,10 +15,10 @@ from whyprune.models import (
     default_normalization,
     fingerprint,
     load_model,
-    load_weights,
     train_digits,
 )
 from whyprune.workspace.configs import DataConfig, NetworkConfig
+from whyprune.workspace.matched import network_for
 from whyprune.workspace.recipe import TEST_BATCH_SIZE, Recipe
 
 BATCH_SIZE = 128
@@ -40,6 +40,7 @@ class Setup:
         training: the whole training split, shuffled and augmented, for recovery.
         test: the test split, for accuracies only.
         asked: facts to record.
+        notes: what was done to make network and data fit, in sentences.
     """
 
     model: nn.Module
@@ -50,6 +51,7 @@ class Setup:
     training: Loader
     test: Loader
     asked: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def example_inputs(self) -> Tensor:
@@ -84,26 +86,29 @@ def prepare(
     network, images = network or NetworkConfig(), images or DataConfig()
     weights = network.weights
     if weights is None and model in BUILT_INS:
-        raise InputError(f"the built-in network {model} is untrained: give its weights, --weights FILE.safetensors")
+        raise InputError(f"the built-in network {model} is untrained: give its weights, --weights FILE")
     source = load_source(data, image_size=images.image_size)
     classes = network.num_classes or source.num_classes
-    loaded = load_network(model, weights, num_classes=classes, image_shape=source.image_shape)
+    own_channels = source.image_shape[0]
+    loaded, source, notes = network_for(model, weights, classes, source)
+    normalization = choose_normalization(model, source, weights, images.mean, images.std)
     recipe = Recipe(
         model=model,
         num_classes=classes,
         image_shape=source.image_shape,
         image_size=images.image_size,
-        normalization=_as_dict(choose_normalization(model, source, weights, images.mean, images.std)),
+        normalization=_as_dict(normalization),
     )
     return _setup(
         loaded,
         source=source,
         recipe=recipe,
-        augment=choose_augmentation(source.image_shape) if images.augment else None,
+        augment=choose_augmentation((own_channels, *source.image_shape[1:])) if images.augment else None,
         calibration_images=images.calibration_images,
         batch_size=batch_size,
         seed=seed,
         facts={"data": data, "weights": None if weights is None else str(weights)},
+        notes=notes,
     )
 
 
@@ -135,20 +140,6 @@ def prepare_demo(seed: int = 0, progress: Callable[[int, int, float], None] | No
     )
 
 
-def load_network(
-    model: str,
-    weights: str | Path | None,
-    *,
-    num_classes: int | None = None,
-    image_shape: ImageShape | None = None,
-) -> nn.Module:
-    """The network of that name in evaluation mode, with weights from a file if one is given."""
-    network = load_model(model, num_classes=num_classes, image_shape=image_shape, pretrained=weights is None)
-    if weights is not None:
-        load_weights(network, weights)
-    return network
-
-
 def choose_normalization(
     model: str,
     source: DataSource,
@@ -173,6 +164,9 @@ def choose_normalization(
     if stated:
         if mean is None or std is None:
             raise InputError("mean and std belong together: give both --mean and --std")
+        channels = source.image_shape[0]
+        grey = len(mean) == len(std) == 1 < channels  # one number for grey images that go in as equal channels
+        mean, std = (list(mean) * channels, list(std) * channels) if grey else (mean, std)
         return Normalization(tuple(mean), tuple(std), "as given")
     card = None if weights is None else Path(weights).with_suffix(".json")
     if card is not None and card.is_file():
@@ -242,6 +236,7 @@ def _setup(
     batch_size: int,
     seed: int,
     facts: dict[str, Any],
+    notes: tuple[str, ...] = (),
 ) -> Setup:
     stated = recipe.normalization
     normalization = None if stated is None else Normalization.from_dict(stated)
@@ -262,7 +257,9 @@ def _setup(
             **facts,
             "weights_fingerprint": fingerprint(network),
             "augment": None if augment is None else asdict(augment),
+            **({"notes": list(notes)} if notes else {}),
         },
+        notes=notes,
     )
 
 

@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 
 from whyprune.causal.adaptive.control_variate import Estimates, estimates
-from whyprune.data.batches import Batch, as_batches, joined
-from whyprune.effects.outcomes import CrossEntropy, LogitShift, Outcome, as_outcome
+from whyprune.data.batches import Batch, joined
+from whyprune.effects.outcomes import CrossEntropy, Outcome, Quadratic, judged
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import Sensitivity, is_differentiable, sensitivity, sensitivity_cost
 from whyprune.interventions.suffix import individual_effects, plain_cost, reference, relative_cost, suffixes
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.scoring.contract import Question
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -70,21 +71,22 @@ class Laboratory:
         Raises:
             InputError: no data, fewer than two images, or a budget that does not pay for two.
         """
+        state, asked = judged(state, question.outcome)
         network = state.network
         self.network, self.units, self._seed = network, list(units), seed
         self._replay, self._budget = Replay.of(state), question.forward_passes
         self._dense, self._plain = reference(state, self._replay), plain_cost(state)
         self._size = network.graph.batch_size
-        everything = joined(list(as_batches(batches, network.positional)))
+        everything = joined(list(entered(batches, network)))
         self.images = self._usable(len(everything))
         order = np.random.default_rng(seed).permutation(len(everything))[: self.images]
         self._inputs = everything[torch.from_numpy(order)]
         logits = torch.cat([self._dense.logits(b) for b in self._batches(0, self.images)])
-        self.outcome: Outcome = as_outcome(question.outcome).fit(logits)
+        self.outcome: Outcome = asked.fit(logits)
         self.forward_passes = float(self.images)
         self.value = self._fitted(question.intervention)
         self._probes = min(PROBES, 2 ** int(np.ceil(np.log2(max(logits.shape[-1], 2)))))
-        moved = self._dense is not self._replay and isinstance(self.outcome, LogitShift)
+        moved = self._dense is not self._replay and isinstance(self.outcome, Quadratic)
         probes = 1 if is_differentiable(self.outcome) else self._probes
         self._guess_cost = sensitivity_cost(probes, moved=moved)
         cheap = self._guess_cost <= WORTH * self._cost(np.ones(len(units), dtype=bool))

@@ -18,6 +18,8 @@ from torch import Tensor, fx
 
 from whyprune.causal.concepts.design import ConceptDesign, step_cost
 from whyprune.data.batches import Batch
+from whyprune.interventions.suffix import apart
+from whyprune.structure.batch_place import BatchPlace
 from whyprune.structure.capture import module_path
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Edit, Replay, leaves
@@ -33,6 +35,7 @@ class Layer:
         name: the module that reads it first.
         data: the tensor.
         dim: the dimension along which its channels lie.
+        lie: where its images lie.
         readers: all operations that read it.
         steps: what runs again when they see something else.
         share: the part of the network's MACs that `steps` are.
@@ -41,9 +44,14 @@ class Layer:
     name: str
     data: fx.Node
     dim: int
+    lie: BatchPlace
     readers: tuple[Reader, ...]
     steps: tuple[fx.Node, ...]
     share: float
+
+    def by_channel(self, value: Tensor, images: int) -> Tensor:
+        """The tensor, or its codes, with images first and channels second."""
+        return self.lie.front(value, images).movedim(self.lie.in_front(self.dim), 1)
 
     def edits(self, change: Edit) -> dict[tuple[fx.Node, fx.Node], Edit]:
         """Shows every reader the changed tensor."""
@@ -51,18 +59,24 @@ class Layer:
 
 
 def layers(replay: Replay) -> list[Layer]:
-    """All layers in which units are read, in execution order."""
+    """All layers in which units are read, in execution order.
+
+    Raises:
+        InputError: the network mixes images.
+    """
     network = replay.network
+    network.check_images_apart()
     units = {unit.label for unit in network.units}
     macs = network.cost.by_operation()
     found = []
     order = {node: k for k, node in enumerate(network.graph.nodes)}
-    read = {r.data for r in network.readers if not units.isdisjoint(r.labels.tolist())}
+    read = {r.data for r in replay.seen() if not units.isdisjoint(r.labels.tolist())}
     for data in sorted(read, key=order.__getitem__):
-        readers = tuple(r for r in network.readers if r.data is data)
+        readers = tuple(r for r in replay.seen() if r.data is data)
         steps = tuple(replay.behind({r.node for r in readers}))
         share = sum(macs[n.name] for n in steps) / max(sum(macs.values()), 1)
-        found.append(Layer(module_path(readers[0].node), data, readers[0].dim, readers, steps, share))
+        name, first = module_path(readers[0].node), readers[0]
+        found.append(Layer(name, data, first.dim, apart(replay, first), readers, steps, share))
     return found
 
 
@@ -138,13 +152,13 @@ def _loss(replay: Replay, layer: Layer, batch: Batch, model: Autoencoder, design
     changed = replay.read(replay.follow(values, steps, layer.edits(lambda _: rebuilt))).log_softmax(dim=-1)
     shallow = (rebuilt - value).abs().sum() / value.abs().sum().clamp_min(TINY)
     deep = F.kl_div(changed, target, log_target=True, reduction="none").sum(dim=-1).mean()
-    loss: Tensor = shallow + design.deep * deep + design.interpretability * _complexity(codes, layer.dim)
+    loss: Tensor = shallow + design.deep * deep + design.interpretability * _complexity(layer, codes, len(batch))
     return loss
 
 
-def _complexity(codes: Tensor, dim: int) -> Tensor:
+def _complexity(layer: Layer, codes: Tensor, images: int) -> Tensor:
     """Mean entropy over places, as a share of the highest, plus total variation relative to the mean of |c|."""
-    maps = codes.movedim(dim, 1)
+    maps = layer.by_channel(codes, images)
     if maps.dim() < 3:
         return codes.sum() * 0
     size = maps.abs()

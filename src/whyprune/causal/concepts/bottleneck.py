@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init as _skip_init
 
 from whyprune.causal.concepts.autoencoder import Autoencoder, Layer, layers
-from whyprune.data.outputs import logits_of
 from whyprune.errors import InputError, VerificationError
 from whyprune.structure.capture import module_path
 from whyprune.structure.copies import duplicate
@@ -186,8 +185,8 @@ def _verify(network: Network, layer: Layer, few: Autoencoder, model: nn.Module) 
 
 
 def _output(network: Network, model: nn.Module) -> Tensor:
-    """The logits of another model on the network's example inputs."""
+    """The rows of another model on the network's example inputs."""
     was = model.training
-    found = logits_of(network.example.call(model.eval()))
+    found = network.outputs.rows_of(network.example.call(model.eval()))
     model.train(was)
     return found

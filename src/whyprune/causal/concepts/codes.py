@@ -16,7 +16,6 @@ from torch import Tensor
 from whyprune.causal.concepts.autoencoder import Autoencoder, Layer
 from whyprune.causal.concepts.design import ConceptDesign
 from whyprune.data.batches import Batch
-from whyprune.interventions.suffix import rows
 from whyprune.structure.replay import Edit, Replay, Values, leaves
 
 Floats = NDArray[np.float64]
@@ -60,7 +59,7 @@ def observed(replay: Replay, coded: Coded, batches: Sequence[Batch], images: int
     for batch in batches:
         values = replay.run(batch, keep={layer.data for layer, _ in coded})
         for found, (layer, model) in zip(codes, coded, strict=True):
-            found.append(_pooled(model.codes(values[layer.data], layer.dim), layer.dim, len(batch)))
+            found.append(_pooled(layer, model.codes(values[layer.data], layer.dim), len(batch)))
         probabilities.append(_classes(replay.read(values)))
     pooled = tuple(np.concatenate(found)[:images] for found in codes)
     return Runs(pooled, tuple(np.zeros(c.shape, dtype=bool) for c in pooled), np.concatenate(probabilities)[:images])
@@ -119,14 +118,13 @@ def measured(replay: Replay, coded: Coded, at: int, inputs: Batch, plain: Runs) 
     return np.array(found)
 
 
-def without(model: Autoencoder, dim: int, masks: Tensor) -> Edit:
+def without(layer: Layer, model: Autoencoder, masks: Tensor) -> Edit:
     """Shows readers a - D c in the codes that the row sets to zero."""
 
     def change(value: Tensor) -> Tensor:
-        codes = model.codes(value, dim).movedim(dim, -1)
-        share = masks.repeat_interleave(len(value) // len(masks), dim=0).to(codes.dtype)
-        gone = codes * share.reshape(len(value), *[1] * (codes.dim() - 2), -1)
-        return value - model.decoded(gone.movedim(-1, dim), dim)
+        codes = model.codes(value, layer.dim)
+        gone = codes * layer.lie.spread(masks, codes, layer.dim).to(codes.dtype)
+        return value - model.decoded(gone, layer.dim)
 
     return change
 
@@ -146,13 +144,13 @@ def _block(
     batch = inputs[torch.from_numpy(np.resize(unique, size) if size else unique)]
     values = replay.before(batch, steps)
     places = torch.from_numpy(np.resize(inverse, size) if size else inverse)
-    kept: Values = leaves({n: rows(n, values[n], places, len(batch)) for n in replay.frontier(steps)})
+    kept: Values = leaves({n: replay.taken(n, values[n], places, len(batch)) for n in replay.frontier(steps)})
     shown = torch.from_numpy(np.resize(masks, (len(places), masks.shape[1])))
     with torch.no_grad():
-        after = replay.follow(kept, steps, layer.edits(without(model, layer.dim, shown)))
+        after = replay.follow(kept, steps, layer.edits(without(layer, model, shown)))
     count, inside = len(images), set(steps)
     codes: list[Floats | None] = [
-        _pooled(m.codes(after[other.data].detach(), other.dim), other.dim, len(places))[:count]
+        _pooled(other, m.codes(after[other.data].detach(), other.dim), len(places))[:count]
         if other.data in inside
         else None
         for other, m in coded
@@ -160,9 +158,10 @@ def _block(
     return codes, _classes(replay.read(after).detach())[:count]
 
 
-def _pooled(codes: Tensor, dim: int, images: int) -> Floats:
+def _pooled(layer: Layer, codes: Tensor, images: int) -> Floats:
     """Mean over places (and parts of an image that lie along the batch), (images, codes)."""
-    found: Floats = codes.movedim(dim, -1).reshape(images, -1, codes.shape[dim]).mean(dim=1).double().numpy()
+    by_channel = layer.by_channel(codes, images).movedim(1, -1)
+    found: Floats = by_channel.reshape(images, -1, by_channel.shape[-1]).mean(dim=1).double().numpy()
     return found
 
 

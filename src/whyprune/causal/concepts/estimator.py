@@ -104,7 +104,8 @@ class Concepts:
     "class",
     estimand="score, within a layer",
     cost="training the autoencoders, the only use of gradients, and 256 intervened runs per layer",
-    guarantee="none: a unit that is only correlated with what matters shares its code's effect; `effects.diagnostics` "
+    guarantee="none, and only for networks that predict a class: a unit that is only correlated with what matters "
+    "shares its code's effect; `effects.diagnostics` "
     "says how much of the network the codes keep",
     paper="Harradon, Druce and Ruttenberg, arXiv 1802.00541",
     labels="no",
@@ -150,10 +151,12 @@ def explain(
         progress: show a progress bar.
 
     Raises:
-        InputError: fewer than 8 images, no unit, or a budget that does not suffice.
+        InputError: no predicted class, fewer than 8 images, no unit, or a budget that does not suffice.
     """
     state = State.of(start)
     network, replay = state.network, Replay.of(state)
+    if not network.outputs.is_logits:
+        raise InputError(f"concepts explain the predicted class: {network.outputs.no_logits()}; use another method")
     every = layers(replay)
     chosen_units(state)
     if forward_passes is not None:

@@ -24,12 +24,13 @@ from scipy import stats
 from whyprune.causal.cxplain.explainer import Ensemble, Training, train
 from whyprune.causal.exact import exact as targets
 from whyprune.causal.fitted.summaries import features
-from whyprune.data.batches import Batch, as_batches, joined
+from whyprune.data.batches import Batch, joined
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.progress import Progress
 from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -194,7 +195,7 @@ def explain(
     Args:
         start: a traced model, or a state of it.
         data: batches, every image of which is intervened on; labels only if the outcome needs them.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         intervention: `zero` (default), `mean`, `optimal`, `closed-form`, `resample` or `carried`.
         units: which units (default: all that are there).
         options: how.
@@ -205,7 +206,7 @@ def explain(
         InputError: fewer than `LEAST` images, an unknown name, missing labels.
     """
     state = State.of(start)
-    images = joined(list(as_batches(data, state.network.positional)))
+    images = joined(list(entered(data, state.network)))
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
     question = Question(outcome, intervention, names, per_image=True, progress=progress)
     exact = targets(state, [images], question)

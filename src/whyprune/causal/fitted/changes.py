@@ -22,10 +22,10 @@ from whyprune.causal.fitted.graphical import Y, edges, mechanism_of
 from whyprune.causal.fitted.scm import plain_runs
 from whyprune.causal.fitted.structural import Mechanism
 from whyprune.causal.fitted.variables import Variables, variables
-from whyprune.data.batches import as_batches
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
+from whyprune.structure.entry import entered
 from whyprune.structure.state import State
 
 Floats = NDArray[np.float64]
@@ -75,7 +75,7 @@ def what_changed(
         InputError: an outcome that is the same on all images of the dense network.
     """
     gcm, networkx = required("dowhy.gcm"), required("networkx")
-    batches = list(as_batches(data, state.network.positional))
+    batches = list(entered(data, state.network))
     dense = Worlds(state.network, batches, outcome=outcome)
     if not np.ptp(dense.base) > 0:
         raise InputError(f"outcome {dense.outcome.name} is the same on every image: choose 'margin' or 'cross-entropy'")

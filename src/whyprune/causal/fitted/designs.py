@@ -102,5 +102,6 @@ def _observed(worlds: Worlds, every: Variables) -> Design:
 
 def _first_site(every: Variables) -> NDArray[np.int64]:
     """(parts,), where each part is read first."""
-    found = [next(k for k, here in enumerate(every.here) if p in here) for p in range(len(every.titles))]
+    last = len(every.here)  # what nothing reads comes behind all sites
+    found = [next((k for k, here in enumerate(every.here) if p in here), last) for p in range(len(every.titles))]
     return np.array(found, dtype=np.int64)

@@ -22,6 +22,7 @@ from whyprune.causal.fitted.structural import Mechanism, StructuralModel, fit_st
 from whyprune.causal.fitted.variables import Variables, variables
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_samples
+from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.interventions.worlds import Worlds
@@ -32,6 +33,8 @@ from whyprune.structure.state import State
 Floats = NDArray[np.float64]
 Regime = Literal["observational", "masked"]
 RATE = 0.1
+MOST_NUMBERS = 2**26
+"""Of outputs that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,16 @@ def structural_influence(
     runs = (
         plain if how.regime == "observational" else joined_runs(plain, masked_runs(worlds, every, question, how.rows))
     )
-    model = fit_structural(every, runs, mechanism=how.mechanism, seed=question.seed, progress=question.progress)
+    shift = worlds.outcome if isinstance(worlds.outcome, OutputShift) else None
+    model = fit_structural(
+        every,
+        runs,
+        mechanism=how.mechanism,
+        factors=None if shift is None else shift.factors,
+        centre=worlds.network.outputs.is_logits,
+        seed=question.seed,
+        progress=question.progress,
+    )
     values = held_values(worlds, every)
     names = [u.name for u in worlds.units]
     chosen = (
@@ -157,6 +169,7 @@ def masked_runs(worlds: Worlds, every: Variables, question: Question, rows: int 
     count = min(4096, 32 * len(every.titles)) if rows is None else rows
     if question.forward_passes is not None:
         count = max(int(question.forward_passes - worlds.forward_passes), 2)
+    count = min(count, max(MOST_NUMBERS // worlds.plain.shape[1], 256))
     columns = every.part if blocks else np.arange(len(worlds.units))
     masks = (rng.random((count, int(columns.max()) + 1)) < rate)[:, columns]
     return watch(worlds, every.where, masks, rng.integers(0, worlds.images, count))
@@ -190,5 +203,9 @@ def _influence(
     owner = np.concatenate(every.here)
     held = np.array([alone[owner] & (owner == every.part[k]) for k in chosen])
     moved = np.array([every.shares(plain, values, k) for k in chosen])
-    logits = model.logits(plain, moved, held)
-    return np.array([worlds.harm(z, images) - worlds.base for z in logits], dtype=np.float32)
+    together = max(1, MOST_NUMBERS // max(plain.logits.numel(), 1))
+    found: list[Floats] = []
+    for start in range(0, len(moved), together):
+        logits = model.logits(plain, moved[start : start + together], held[start : start + together])
+        found += [worlds.harm(z, images) - worlds.base for z in logits]
+    return np.array(found, dtype=np.float32)

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
+from whyprune.interventions.suffix import apart
 from whyprune.interventions.worlds import Masks, Worlds
+from whyprune.structure.batch_place import BatchPlace
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.operations import bind
 from whyprune.structure.replay import Replay
@@ -88,7 +90,7 @@ def sites(replay: Replay, units: Sequence[Unit]) -> Sites:
     network = replay.network
     place = {u.label: k for k, u in enumerate(units)}
     readers: dict[fx.Node, Reader] = {}
-    for reader in network.readers:
+    for reader in replay.seen():
         if any(label in place for label in reader.labels.tolist()):
             readers.setdefault(reader.data, reader)
     order = [n for n in network.graph.nodes if n in readers]
@@ -117,8 +119,9 @@ def watch(worlds: Worlds, where: Sites, masks: Masks, images: NDArray[np.int64])
     def keep(reader: Reader, computed: Tensor, shown: Tensor, rows: int) -> None:
         k = number.get((reader.node, reader.data))
         if k is not None:
-            raw[k].append(_summary(where.sites[k], computed, rows))
-            seen[k].append(_summary(where.sites[k], shown, rows))
+            lie = apart(worlds.replay, reader)
+            raw[k].append(_summary(where.sites[k], computed, rows, lie))
+            seen[k].append(_summary(where.sites[k], shown, rows, lie))
 
     logits = worlds.logits(masks, images, see=keep)
     rows = len(images)
@@ -168,9 +171,9 @@ def _parents(
     return tuple(sorted(read)), tuple(sorted(passed))
 
 
-def _summary(site: Site, value: Tensor, rows: int) -> Floats:
+def _summary(site: Site, value: Tensor, rows: int, lie: BatchPlace) -> Floats:
     """(rows, units): the mean over places (and windows) of every unit's channels."""
-    by_channel = value.movedim(site.dim, -1)
+    by_channel = lie.front(value, rows).movedim(lie.in_front(site.dim), -1)
     by_channel = by_channel.reshape(rows, -1, by_channel.shape[-1]).double().mean(dim=1)
     columns = [by_channel[:, torch.from_numpy(c)].mean(dim=1) for c in site.channels]
     found: Floats = torch.stack(columns, dim=1).numpy()

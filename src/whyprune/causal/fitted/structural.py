@@ -30,6 +30,7 @@ Floats = NDArray[np.float64]
 Mechanism = Literal["linear", "trees"]
 COMPONENTS = 16
 TREES = 60
+WIDE, MOST_ROWS = 1024, 512
 
 
 class Equation(Protocol):
@@ -85,7 +86,7 @@ class StructuralModel:
         variables: what it speaks of.
         equations: per site; None where nothing feeds it.
         last: from what the output reads to the logits' components.
-        directions: (classes, components), which logits these are.
+        directions: (F, components), which numbers of a row, or of its logits, these are.
     """
 
     variables: Variables
@@ -158,9 +159,26 @@ class StructuralModel:
 
 
 def fit_structural(
-    variables: Variables, runs: Runs, *, mechanism: Mechanism = "trees", seed: int = 0, progress: bool = False
+    variables: Variables,
+    runs: Runs,
+    *,
+    mechanism: Mechanism = "trees",
+    factors: Tensor | None = None,
+    centre: bool = True,
+    seed: int = 0,
+    progress: bool = False,
 ) -> StructuralModel:
-    """Fits all equations to runs, with or without interventions: a unit's own equation is of its value as computed."""
+    """Fits all equations to runs, with or without interventions: a unit's own equation is of its value as computed.
+
+    Args:
+        variables: what to speak of.
+        runs: of the network.
+        mechanism: the kind of equations.
+        factors: (F,), how much each number of a row counts where outputs are many: its directions are chosen by it.
+        centre: whether rows are logits, of which the mean over classes says nothing.
+        seed: of the equations.
+        progress: show a progress bar.
+    """
     raw, seen = variables.table(runs.raw), variables.table(runs.seen)
     spans, where = variables.spans, variables.where
 
@@ -178,18 +196,29 @@ def fit_structural(
                 own.fit(features(site.read, site.passed), raw[:, span])
             equations.append(own)
             bars.advance(bar)
-        flat = centred(runs.logits.double())
-        directions = _directions(flat)
+        flat = centred(runs.logits.double()) if centre else runs.logits.double()
+        counts = torch.ones(flat.shape[1], dtype=flat.dtype) if factors is None else factors.double()
+        flat = flat if factors is None else flat * counts
+        found = _directions(flat)
         last = equation(mechanism, seed)
-        last.fit(features(where.last, ()), (flat @ directions).numpy())
+        last.fit(features(where.last, ()), (flat @ found).numpy())
+        directions = torch.where(counts[:, None] > 0, found / counts[:, None], 0.0)
         bars.advance(bar)
     return StructuralModel(variables, tuple(equations), last, directions)
 
 
 def _directions(logits: Tensor) -> Tensor:
-    """(classes, components): the classes themselves while they are few, else the directions along which logits vary."""
+    """(F, components): the numbers of a row themselves while they are few, else directions along which rows vary."""
     classes = logits.shape[1]
     if classes <= COMPONENTS:
         return torch.eye(classes, dtype=logits.dtype)
-    found: Tensor = torch.linalg.svd(logits - logits.mean(dim=0), full_matrices=False)[2]
+    away = logits - logits.mean(dim=0)
+    if classes > WIDE:  # from the rows' products: an even sample of them spans what varies
+        away = away[:: -(-len(away) // MOST_ROWS)]
+        values, vectors = torch.linalg.eigh(away @ away.T)
+        best = values.argsort(descending=True)[:COMPONENTS]
+        best = best[values[best] > 0]
+        few: Tensor = away.T @ vectors[:, best] / values[best].sqrt()
+        return few
+    found: Tensor = torch.linalg.svd(away, full_matrices=False)[2]
     return found[:COMPONENTS].T

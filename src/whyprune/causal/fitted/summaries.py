@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import chosen_units
+from whyprune.interventions.suffix import apart, chosen_units
 from whyprune.interventions.worlds import ROWS, Masks, Worlds
+from whyprune.structure.batch_place import BatchPlace
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -25,6 +26,8 @@ from whyprune.structure.units import Unit
 Floats = NDArray[np.float64]
 Pool = Literal["mean", "max"]
 Where = Literal["all", "first"]
+WIDE, MOST_SEEN = 1024, 64
+"""Outputs of more numbers than these are features only in part."""
 
 
 def summaries(
@@ -55,10 +58,11 @@ def summaries(
 
 
 def features(start: Network | State, data: Iterable[Any], *, units: Sequence[Unit | str] | None = None) -> Floats:
-    """What is seen of each image in one forward pass: means and maxima over places of every unit, and the logits.
+    """What is seen of each image in one forward pass: means and maxima over places of every unit, and the output.
 
     Returns:
-        (images, 2 x units + classes).
+        (images, 2 x units + F), F being the numbers of an image's row: its logits, or at most `MOST_SEEN` random sums
+        of its output.
 
     Raises:
         InputError: no data or no such unit.
@@ -104,9 +108,10 @@ def masked_summaries(
 
 @dataclass(frozen=True)
 class _View:
-    """One tensor that is read: for each of its channels the place of its unit, or -1; and which units count here."""
+    """One tensor that is read: where images lie, for each channel the place of its unit, or -1, and who counts here."""
 
     reader: Reader
+    lie: BatchPlace
     columns: Tensor
     counts: Tensor
 
@@ -114,12 +119,13 @@ class _View:
 def _runs(
     state: State, data: Iterable[Any], units: Sequence[Unit | str] | None, pools: Sequence[Pool], where: Where
 ) -> list[Floats]:
-    """Pooled values (images, units) for each way to pool, and the logits (images, classes)."""
+    """Pooled values (images, units) for each way to pool, and what is seen of the output."""
     network, replay = state.network, Replay.of(state)
+    network.check_images_apart()
     views = _views(replay, chosen_units(state, units), where)
     found: list[list[Floats]] = [[] for _ in range(len(pools) + 1)]
     size = network.graph.batch_size or ROWS
-    for batch in as_batches(data, network.positional):
+    for batch in entered(data, network):
         for start in range(0, len(batch), size):
             part = batch[slice(start, start + size)]
             full = part[torch.arange(size) % len(part)] if network.graph.batch_size else part
@@ -127,10 +133,20 @@ def _runs(
             for held, pool in zip(found, pools, strict=False):
                 seen = [_pooled(v, values[v.reader.data], len(full), pool) for v in views]
                 held.append(_together(seen, views)[: len(part)])
-            found[-1].append(replay.read(values)[: len(part)].double().numpy())
+            found[-1].append(_few(replay.read(values)[: len(part)].double()).numpy())
     if not found[-1]:
         raise InputError("there is no data: summaries are taken on images")
     return [np.concatenate(held) for held in found]
+
+
+def _few(rows: Tensor) -> Tensor:
+    """(images, at most `MOST_SEEN`): wide rows by sums with random signs, always the same ones."""
+    width = rows.shape[1]
+    if width <= WIDE:
+        return rows
+    drawn = torch.randint(0, 2, (width, MOST_SEEN), generator=torch.Generator().manual_seed(width))
+    few: Tensor = rows @ (drawn.to(rows.dtype) * 2 - 1) / width**0.5
+    return few
 
 
 def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
@@ -140,7 +156,7 @@ def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
     order = {node: k for k, node in enumerate(replay.order)}
     found: list[_View] = []
     done = torch.zeros(len(units), dtype=torch.bool)
-    for reader in sorted(replay.network.readers, key=lambda r: (order.get(r.data, -1), order[r.node])):
+    for reader in sorted(replay.seen(), key=lambda r: (order.get(r.data, -1), order[r.node])):
         labels = [label for label in reader.labels.tolist() if label not in replay.gone]
         columns = torch.tensor([place.get(label, -1) for label in labels], dtype=torch.long)
         counts = torch.zeros(len(units), dtype=torch.bool)
@@ -149,7 +165,7 @@ def _views(replay: Replay, units: Sequence[Unit], where: Where) -> list[_View]:
             counts &= ~done
         done |= counts
         if counts.any() and all(v.reader.data is not reader.data for v in found):
-            found.append(_View(reader, columns, counts))
+            found.append(_View(reader, apart(replay, reader), columns, counts))
     return found
 
 
@@ -157,7 +173,8 @@ def _pooled(view: _View, value: Tensor, images: int, pool: Pool) -> Tensor:
     """(images, units): over places, and over the channels of each unit."""
     if pool not in ("mean", "max"):
         raise InputError(f"summaries pool by 'mean' or 'max', not {pool!r}")
-    channels = value.movedim(view.reader.dim, -1).reshape(images, -1, value.shape[view.reader.dim])
+    channels = view.lie.front(value, images).movedim(view.lie.in_front(view.reader.dim), -1)
+    channels = channels.reshape(images, -1, channels.shape[-1])
     flat = channels.mean(dim=1) if pool == "mean" else channels.amax(dim=1)
     mine = view.columns >= 0
     places = view.columns[mine].expand(images, -1)

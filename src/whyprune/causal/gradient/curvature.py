@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from whyprune.data.batches import Batch
 from whyprune.effects.outcomes import Outcome
-from whyprune.interventions.suffix import ROWS, Suffix, Value, rebatched, rows, suffixes
+from whyprune.interventions.suffix import ROWS, Suffix, Value, apart, rebatched, suffixes
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Edit, Replay, Values, leaves
 from whyprune.structure.units import Unit
@@ -43,6 +43,7 @@ def second_order(
         value: fitted; a constant.
         advance: called with the number of rows done.
     """
+    replay.network.check_images_apart()
     plans = suffixes(replay, units)
     parts: list[tuple[Floats, Floats]] = []
     for batch in rebatched(batches, replay, plans):
@@ -83,8 +84,9 @@ def _derivatives(
     steps = _steps(replay, plan)
     seen = replay.run(batch, keep=replay.frontier(steps) | {r.data for r in plan.readers})
     count, places = len(batch), torch.arange(len(batch)).repeat(len(units))
-    plain: Values = leaves({n: rows(n, v, places, count) for n, v in seen.items()})
-    target = (replay.read(seen) if dense is replay else dense.logits(batch)).clone().repeat(len(units), 1)
+    plain: Values = leaves({n: replay.taken(n, v, places, count) for n, v in seen.items()})
+    target = (replay.read(seen) if dense is replay else dense.logits(batch)).clone()
+    target = target.repeat(len(units), *[1] * (target.dim() - 1))
     t = torch.zeros(len(places), dtype=target.dtype, requires_grad=True)
     changes = {(r.node, r.data): _towards(replay, r, units, value, plain[r.data], t) for r in plan.readers}
     needed = {n: plain[n] for n in replay.frontier(steps)}
@@ -108,15 +110,16 @@ def _gradient(scalar: Tensor, t: Tensor, *, again: bool) -> Tensor:
 
 def _towards(replay: Replay, reader: Reader, units: Sequence[Unit], value: Value, plain: Tensor, t: Tensor) -> Edit:
     """Shows a reader a + t (v - a) in the channels of the row's unit."""
-    delta = torch.zeros_like(plain)
-    inside = torch.zeros_like(plain, dtype=torch.bool)
-    for k, (block, mask) in enumerate(zip(delta.chunk(len(units)), inside.chunk(len(units)), strict=True)):
-        place = replay.positions(reader.labels, [units[k]])
-        block.index_add_(reader.dim, place, value.change(reader, plain.chunk(len(units))[k], place))
-        mask.index_fill_(reader.dim, place, True)
+    lie = apart(replay, reader)
+    inside, deltas = [], []
+    for unit, block in zip(units, lie.split(plain, len(units)), strict=True):
+        place = replay.positions(reader.labels, [unit])
+        change_of_one = value.change(reader, block, place, len(t) // len(units))
+        deltas.append(torch.zeros_like(block).index_add_(reader.dim, place, change_of_one))
+        inside.append(torch.zeros_like(block, dtype=torch.bool).index_fill_(reader.dim, place, True))
+    delta, shown = lie.join(deltas), lie.join(inside)
 
     def change(tensor: Tensor) -> Tensor:
-        share = t.repeat_interleave(len(plain) // len(t)).reshape(-1, *[1] * (plain.dim() - 1))
-        return torch.where(inside, plain + share * delta, tensor)
+        return torch.where(shown, plain + lie.spread(t, plain) * delta, tensor)
 
     return change

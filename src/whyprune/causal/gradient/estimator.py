@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from whyprune.causal.gradient.curvature import hessian_cost, second_order
 from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_samples, from_scores
-from whyprune.effects.outcomes import LogitShift, Outcome, as_outcome
+from whyprune.effects.outcomes import Outcome, Quadratic, as_outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import (
     PROBES,
@@ -127,13 +127,13 @@ def gradient_effects(
     """
     how = Expansion() if expansion is None else expansion
     _check(question, how)
-    state = State.of(start)
+    state, asked = judged(start, question.outcome)
     chosen, replay = chosen_units(state, question.units), Replay.of(state)
     dense = reference(state, replay)
     batches = _affordable(state, replay, batches, question, how, chosen)
     if not batches:
         raise InputError("there is no data: gradients are taken on images")
-    outcome = as_outcome(question.outcome).fit(torch.cat([dense.logits(b) for b in batches]))
+    outcome = asked.fit(torch.cat([dense.logits(b) for b in batches]))
     _check_outcome(outcome, how)
     value = Intervention(checked(question.intervention)).fit(
         replay, batches, outcome, chosen, progress=question.progress
@@ -194,9 +194,9 @@ def _affordable(
     """As many of the first images as the budget pays for."""
     if question.forward_passes is None:
         return batches
-    outcome, moved = as_outcome(question.outcome), plain_cost(state) > 1
+    outcome, moved = as_outcome(question.outcome, state.network.outputs), plain_cost(state) > 1
     probes = 1 if is_differentiable(outcome) else how.probes
-    each = 1.0 + sensitivity_cost(probes, moved=moved and isinstance(outcome, LogitShift))
+    each = 1.0 + sensitivity_cost(probes, moved=moved and isinstance(outcome, Quadratic))
     if how.curvature == "hessian":
         each = plain_cost(state) + hessian_cost(replay, chosen)
     measuring = relative_cost(replay.network, suffixes(replay, chosen)) * len(chosen)
@@ -222,7 +222,7 @@ def _check(question: Question, how: Expansion) -> None:
 
 
 def _check_outcome(outcome: Outcome, how: Expansion) -> None:
-    if how.curvature == "fisher" and not is_differentiable(outcome) and not isinstance(outcome, LogitShift):
+    if how.curvature == "fisher" and not is_differentiable(outcome) and not isinstance(outcome, Quadratic):
         raise InputError(
             f"outcome {outcome.name} has no gradient that says what removal does: choose logit-shift, cross-entropy, "
             "margin or ClassLogit; for a smooth function of your own, Expansion(curvature='hessian')"

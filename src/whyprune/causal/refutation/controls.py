@@ -16,6 +16,8 @@ from whyprune.causal.refutation.subject import Subject
 from whyprune.interventions.places import Indices, places_left
 from whyprune.interventions.worlds import Worlds
 from whyprune.results import Refutation
+from whyprune.structure.network import Network
+from whyprune.structure.operations import bind, shape_of
 from whyprune.structure.remove import zeroed
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -101,8 +103,7 @@ def with_copy(subject: Subject, original: Unit, twin: Unit) -> State | None:
     None where the two units' slices do not have the same shape.
     """
     network = subject.state.network
-    readers = {r.node.all_input_nodes[1].name for r in network.readers if r.affine}
-    read = {network.graph.state_names.get(name, name) for name in readers}
+    read = _read_axes(network)
     pairs = list(zip(original.slices, twin.slices, strict=False))
     if len(original.slices) != len(twin.slices) or any(
         (a.parameter, a.axis, len(a.indices)) != (b.parameter, b.axis, len(b.indices)) for a, b in pairs
@@ -118,7 +119,7 @@ def with_copy(subject: Subject, original: Unit, twin: Unit) -> State | None:
                 tensor, axis = tensors[a.parameter], a.axis
                 here, there = (torch.from_numpy(places_left(piece, gone)) for piece in (a, b))
                 ours = tensor.index_select(axis, here)
-                if axis == 1 and a.parameter in read:
+                if axis == read.get(a.parameter):
                     ours = ours / 2
                     tensor.index_copy_(axis, here, ours)
                 tensor.index_copy_(axis, there, ours)
@@ -134,3 +135,17 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 def _largest(subject: Subject) -> Unit:
     """The unit of the sample that is judged to matter most: its controls are the hardest to pass by chance."""
     return subject.units[int(np.argmax(subject.judged.mean))]
+
+
+def _read_axes(network: Network) -> dict[str, int]:
+    """Weight of a layer that reads channels -> the axis along which it does, where that is no axis that it writes."""
+    axes = {}
+    for reader in network.readers:
+        if reader.affine:
+            bound = bind(reader.node)
+            name, shape = bound["weight"].name, shape_of(bound["weight"])
+            transposed = "output_padding" in bound
+            whole_groups = transposed and bound["groups"] > 1 and bound["groups"] ** 2 >= shape[0]
+            if not whole_groups:
+                axes[network.graph.state_names.get(name, name)] = 0 if transposed else 1
+    return axes

@@ -37,8 +37,8 @@ def split_half(subject: Subject) -> Refutation:
         passed=passed,
         value=found if np.isfinite(found) else None,
         limit=RELIABLE,
-        sentence=f"Two halves of the images order units within groups alike (rank correlation {halves:.2f}): the order "
-        f"from all images has a reliability of {found:.2f} (at least {RELIABLE} wanted).",
+        sentence=f"Two halves of the data order units within groups alike (rank correlation {halves:.2f}): the order "
+        f"from all of it has a reliability of {found:.2f} (at least {RELIABLE} wanted).",
     )
 
 
@@ -74,7 +74,7 @@ def shifted_images(subject: Subject) -> Refutation:
     generator = torch.Generator().manual_seed(subject.seed)
     noisy = [_noisy(batch, generator) for batch in subject.batches]
     found = agreement(subject.judged, subject.again(noisy))
-    return _at_least("shifted images", found, ROBUST, f"On images with {NOISE:.0%} noise, units are ordered")
+    return _at_least("shifted images", found, ROBUST, f"On data with {NOISE:.0%} noise, units are ordered")
 
 
 def randomised_weights(subject: Subject) -> Refutation:

@@ -12,11 +12,12 @@ from whyprune.causal.refutation.stability import (
     split_half,
 )
 from whyprune.causal.refutation.subject import Judge, Subject, sampled
-from whyprune.data.batches import as_batches, cut_images
+from whyprune.data.batches import cut_images
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError, WhypruneError
 from whyprune.progress import Progress
 from whyprune.results import JointEffect, Refutation
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 
@@ -52,7 +53,7 @@ def refute(
         start: a traced model, or a state of it.
         data: images that the judgement was not made from, with labels if the outcome needs them.
         judge: (state, batches, unit names) -> effects, in the way that units were judged for the plan.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         joint: predicted and measured joint effect of the plan, if there is one.
         units: about how many units to judge again, spread over the groups.
         images: how many images to use.
@@ -63,7 +64,7 @@ def refute(
         InputError: fewer than eight images, or no group with two units.
     """
     state = State.of(start)
-    batches = cut_images(list(as_batches(data, state.network.positional)), images)[0]
+    batches = cut_images(list(entered(data, state.network)), images)[0]
     if sum(map(len, batches)) < FEWEST:
         raise InputError(f"{sum(map(len, batches))} images to refute with: give at least {FEWEST}")
     chosen = sampled(state, units, seed)

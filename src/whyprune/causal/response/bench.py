@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from whyprune.data.batches import as_batches, chunked
+from whyprune.data.batches import chunked
 from whyprune.effects.joint import fitted
-from whyprune.effects.outcomes import Outcome
+from whyprune.effects.outcomes import Outcome, judged
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 
@@ -32,9 +33,10 @@ class Bench:
             measure: batches to measure on.
             outcome: what harm is, not fitted yet.
         """
+        state, asked = judged(state, outcome)
         self.state, self.replay, self.dense = state, Replay.of(state), Replay(state.network)
-        self.batches = chunked(as_batches(measure, state.network.positional), CHUNK)
-        self._outcome = fitted(outcome, self.dense, self.batches)
+        self.batches = chunked(entered(measure, state.network), CHUNK)
+        self._outcome = fitted(asked, self.dense, self.batches)
         self._targets = [self.dense.logits(batch) for batch in self.batches]
         self._plain = [self._of(k, self.replay.logits(batch)) for k, batch in enumerate(self.batches)]
 

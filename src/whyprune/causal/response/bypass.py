@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from whyprune.causal.response.bench import Bench
-from whyprune.data.batches import Batch, as_batches, chunked, cut_images
+from whyprune.data.batches import Batch, chunked, cut_images
 from whyprune.effects.outcomes import Outcome
 from whyprune.progress import Progress
 from whyprune.repair.lockstep import StreamedActivations, schedule
@@ -20,6 +20,7 @@ from whyprune.repair.refit import refit_layer
 from whyprune.repair.targets import targets
 from whyprune.structure.blocks import Block
 from whyprune.structure.bypass import units_of
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -60,14 +61,14 @@ def bypass_effects(
         start: a traced model, or a state of it.
         fit: batches for local refits.
         measure: other batches, on which effects are measured.
-        outcome: what harm is (default `LogitShift`).
+        outcome: what harm is (default `LogitShift`, of other outputs `OutputShift`).
         seed: of sampled output places.
         progress: show a progress bar.
     """
     state = State.of(start)
     network, blocks = state.network, blocks_left(state)
     bench = _Bench(state, measure, outcome)
-    batches = chunked(cut_images(list(as_batches(fit, network.positional)), FIT_IMAGES)[0], FIT_CHUNK)
+    batches = chunked(cut_images(list(entered(fit, network)), FIT_IMAGES)[0], FIT_CHUNK)
     found: dict[str, BypassEffect] = {}
     with Progress(progress) as bars:
         bar = bars.add("Measuring residual blocks", len(blocks))

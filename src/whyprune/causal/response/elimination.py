@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from whyprune.repair.solve import mean_diagonal, row_times
+
 RIDGE = 1e-3
 
 
@@ -20,7 +22,7 @@ class Elimination:
 
     Attributes:
         order: channels in the order in which they go.
-        weights: kept count -> (kept channels ascending, weights (O, kept x block), biases (O,)).
+        weights: kept count -> (kept channels ascending, weights (O, kept x block), biases (O,)); O of all groups.
     """
 
     order: list[int]
@@ -33,27 +35,29 @@ def eliminate(
     """Eliminates channels one by one down to the smallest of `keep`.
 
     Args:
-        x: features, (n, D).
-        target: (n, O).
+        x: features, (n, D); of a layer with groups (groups, n, D): a channel is then the same features of every group.
+        target: (n, O), or (groups, n, O).
         channels: feature indices of every removable channel, all of one length; other features always stay.
         keep: kept counts at which weights are wanted.
         ridge: relative to the features' mean energy.
     """
-    mean_x, mean_t = x.mean(dim=0), target.mean(dim=0)
-    centred = x - mean_x
-    gram = (centred.T @ centred).double()
-    gram += ridge * gram.diagonal().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
+    mean_x, mean_t = x.mean(dim=-2), target.mean(dim=-2)
+    centred = x - mean_x.unsqueeze(-2)
+    gram = (centred.mT @ centred).double()
+    strength = ridge * mean_diagonal(gram).clamp_min(1e-12)
+    gram += strength[..., None, None] * torch.eye(gram.shape[-1], dtype=gram.dtype)
     inverse = torch.linalg.inv(gram)
-    weights = inverse @ (centred.T @ (target - mean_t)).double()
+    weights = inverse @ (centred.mT @ (target - mean_t.unsqueeze(-2))).double()
     alive = list(range(len(channels)))
-    always = _others(len(gram), channels)
+    always = _others(gram.shape[-1], channels)
     order: list[int] = []
     found: dict[int, tuple[list[int], Tensor, Tensor]] = {}
     while True:
         if len(alive) in keep:
             features = torch.cat([channels[c] for c in alive] + [always]).sort().values
-            kept = weights[features].to(x.dtype)
-            found[len(alive)] = (list(alive), kept.T.contiguous(), mean_t - mean_x[features] @ kept)
+            kept = weights[..., features, :].to(x.dtype)
+            bias = mean_t - row_times(mean_x[..., features], kept)
+            found[len(alive)] = (list(alive), kept.mT.flatten(0, -2).contiguous(), bias.flatten())
         if len(alive) <= min(keep):
             return Elimination(order, found)
         gone = alive[int(_losses(weights, inverse, torch.stack([channels[c] for c in alive])).argmin())]
@@ -98,17 +102,19 @@ def eliminate_jointly(readings: Sequence[Reading]) -> list[int]:
 
 
 def _losses(weights: Tensor, inverse: Tensor, blocks: Tensor) -> Tensor:
-    """What is lost with each block of features, (blocks,), the others carrying what they can."""
-    inner = inverse[blocks[:, :, None], blocks[:, None, :]]
-    own = weights[blocks]
+    """What is lost with each block of features, (blocks,), the others carrying what they can; over all groups."""
+    inner = inverse[..., blocks[:, :, None], blocks[:, None, :]]
+    own = weights[..., blocks, :]
     lost: Tensor = own * torch.linalg.solve(inner, own)
-    return lost.sum(dim=(1, 2))
+    lost = lost.sum(dim=(-2, -1))
+    return lost if lost.dim() == 1 else lost.sum(dim=0)
 
 
 def _without(weights: Tensor, inverse: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
     """Weights and inverse when a block is gone (a Schur complement)."""
-    gain = torch.linalg.solve(inverse[block][:, block], inverse[block]).T
-    return weights - gain @ weights[block], inverse - gain @ inverse[block]
+    own = inverse[..., block, :]
+    gain = torch.linalg.solve(own[..., block], own).mT
+    return weights - gain @ weights[..., block, :], inverse - gain @ own
 
 
 def _others(features: int, channels: Sequence[Tensor]) -> Tensor:

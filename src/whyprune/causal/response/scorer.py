@@ -65,7 +65,7 @@ def curves(state: State, batches: Sequence[Batch], question: Question) -> Effect
         mean=_rises(chosen, found),
         standard_error=np.full(len(chosen), np.nan),
         samples=sum(map(len, measure)),
-        outcome=as_outcome(question.outcome).name,
+        outcome=as_outcome(question.outcome, state.network.outputs).name,
         intervention="",
         estimand="curve",
         method="curves",

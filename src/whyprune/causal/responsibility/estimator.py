@@ -27,6 +27,8 @@ from whyprune.structure.network import Network
 from whyprune.structure.state import State
 
 IMAGES = 128
+HARM = 0.1
+"""Of `OutputShift`: a tenth of the way to as far as images' outputs are from their mean."""
 
 
 @scorer(
@@ -45,8 +47,12 @@ IMAGES = 128
     individual=True,
 )
 def responsibility(state: State, batches: Sequence[Batch], question: Question) -> Effects:
-    """Blame of units for the class that the network as it stands predicts, whatever outcome is asked for."""
-    return blame(state, batches, question, Event(), Contingency())
+    """Blame of units for the class that the network as it stands predicts, whatever outcome is asked for.
+
+    Where the output is no vector of logits, there is no class: the event is then that the harm stays below `HARM`.
+    """
+    event = Event() if state.network.outputs.is_logits else Event(harm=HARM)
+    return blame(state, batches, question, event, Contingency())
 
 
 def blame(

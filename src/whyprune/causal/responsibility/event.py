@@ -52,12 +52,13 @@ class Event:
             images: (rows,), the number of each row's image.
 
         Raises:
-            InputError: the network has fewer than two classes.
+            InputError: the network's output is no vector of logits of two classes or more.
         """
         if self.harm is not None:
             return self.harm - (worlds.harm(logits, images) - worlds.base[images])
-        if logits.shape[-1] < 2:
-            raise InputError("a prediction needs two classes to choose from: use Event(harm=...) with an outcome")
+        outputs = worlds.network.outputs
+        if not outputs.is_logits:
+            raise InputError(f"there is no predicted class: {outputs.no_logits()}; use Event(harm=...) with an outcome")
         plain = worlds.plain[torch.from_numpy(images)].double()
         own = plain.argmax(dim=-1, keepdim=True)
         if self.fall is not None:

@@ -91,7 +91,7 @@ def measured(
     return Responsibilities(
         units=tuple(worlds.units[f].name for f in wanted),
         groups=tuple(worlds.units[f].group for f in wanted),
-        classes=worlds.plain[: len(found)].argmax(dim=-1).numpy(),
+        classes=_classes(worlds, len(found)),
         sets={
             (place, i): tuple(worlds.units[g].name for g in sets[f])
             for i, sets in enumerate(found)
@@ -105,6 +105,14 @@ def measured(
         sufficient=alone,
         without_group=nothing,
     )
+
+
+def _classes(worlds: Worlds, images: int) -> NDArray[np.int64]:
+    """The predicted class of each image; -1 where the output has none."""
+    if not worlds.network.outputs.is_logits:
+        return np.full(images, -1)
+    found: NDArray[np.int64] = worlds.plain[:images].argmax(dim=-1).numpy()
+    return found
 
 
 def _numbers(worlds: Worlds, units: Sequence[Unit | str] | None) -> list[int]:

@@ -7,10 +7,10 @@ from typing import Any
 from whyprune.causal.responsibility.contingency import Contingency
 from whyprune.causal.responsibility.event import Event
 from whyprune.causal.responsibility.measure import measured
-from whyprune.data.batches import as_batch, as_batches
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.interventions.worlds import Worlds
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -128,11 +128,11 @@ def explain_prediction(
     Raises:
         InputError: not one image, no such unit, too few class names, or an intervention without background.
     """
-    positional = State.of(start).network.positional
-    batch = as_batch(image, positional)
+    network = State.of(start).network
+    batch = next(iter(entered([image], network, "the image")))
     if len(batch) != 1:
         raise InputError(f"a batch of {len(batch)} images: give one, as a batch of one")
-    others = list(as_batches(background, positional))
+    others = list(entered(background, network, "the background"))
     if not others and intervention != "zero":
         raise InputError(f"intervention {intervention!r} takes its value from other images: give some as background")
     event = event or Event()

@@ -21,7 +21,7 @@ class Responsibilities:
     Attributes:
         units: unit names.
         groups: the group of each unit.
-        classes: (images,), the class that the network predicts.
+        classes: (images,), the class that the network predicts; -1 where its output is no vector of logits.
         sets: (unit, image), as numbers -> names of the smallest contingency set found; only causes are in it.
         searched: up to which size all contingency sets were tried; a set of at most one unit more is a smallest one.
         event: name of the event.
@@ -77,7 +77,7 @@ class Responsibilities:
         columns: dict[str, list[Any]] = defaultdict(list)
         values, necessary = self.values, self.necessary
         for chosen, label in [(np.ones(len(self.classes), dtype=bool), None)] + [
-            (self.classes == c, int(c)) for c in np.unique(self.classes)
+            (self.classes == c, int(c)) for c in np.unique(self.classes) if c >= 0
         ]:
             shares = {"blame": values[:, chosen], "necessity": necessary[:, chosen]}
             if self.sufficient is not None:

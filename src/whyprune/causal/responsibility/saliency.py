@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from whyprune.causal.responsibility.prediction import explain_prediction
-from whyprune.data.batches import as_batch
 from whyprune.errors import InputError
+from whyprune.structure.batch_place import FIRST
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -41,7 +42,7 @@ def saliency(
     """
     state = State.of(start)
     network, replay = state.network, Replay.of(state)
-    batch = as_batch(image, network.positional)
+    batch = next(iter(entered([image], network, "the image")))
     if len(batch) != 1:
         raise InputError(f"a batch of {len(batch)} images: give one, as a batch of one")
     units = [u for u in network.group(group).units if u.label not in replay.gone]
@@ -72,6 +73,6 @@ def _last_map(network: Network, wanted: set[int], group: str) -> tuple[fx.Node, 
         if not isinstance(value, Tensor) or value.dim() != 4:
             continue
         for dim, labels in network.extents.get(node, ()):
-            if dim == 1 and wanted <= set(labels.tolist()):
+            if dim == 1 and wanted <= set(labels.tolist()) and network.places.found(node) == FIRST:
                 return node, labels.tolist()
     raise InputError(f"the channels of group {group!r} have no places: choose a group of a convolution")

@@ -1,11 +1,12 @@
 """`hf:NAME`: an image data set of the Hugging Face hub, or a local folder that `datasets` can load."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from whyprune.data.source import DataSource, EncodedImages, encoded_source
-from whyprune.data.sources.columns import Columns, find_columns, integer_column
+from whyprune.data.sources.columns import Columns, find_columns, label_column
 from whyprune.data.sources.parquet import TEST_NAMES
 from whyprune.errors import FormatError, InputError, MissingDependencyError
 
@@ -31,12 +32,14 @@ def load_hub_source(name: str, image_size: int | None) -> DataSource:
         raise InputError(f"hf:{name} has the splits {', '.join(parts)}: it needs train, and test or validation")
     columns = find_columns(parts["train"].features.arrow_schema, f"hf:{name}")
     train, test = (_encoded(f"hf:{name} {part}", parts[part], columns) for part in ("train", test_name))
-    return encoded_source(f"hf:{name}", train, test, columns.names_for(train.labels, test.labels), image_size)
+    classes = columns.classes(f"hf:{name}", train.labels, test.labels)
+    train, test = replace(train, labels=classes.train), replace(test, labels=classes.test)
+    return encoded_source(f"hf:{name}", train, test, classes.names, image_size, classes.notes)
 
 
 def _encoded(name: str, dataset: Any, columns: Columns) -> EncodedImages:
     table = dataset.select_columns([columns.image, columns.label]).with_format("arrow")
-    labels = integer_column(table[:][columns.label], f"{name}, column {columns.label}")
+    labels = label_column(table[:][columns.label], f"{name}, column {columns.label}")
     return EncodedImages(name, partial(_image_bytes, table, columns.image), labels)
 
 

@@ -41,11 +41,17 @@ def _part(root: Path, names: Sequence[str]) -> Path:
 
 
 def _classes(part: Path) -> tuple[str, ...]:
-    return tuple(sorted(p.name for p in part.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    return tuple(sorted(p.name for p in part.iterdir() if p.is_dir() and not _hidden(p.name)))
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file or folder is an operating system's or an editor's own (`._cat.jpg`, `__MACOSX`)."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else ()
+    return sorted(p for p in found if not any(map(_hidden, p.relative_to(folder).parts)))
 
 
 def _encoded(part: Path, classes: Sequence[str]) -> EncodedImages:
@@ -59,4 +65,4 @@ def _encoded(part: Path, classes: Sequence[str]) -> EncodedImages:
         except OSError as error:
             raise FormatError(f"{files[index]} cannot be read ({error})") from error
 
-    return EncodedImages(str(part), read, labels)
+    return EncodedImages(str(part), read, labels, lambda index: str(files[index].relative_to(part)))

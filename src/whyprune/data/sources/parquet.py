@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from whyprune.data.source import DataSource, EncodedImages, encoded_source
-from whyprune.data.sources.columns import Columns, find_columns, integer_column
+from whyprune.data.sources.columns import Columns, find_columns, label_column
 from whyprune.errors import FormatError, InputError
 
 TEST_NAMES = ("test", "validation", "valid")
@@ -32,7 +33,9 @@ def load_parquet_source(folder: str, image_size: int | None) -> DataSource:
     train, test = (
         _encoded(f"{folder} {part}", files, columns) for part, files in (("train", train_files), ("test", test_files))
     )
-    return encoded_source(f"parquet:{folder}", train, test, columns.names_for(train.labels, test.labels), image_size)
+    classes = columns.classes(f"parquet:{folder}", train.labels, test.labels)
+    train, test = replace(train, labels=classes.train), replace(test, labels=classes.test)
+    return encoded_source(f"parquet:{folder}", train, test, classes.names, image_size, classes.notes)
 
 
 def _files(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -51,9 +54,10 @@ def _encoded(name: str, files: Sequence[Path], columns: Columns) -> EncodedImage
     for path in files:
         label = _guarded(path, partial(_column, path, columns.label))
         metadata = _guarded(path, partial(pq.read_metadata, path))
-        labels.append(integer_column(label, f"{path}, column {columns.label}"))
+        labels.append(label_column(label, f"{path}, column {columns.label}"))
         groups += [(path, g, metadata.row_group(g).num_rows) for g in range(metadata.num_row_groups)]
-    return EncodedImages(name, _RowGroups(groups, columns.image), np.concatenate(labels))
+    rows = _RowGroups(groups, columns.image)
+    return EncodedImages(name, rows, np.concatenate(labels), rows.name_of)
 
 
 def _column(path: Path, column: str) -> pa.ChunkedArray:
@@ -73,8 +77,16 @@ class _RowGroups:
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
         data = self._bytes_of(group)[index - int(self._starts[group])].as_py()
         if data is None:
-            raise FormatError(f"{self._groups[group][0]}: image {index} holds no bytes: embed the image files")
+            folder = self._groups[group][0].parent
+            raise FormatError(f"{folder}: image {index} ({self.name_of(index)}) holds no bytes: embed the image files")
         return bytes(data)
+
+    def name_of(self, index: int) -> str:
+        """The file that holds an image, and its row there."""
+        group = int(np.searchsorted(self._starts, index, side="right")) - 1
+        path = self._groups[group][0]
+        first = next(int(self._starts[g]) for g, (other, _, _) in enumerate(self._groups) if other == path)
+        return f"row {index - first} of {path.name}"
 
     def _bytes_of(self, group: int) -> pa.Array:
         if group in self._recent:

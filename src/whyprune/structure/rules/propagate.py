@@ -1,7 +1,7 @@
 """The pass that runs the rules over a captured graph."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,12 @@ RAGGED = "they are spread over several dimensions of one tensor, which can only 
 
 
 def propagate(
-    graph: Graph, space: LabelSpace, state: Mapping[str, Labellings], values: Mapping[str, Tensor], heads: str
+    graph: Graph,
+    space: LabelSpace,
+    state: Mapping[str, Labellings],
+    values: Mapping[str, Tensor],
+    heads: str,
+    inputs: Sequence[Labellings] | None = None,
 ) -> Context:
     """Runs every node's rule in execution order; network inputs and outputs are pinned.
 
@@ -26,12 +31,18 @@ def propagate(
         state: parameter or buffer name -> its labellings.
         values: buffer name -> its tensor, for indices that the model holds.
         heads: whether attention goes by "whole" heads or by the "width" of all heads.
+        inputs: the labellings of the network's inputs, where another graph of the same network has them already.
     """
     held = frozenset(n for n in graph.nodes if n.op == "placeholder" and n.name in graph.state_names)
     ctx = Context(space, Known(graph, values), heads, held)
     for node in graph.nodes:
         if node.op == "placeholder":
-            ctx.values[node] = _placeholder(ctx, node, graph, state)
+            known = inputs is not None and node.name in graph.inputs
+            ctx.values[node] = (
+                inputs[graph.inputs.index(node.name)]
+                if known and inputs is not None
+                else _placeholder(ctx, node, graph, state)
+            )
         elif node.op == "call_function":
             ctx.values[node] = _operation(ctx, node)
             _keep_rectangular(ctx, node)
