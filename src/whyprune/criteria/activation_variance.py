@@ -16,11 +16,12 @@ from torch import Tensor, fx
 
 from whyprune.criteria.coupled import REDUCTIONS, checked
 from whyprune.criteria.feature_maps import affordable, channels_first, flat, seen
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import NamedScorer, Question, ScorerFacts
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -72,10 +73,10 @@ def _covariances(state: State, data: Iterable[Any]) -> tuple[dict[fx.Node, Tenso
     replay, tensors = Replay.of(state), seen(state)
     moments: dict[fx.Node, list[Tensor]] = {}
     images = 0
-    for batch in as_batches(data, state.network.positional):
+    for batch in entered(data, state.network):
         values = replay.run(batch, keep=tensors)
         for node, reader in tensors.items():
-            rows = flat(channels_first(values[node], reader)).movedim(1, 2).flatten(0, 1)
+            rows = flat(channels_first(state, values[node], reader, len(batch))).movedim(1, 2).flatten(0, 1)
             new = [torch.tensor(float(len(rows))), rows.sum(dim=0), rows.T @ rows]
             before = moments.get(node, [torch.zeros_like(part) for part in new])
             moments[node] = [a + b for a, b in zip(before, new, strict=True)]

@@ -1,8 +1,8 @@
 """What criteria of second order need: scalars whose squared derivatives are the curvature of an outcome.
 
 At a trained network the Gauss-Newton matrix stands for the Hessian (LeCun et al., NIPS 1990; for cross-entropy the
-empirical Fisher matrix): the mean over images of g g' for the gradient g of the outcome, where it has one, and of random
-directions of the rows, where it is a squared distance.
+empirical Fisher matrix): the mean over images of g g' for the gradient g of the outcome, where it has one, and of
+random directions of the rows, where it is a squared distance.
 """
 
 from collections.abc import Iterator, Sequence

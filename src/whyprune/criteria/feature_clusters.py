@@ -20,11 +20,12 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from whyprune.criteria.feature_maps import affordable, as_matrices, channels_first, seen
 from whyprune.criteria.redundancy import Floats, by_group
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -77,10 +78,10 @@ def _tables(state: State, data: Iterable[Any]) -> tuple[dict[fx.Node, Tensor], i
     replay, tensors = Replay.of(state), seen(state)
     parts: dict[fx.Node, list[Tensor]] = {node: [] for node in tensors}
     images = 0
-    for batch in as_batches(data, state.network.positional):
+    for batch in entered(data, state.network):
         values = replay.run(batch, keep=tensors)
         for node, reader in tensors.items():
-            maps = as_matrices(channels_first(values[node], reader)).double()
+            maps = as_matrices(channels_first(state, values[node], reader, len(batch))).double()
             size = (min(maps.shape[2], POOLED), min(maps.shape[3], POOLED))
             parts[node].append(adaptive_avg_pool2d(maps, size).transpose(0, 1).flatten(1))
         images += len(batch)

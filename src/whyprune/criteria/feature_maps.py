@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from whyprune.criteria.coupled import REDUCTIONS, checked
-from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.data.batches import Batch, cut_images
 from whyprune.errors import InputError
 from whyprune.scoring.contract import Question
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -47,10 +48,10 @@ def map_scores(
     sums: dict[fx.Node, Tensor] = {}
     images = 0
     replay = Replay.of(state)
-    for batch in as_batches(data, state.network.positional):
+    for batch in entered(data, state.network):
         values = replay.run(batch, keep=tensors)
         for node, reader in tensors.items():
-            found = of_maps(channels_first(values[node], reader)).double().sum(dim=0)
+            found = of_maps(channels_first(state, values[node], reader, len(batch))).double().sum(dim=0)
             sums[node] = sums[node] + found if node in sums else found
         images += len(batch)
     if not images:
@@ -65,9 +66,16 @@ def seen(state: State) -> dict[fx.Node, Reader]:
     return {reader.data: reader for reader in Replay.of(state).network.readers}
 
 
-def channels_first(value: Tensor, reader: Reader) -> Tensor:
-    """(images, channels, *places) of what a reader sees."""
-    return value.movedim(reader.dim, 1)
+def channels_first(state: State, value: Tensor, reader: Reader, images: int) -> Tensor:
+    """(images, channels, *places) of what a reader sees, wherever images and channels lie in it.
+
+    Raises:
+        InputError: images are mixed in it.
+    """
+    place = state.network.batch_place(reader.data)
+    if place is None:  # the same for all images
+        return value.unsqueeze(0).expand(images, *value.shape).movedim(reader.dim + 1, 1)
+    return place.front(value, images).movedim(place.in_front(reader.dim), 1)
 
 
 def as_matrices(maps: Tensor) -> Tensor:

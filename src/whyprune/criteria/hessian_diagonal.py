@@ -14,13 +14,14 @@ from torch.func import functional_call
 
 from whyprune.criteria.coupled import along_axes, reduced
 from whyprune.criteria.curvature import probes_of, ready, scalars
-from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.data.batches import Batch, cut_images
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.effects.outcomes import Outcome, as_outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.copies import duplicate
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -50,7 +51,7 @@ def hessian_diagonal(
     """
     state, asked = judged(start, outcome)
     chosen = chosen_units(state, units)
-    batches = list(as_batches(data, state.network.positional))
+    batches = list(entered(data, state.network))
     asked, passes = ready(state, asked, batches)
     weights = dict(state.model.named_parameters())
     curvature = _diagonal(state, batches, asked, seed)

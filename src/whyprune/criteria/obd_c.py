@@ -17,11 +17,12 @@ from torch import Tensor, fx
 from whyprune.criteria.coupled import REDUCTIONS, checked
 from whyprune.criteria.curvature import probes_of, ready, scalars
 from whyprune.criteria.hessian_diagonal import paid_for
-from whyprune.data.batches import Batch, as_batches
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
+from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.operations import bind, name_of
 from whyprune.structure.replay import Replay, Values
@@ -53,7 +54,7 @@ def obd_c(
     """
     state, asked = judged(start, outcome)
     chosen, combine = chosen_units(state, units), REDUCTIONS[checked(reduction)]
-    batches = list(as_batches(data, state.network.positional))
+    batches = list(entered(data, state.network))
     asked, passes = ready(state, asked, batches)
     replay = Replay.of(state)
     damage = _damage(replay, batches, asked, seed)

@@ -10,8 +10,8 @@ from torch import Tensor, fx
 
 from whyprune.criteria.coupled import checked
 from whyprune.criteria.feature_maps import channels_first, flat, seen
-from whyprune.data.batches import as_batches
 from whyprune.errors import InputError
+from whyprune.structure.entry import entered
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -67,10 +67,10 @@ def mean_maps(state: State, data: Iterable[Any]) -> tuple[dict[fx.Node, Tensor],
     replay, tensors = Replay.of(state), seen(state)
     sums: dict[fx.Node, Tensor] = {}
     images = 0
-    for batch in as_batches(data, state.network.positional):
+    for batch in entered(data, state.network):
         values = replay.run(batch, keep=tensors)
         for node, reader in tensors.items():
-            found = flat(channels_first(values[node], reader)).sum(dim=0)
+            found = flat(channels_first(state, values[node], reader, len(batch))).sum(dim=0)
             if node in sums and sums[node].shape != found.shape:
                 raise InputError("feature maps of several sizes have no mean: give images of one size")
             sums[node] = sums[node] + found if node in sums else found

@@ -33,6 +33,8 @@ SCORERS: Named[NamedScorer] = Named(
         "feature-similarity": "whyprune.criteria.feature_similarity:feature_similarity_scores",
         "feature-density": "whyprune.criteria.feature_density:feature_density_scores",
         "feature-clusters": "whyprune.criteria.feature_clusters:feature_clusters_scores",
+        "hessian-diagonal": "whyprune.criteria.hessian_diagonal:hessian_diagonal_scores",
+        "obd-c": "whyprune.criteria.obd_c:obd_c_scores",
         "hrank": "whyprune.criteria.hrank:hrank_scores",
         "chip": "whyprune.criteria.chip:chip_scores",
         "activation-variance": "whyprune.criteria.activation_variance:plain",
