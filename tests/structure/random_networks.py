@@ -23,7 +23,6 @@ from removal_property import assert_close, assert_same_snapshot, output, removal
 from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
-from whyprune.data.outputs import logits_of
 from whyprune.structure.file import load, save_plan, save_weights
 from whyprune.structure.network import Network
 from whyprune.structure.plan import make_plan
@@ -124,7 +123,7 @@ def assert_right(network: Network, units: list[Unit], batch: Batch) -> None:
     pruned = remove(network, units)
     found = output(pruned, batch)
     assert_close(found, output(masked(network, units), batch), TOLERANCE)
-    assert_close(Replay(network, pruned, units).logits(batch), logits_of(found), TOLERANCE)
+    assert_close(Replay(network, pruned, units).logits(batch), network.outputs.rows_of(found), TOLERANCE)
     assert_promises(network, units, pruned)
 
 

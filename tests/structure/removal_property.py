@@ -10,7 +10,6 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from whyprune.data.batches import Batch
-from whyprune.data.outputs import logits_of
 from whyprune.structure.network import Network
 from whyprune.structure.remove import masked, remove
 from whyprune.structure.replay import Replay
@@ -68,7 +67,7 @@ def assert_removal_is_right(network: Network, units: list[Unit], tolerance: floa
     expected = output(masked(network, units), batch)
     found = output(pruned, batch)
     assert_close(found, expected, tolerance)
-    assert_close(Replay(network, pruned, units).logits(batch), logits_of(found), tolerance)
+    assert_close(Replay(network, pruned, units).logits(batch), network.outputs.rows_of(found), tolerance)
     assert_cost(network, pruned, units, batch)
     assert_attributes(pruned)
     assert_same_snapshot(before, snapshot(network.model))
