@@ -110,7 +110,8 @@ class JointEffect(Record):
     `predicted` and `measured` are for the same network (repaired if repair ran); `after_removal` is the effect of
     the bare removal. `interval` is the 95% interval of `measured`. `another`
     and `constant` are the harm of answers that know nothing of their sample, on the same samples: the dense network's
-    for another sample, and the mean of its answers. `off_by` is why prediction and measurement disagree: `sum` where
+    for another sample, and the mean of its answers; `untaught` that of the network with all parameters at zero,
+    where it is less. `off_by` is why prediction and measurement disagree: `sum` where
     parts do not add up, `curve` where the one part is off, `samples` where the prediction holds on those that it was
     made from, `repair` where it is of the removal alone, `no repair` where it counts on one that did not run,
     `search` where the plan was measured as a whole while it was looked for, on few samples.
@@ -123,6 +124,7 @@ class JointEffect(Record):
     after_removal: float | None = None
     another: float | None = None
     constant: float | None = None
+    untaught: float | None = None
     off_by: OffBy | None = None
     by_output: dict[str, float] = Field({}, description="each output's harm over its own variance, where several count")
     images: int

@@ -26,8 +26,11 @@ class Middle(nn.Module):
     def __init__(self, kind):
         super().__init__()
         self.kind = kind
-        self.a, self.b, self.head = nn.Conv1d(3, 8, 3, padding=1), nn.Conv1d(8, 8, 3, padding=1), nn.Linear(8, 4)
-        self.w = nn.Parameter(torch.zeros(8, 8))
+        self.a, self.b, self.head = nn.Conv1d(3, 8, 3, padding=1), None, nn.Linear(8, 4)
+        if kind not in ("product", "einsum", "fixed filter", "part", "another shape"):
+            self.b = nn.Conv1d(8, 8, 3, padding=1)
+        if kind in ("product", "einsum", "part", "another shape"):
+            self.w = nn.Parameter(torch.zeros(8, 8))
         if kind == "spectral":
             nn.utils.spectral_norm(self.b)
         if kind == "weight norm":

@@ -157,3 +157,33 @@ def test_a_pruned_network_that_does_not_train_is_refused_before_recovery() -> No
     object.__setattr__(broken, "model", pruned)
     with pytest.raises(VerificationError, match=r"training mode.*test_unread.py"):
         check_training(broken)
+
+
+class Keeping(nn.Module):
+    """Training keeps statistics of hidden channels in buffers that evaluation does not read."""
+
+    def __init__(self, bank):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.norm, self.last = nn.Linear(6, 10), nn.BatchNorm1d(10), nn.Linear(10, 4)
+        self.register_buffer("kept", torch.randn(20, 10) if bank else torch.zeros(10))
+        self.bank = bank
+
+    def forward(self, x):
+        hidden = torch.relu(self.norm(self.first(x)))
+        if self.training and self.bank:
+            self.kept[: len(hidden)] = hidden.detach()
+        elif self.training:
+            self.kept.mul_(0.9).add_(hidden.detach().mean(0) * 0.1)
+        return self.last(hidden)
+
+
+@pytest.mark.parametrize("bank", [False, True])
+def test_buffers_that_only_training_writes_lose_the_channels_that_it_writes(bank):
+    network = trace(Keeping(bank).eval(), torch.randn(3, 6))
+    gone = [1, 4, 5]
+    pruned = remove(network, [network.groups[0].units[k] for k in gone])
+    left = [k for k in range(10) if k not in gone]
+    assert torch.equal(pruned.kept, network.model.kept[..., left])
+    pruned.train()(torch.randn(3, 6))
+    assert pruned.kept.shape[-1] == pruned.first.out_features == len(left)

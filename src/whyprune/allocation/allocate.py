@@ -55,6 +55,8 @@ def allocate(
     """
     state = State.of(start)
     _check_given(state, effects, budget)
+    if constraints is not None and not isinstance(constraints, Constraints):
+        raise InputError(f"constraints={constraints!r:.60}: give Constraints, such as Constraints(round_to=8)")
     if constraints is not None:
         state = replace(state, network=constraints.confirmed(state.network))
     kinds = (WIDTH, BLOCK) if effects.blocks else (WIDTH,)
@@ -114,6 +116,8 @@ def _check_given(state: State, effects: Effects, budget: Budget) -> None:
     """Refuses what no plan can be made from: no budget, effects of another network, or numbers that are none."""
     if not isinstance(budget, Budget):
         raise InputError(f"budget={budget!r}: give a Budget, such as Budget(macs=0.5)")
+    if not isinstance(effects, Effects):
+        raise InputError(f"effects is a {type(effects).__name__}: give what estimate gave")
     if effects.units and state.network.by_name.keys().isdisjoint(effects.units):
         raise InputError(f"the effects are of another network: this one has no unit {effects.units[0]!r}")
     if broken := [name for name, mean in zip(effects.units, effects.mean, strict=True) if not np.isfinite(mean)]:

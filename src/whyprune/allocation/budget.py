@@ -39,6 +39,10 @@ class Budget:
     energy: float | None = None
 
     def __post_init__(self) -> None:
+        for kind in KINDS:
+            value = getattr(self, kind)
+            if value is not None and (isinstance(value, bool | str) or not hasattr(value, "__float__")):
+                raise InputError(f"budget {kind}={value!r:.60}: give a number, such as Budget({kind}=0.5)")
         given = self.as_dict()
         if not given:
             raise InputError(f"an empty budget: give one of {', '.join(KINDS)}, such as Budget(macs=0.5)")
@@ -53,6 +57,8 @@ class Budget:
         Raises:
             InputError: an unknown kind, or no number.
         """
+        if not isinstance(text, str):
+            raise InputError(f"budget {text!r:.60}: give text, such as 'macs=0.5'")
         values: dict[str, float] = {}
         for part in text.split(","):
             kind, separator, number = part.strip().partition("=")

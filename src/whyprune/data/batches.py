@@ -75,6 +75,7 @@ def as_batch(raw: Any, positional: int = 1) -> Batch:
     if isinstance(raw, Batch):
         return raw
     raw = without_arrays(raw)
+    _check_order(raw, positional)
     if isinstance(raw, Tensor):
         batch = Batch((raw,), {})
     elif isinstance(raw, Mapping):
@@ -90,6 +91,8 @@ def as_batch(raw: Any, positional: int = 1) -> Batch:
 
 def as_batches(data: Iterable[Any], positional: int = 1) -> Iterator[Batch]:
     """The batches of any iterable, read by `as_batch`; a single tensor counts as one batch."""
+    if not hasattr(data, "__iter__") and not hasattr(data, "__getitem__") and not isinstance(data, ONE_BATCH):
+        raise InputError(f"the data is a {type(data).__name__}: give a DataLoader, a list of batches, or a dataset")
     for raw in [data] if isinstance(data, ONE_BATCH) else data:
         yield as_batch(raw, positional)
 
@@ -172,13 +175,35 @@ def without_arrays(raw: Any) -> Any:
     return pytree.tree_map_only(np.ndarray, tensor, raw)
 
 
+def _check_order(raw: Any, positional: int) -> None:
+    """Refuses one sample with its label first, and pictures that are no tensors yet."""
+    if isinstance(raw, Mapping):
+        inputs: Any = [value for key, value in raw.items() if key not in LABEL_KEYS]
+    else:
+        inputs = raw[:positional] if isinstance(raw, Sequence) and not isinstance(raw, str) else [raw]
+    leaves = pytree.tree_leaves(inputs)
+    if not leaves or any(isinstance(leaf, Tensor) for leaf in leaves):
+        return
+    labels = all(isinstance(leaf, int | float) for leaf in leaves)
+    if labels and isinstance(raw, Sequence) and any(isinstance(value, Tensor) for value in raw):
+        kinds = ", ".join(type(value).__name__ for value in raw)
+        raise InputError(f"a batch holds {kinds}, and no tensor among its inputs: give (inputs, labels), in this order")
+    if picture := next((leaf for leaf in leaves if type(leaf).__module__.startswith("PIL.")), None):
+        raise InputError(
+            f"a batch holds no input tensor but a PIL picture ({type(picture).__name__}): make it a tensor as in "
+            "training, with its normalisation (torchvision's ToTensor), before it is given"
+        )
+
+
 def _as_labels(raw: Any) -> Tensor | None:
     if raw is None:
         return None
     try:
         labels = torch.as_tensor(raw)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"the labels of a batch are {raw!r:.80}: give one integer per input") from error
+        raise InputError(
+            f"the labels of a batch are {raw!r:.80}: give one integer per input, or none at all"
+        ) from error
     if labels.dim() == 0:
         raise InputError(f"the labels of a batch are the single value {raw!r:.80}: give one per input")
     return labels
@@ -201,6 +226,10 @@ def checked(batch: Batch, what: str = "a batch") -> Batch:
     if len(lengths) != 1 or 0 in lengths:
         raise InputError(f"the tensors of {what} have lengths {sorted(lengths)}: they must agree and not be 0")
     for tensor in tensors:
+        if tensor.layout != torch.strided or tensor.is_meta:
+            kind = "without values, on the meta device" if tensor.is_meta else f"in the layout {tensor.layout}"
+            raise InputError(f"{what} holds a tensor {kind}: give dense tensors with values, such as x.to_dense()")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError("the data holds NaN or infinite values: clean the images or their normalisation")
+            who = "the data holds" if what == "a batch" else f"{what} holds"
+            raise InputError(f"{who} NaN or infinite values: clean the images or their normalisation")
     return batch

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch, as_batches, cut_images
-from whyprune.errors import InputError
+from whyprune.errors import InputError, WhypruneError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 AUDIT_SHARE = 1 / 8
@@ -89,12 +89,29 @@ def few_images(images: int) -> str:
     )
 
 
+def _checked_view(augment: Augment, images: Tensor, generator: torch.Generator) -> Tensor:
+    """The images as a user's function changes them; refuses what is no view of them."""
+    try:
+        view: object = augment(images, generator)
+    except WhypruneError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"augment failed ({type(error).__name__}: {error!s:.200}): it is called as (images, generator), with "
+            f"images of shape {tuple(images.shape)}"
+        ) from error
+    if not isinstance(view, Tensor) or view.shape != images.shape or not bool(torch.isfinite(view).all()):
+        came = f"shape {tuple(view.shape)}" if isinstance(view, Tensor) else f"a {type(view).__name__}"
+        raise InputError(f"augment gave {came}: give finite images of the same shape, {tuple(images.shape)}")
+    return view.to(images.dtype)
+
+
 def _augmented(batch: Batch, augment: Augment, generator: torch.Generator) -> Batch:
     """Images are the first tensor of four dimensions."""
     flat, fold = pytree.tree_flatten((batch.args, batch.kwargs))
     for place, value in enumerate(flat):
         if isinstance(value, Tensor) and value.dim() == 4:
-            flat[place] = augment(value, generator)
+            flat[place] = _checked_view(augment, value, generator)
             args, kwargs = pytree.tree_unflatten(flat, fold)
             return replace(batch, args=args, kwargs=kwargs)
     raise InputError("augmentation needs images of shape (B, C, H, W) among the inputs: there are none")

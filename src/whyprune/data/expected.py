@@ -28,6 +28,9 @@ def expected_batch(raw: Any, example: Batch, what: str = "the data", notes: list
     Raises:
         InputError: the batch does not fit; the message has what was expected, what came, and what to do.
     """
+    if _is_only_input(raw, example):
+        raw = (raw, next((raw[key] for key in LABEL_KEYS if key in raw and key not in example.args[0]), None))
+        raw = ({key: raw[0][key] for key in example.args[0]}, raw[1])
     batch = as_batch(raw, max(len(example.args), 1))
     if not isinstance(raw, Batch) and isinstance(raw, Mapping):  # a network that takes its targets as an input
         taken = {key: raw[key] for key in LABEL_KEYS if key in raw and key in example.kwargs}
@@ -44,6 +47,14 @@ def expected_batch(raw: Any, example: Batch, what: str = "the data", notes: list
     kwargs = {name: matched(value, given[name], repr(name)) for name, value in example.kwargs.items()}
     device = example.tensors()[0].device
     return Batch(args, kwargs, batch.labels if batch.labels is None else batch.labels.to(device))
+
+
+def _is_only_input(raw: Any, example: Batch) -> bool:
+    """Whether a dict is the one input of a network that takes a dict, as loaders give it: not in a tuple."""
+    if isinstance(raw, Batch) or not isinstance(raw, Mapping) or example.kwargs or len(example.args) != 1:
+        return False
+    taken = example.args[0]
+    return isinstance(taken, dict) and set(taken) == {key for key in raw if key in taken or key not in LABEL_KEYS}
 
 
 def shown(tensor: Tensor, *, batch: bool = True) -> str:

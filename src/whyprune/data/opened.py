@@ -1,6 +1,7 @@
 """What people hand over as data, as something that gives batches every time it is read: datasets, generators, lists."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -11,10 +12,11 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from whyprune.data.batches import LABEL_KEYS, ONE_BATCH, Batch
-from whyprune.errors import InputError
+from whyprune.errors import InputError, WhypruneError
 
 BATCH_SIZE = 64
 """Of samples that come one by one."""
+ARRAYS = (Tensor, np.ndarray)
 MOST_BYTES = 4 * 2**30
 """Of a generator that is kept in memory."""
 
@@ -44,9 +46,11 @@ def opened(
         raise InputError(f"{what} is a {type(data).__name__}: give a DataLoader, a list of batches, or a dataset")
     if isinstance(data, DataLoader):
         return data, ""
+    if _is_one_batch(data, example):
+        return [data], ""
     if indexed and not isinstance(data, Sequence) and len(data) == 0:
         raise InputError(f"{what} is empty: give at least one batch")
-    first = data[0] if indexed and len(data) else first_of(data)
+    first = _first(data, what) if indexed and len(data) else first_of(data, what)
     if first is None or not _is_sample(first, example):
         return data, ""
     kind = "a dataset" if isinstance(data, Dataset) or not isinstance(data, Sequence) else "a list"
@@ -67,7 +71,7 @@ def rereadable(data: Any, what: str = "the data") -> Any:
     if not isinstance(data, Iterator):
         return data
     held, size = [], 0
-    for raw in data:
+    for raw in read(data, what):
         held.append(raw)
         size += sum(t.numel() * t.element_size() for t in pytree.tree_leaves(raw) if isinstance(t, Tensor))
         if size > MOST_BYTES:
@@ -78,12 +82,48 @@ def rereadable(data: Any, what: str = "the data") -> Any:
     return held
 
 
+def _is_one_batch(data: Any, example: Batch) -> bool:
+    """Whether it is (inputs, labels) where batches of them are expected: the example's inputs, then labels."""
+    count = len(example.args)
+    if not isinstance(data, tuple | list) or len(data) != count + 1 or not all(isinstance(v, ARRAYS) for v in data):
+        return False
+    ranks, wanted = [_rank(value) for value in data], [_rank(value) for value in example.args]
+    return ranks[:-1] == wanted and ranks[-1] == 1 != wanted[0] and len({len(value) for value in data}) == 1
+
+
+def _first(data: Any, what: str) -> Any:
+    with _reading(what):
+        return data[0]
+
+
+def read(batches: Iterable[Any], what: str) -> Iterator[Any]:
+    """The entries of data; an error that the user's own code raises on the way is one of ours, which names it."""
+    with _reading(what):
+        yield from batches
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    try:
+        yield
+    except WhypruneError:
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = lines[-1] if lines and lines[0].startswith("Caught ") else next(iter(lines), "")
+        raise InputError(
+            f"{what} cannot be read: its own code raised {type(error).__name__}: {said:.200}; look at that sample"
+        ) from error
+
+
 def _is_sample(first: Any, example: Batch) -> bool:
     """Whether the first entry lacks the batch dimension that the example has."""
     if isinstance(first, Batch):
         return False
     if isinstance(first, Mapping):
         pairs = [(_rank(first[k]), _rank(v)) for k, v in example.kwargs.items() if k in first]
+        if not example.kwargs and isinstance(example.args[0], Tensor):  # refused below, for what it is
+            pairs = [(_rank(v), _rank(example.args[0])) for k, v in first.items() if k not in LABEL_KEYS]
     else:
         entries = list(first) if isinstance(first, Sequence) and not isinstance(first, str) else [first]
         pairs = [(_rank(g), _rank(e)) for g, e in zip(entries, example.args, strict=False)]
@@ -137,10 +177,10 @@ def _tensors(sample: Any) -> Any:
     return {str(key): read(str(key), value) for key, value in sample.items()}
 
 
-def first_of(batches: Iterable[Any]) -> Any:
+def first_of(batches: Iterable[Any], what: str = "the data") -> Any:
     """The first entry, None where there is none; a loader that shuffles draws its later orders as without this look."""
     with torch.random.fork_rng(devices=[]):
-        return next(iter(batches), None)
+        return next(read(batches, what), None)
 
 
 def length_of(data: Any) -> int | None:

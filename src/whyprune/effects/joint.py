@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import stats
+from torch import Tensor
 
 from whyprune.data.batches import Batch, sample_word
 from whyprune.effects.each_output import each_output
@@ -15,7 +16,9 @@ from whyprune.effects.scale import unknowing
 from whyprune.effects.verdict import level, reference_harm, said_of
 from whyprune.errors import InputError
 from whyprune.results import Level
+from whyprune.structure.copies import duplicate
 from whyprune.structure.entry import entered
+from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 
@@ -31,6 +34,7 @@ class Joint:
         images: how many.
         another: the harm of the dense network's answer for another image, in the same units.
         constant: the harm of the mean of its answers.
+        untaught: the harm of the network with all parameters at zero, where that is less.
         by_output: where several outputs count by `OutputShift`, each one's harm over its own variance.
     """
 
@@ -40,6 +44,7 @@ class Joint:
     images: int
     another: float | None = None
     constant: float | None = None
+    untaught: float | None = None
     by_output: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -51,19 +56,19 @@ class Joint:
     @property
     def scale(self) -> float | None:
         """0 for the same function, 1 for as far as another image's answer; None where the outcome cannot tell."""
-        if self.another is None or reference_harm(self.another, self.constant) is None:
+        if self.another is None or reference_harm(self.another, self.constant, self.untaught) is None:
             return None
         return self.mean / self.another
 
     @property
     def level(self) -> Level | None:
         """How much the function changed: `hardly changed`, `changed`, `much changed` or `lost`."""
-        return level(self.mean, self.another, self.constant)
+        return level(self.mean, self.another, self.constant, self.untaught)
 
     @property
     def sentence(self) -> str:
         """What the number means."""
-        return said_of(self.mean, self.another, self.constant)
+        return said_of(self.mean, self.another, self.constant, self.untaught)
 
 
 def joint_effect(
@@ -99,7 +104,7 @@ def joint_effect(
         harms.append(harm.double().numpy())
     values = np.concatenate(harms)
     error = float(values.std(ddof=1) / np.sqrt(len(values)))
-    other = unknowing(measured, batches, targets)
+    other = unknowing(measured, batches, targets, _untaught(state.network, batches))
     return Joint(
         measured.name,
         float(values.mean()),
@@ -107,8 +112,22 @@ def joint_effect(
         len(values),
         other.another,
         other.constant,
+        other.untaught,
         each_output(measured, given, targets),
     )
+
+
+def _untaught(network: Network, batches: Iterable[Batch]) -> list[Tensor] | None:
+    """Rows of the network with all parameters at zero; None where its code does not run on zeros."""
+    model = duplicate(network.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    try:
+        replay = Replay(network, model)
+        return [replay.logits(batch) for batch in batches]
+    except RuntimeError:
+        return None
 
 
 def fitted(outcome: Outcome, dense: Replay, batches: Iterable[Batch]) -> Outcome:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whyprune.effects.output_shift import OutputShift, finite
-from whyprune.errors import InputError
+from whyprune.errors import InputError, WhypruneError
 from whyprune.structure.network import Network
 from whyprune.structure.outputs import OutputLayout
 from whyprune.structure.state import State
@@ -180,7 +180,15 @@ class _Custom(_FitsAnyNetwork):
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
     def __call__(self, output: Any, dense: Any, labels: Tensor | None, /) -> Tensor:
-        harm: object = self.function(output, dense, labels)
+        try:
+            harm: object = self.function(output, dense, labels)
+        except WhypruneError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"outcome {self.name} failed ({type(error).__name__}: {error!s:.200}): it is called as (output, "
+                "dense_output, labels), the outputs being what the model returns, the labels None where there are none"
+            ) from error
         if not isinstance(harm, Tensor) or harm.dim() != 1:
             given = f"shape {tuple(harm.shape)}" if isinstance(harm, Tensor) else f"a {type(harm).__name__}"
             raise InputError(f"outcome {self.name} gave {given}: give one number per image, as a tensor (B,)")
@@ -223,6 +231,8 @@ class Shown:
         if not isinstance(harm, Tensor) or harm.shape != rows.shape[:1]:
             given = f"shape {tuple(harm.shape)}" if isinstance(harm, Tensor) else f"a {type(harm).__name__}"
             raise InputError(f"outcome {self.name} gave {given}: give one number per image, as a tensor (B,)")
+        if not bool(torch.isfinite(harm).all()):
+            raise InputError(f"outcome {self.name} gave NaN or infinite harm: give one finite number per image")
         return harm if harm.is_floating_point() else harm.to(rows.dtype)
 
 

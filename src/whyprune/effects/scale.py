@@ -1,7 +1,9 @@
 """What a joint effect is held against: the harm of answers that know nothing of the sample they are given for.
 
 Two such answers are made of the dense network's own outputs: the output of another sample, and one constant output, the
-mean over samples. Both are judged by the outcome in use, so that any outcome has a scale, a user's own as well.
+mean over samples. A third is the network's with all parameters at zero, its code alone: where a network adds to its
+input (a denoiser's noise, a super-resolution network's details), that is nearer than the others. All are judged by the
+outcome in use, so that any outcome has a scale, a user's own as well.
 """
 
 from collections.abc import Sequence
@@ -27,19 +29,24 @@ class Unknowing:
     Attributes:
         another: of the dense network's output for another sample.
         constant: of the mean of the dense network's outputs.
+        untaught: of the network with all parameters at zero, where that is less than `constant`.
     """
 
     another: float | None = None
     constant: float | None = None
+    untaught: float | None = None
 
 
-def unknowing(outcome: Outcome, batches: Sequence[Batch], dense: Sequence[Any]) -> Unknowing:
-    """The harm of another sample's answer and of the mean answer.
+def unknowing(
+    outcome: Outcome, batches: Sequence[Batch], dense: Sequence[Any], untaught: Sequence[Tensor] | None = None
+) -> Unknowing:
+    """The harm of another sample's answer, of the mean answer, and of the code alone.
 
     Args:
         outcome: what harm is, fitted.
         batches: samples, for their labels.
         dense: the dense network's output on every batch: a tensor, or tensors in any structure, samples first.
+        untaught: the same of the network with all parameters at zero; None for not known.
     """
     another, constant = [], []
     for outputs, labels in _pools(batches, dense):
@@ -47,7 +54,23 @@ def unknowing(outcome: Outcome, batches: Sequence[Batch], dense: Sequence[Any]) 
         own = outcome(outputs, outputs, labels).double()
         another.append(outcome(_permuted(outputs, samples), outputs, labels).double() - own)
         constant.append(outcome(_averaged(outputs, samples), outputs, labels).double() - own)
-    return Unknowing(_harm(another), _harm(constant)) if another else Unknowing()
+    if not another:
+        return Unknowing()
+    mean, code = _harm(constant), _of_the_code(outcome, batches, dense, untaught)
+    return Unknowing(_harm(another), mean, code if code is not None and 0 < code < mean else None)
+
+
+def _of_the_code(
+    outcome: Outcome, batches: Sequence[Batch], dense: Sequence[Any], untaught: Sequence[Tensor] | None
+) -> float | None:
+    """None where the answers are not known or not finite, or the outcome sees no harm in them."""
+    if untaught is None or not all(bool(torch.isfinite(answer).all()) for answer in untaught):
+        return None
+    harms = [
+        outcome(answer, target, batch.labels).double() - outcome(target, target, batch.labels).double()
+        for answer, target, batch in zip(untaught, dense, batches, strict=True)
+    ]
+    return _harm(harms)
 
 
 def _harm(parts: Sequence[Tensor]) -> float:

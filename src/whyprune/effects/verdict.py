@@ -1,7 +1,8 @@
 """From a joint effect to a verdict: how much is left of the function, in words, and what to do where nothing is.
 
-A joint effect is held against what answers that know nothing of their sample do (`scale`): the lesser harm of another
-sample's answer and of one constant answer. At that harm the outputs say nothing of the inputs any more.
+A joint effect is held against what answers that know nothing of their sample do (`scale`): the least harm of another
+sample's answer, of one constant answer and of the network with all parameters at zero. At that harm
+the outputs say nothing of the inputs any more.
 """
 
 import math
@@ -25,32 +26,33 @@ ENOUGH = 1_024
 """Calibration samples that are usual; with fewer, more may help."""
 
 
-def reference_harm(another: float | None, constant: float | None) -> float | None:
-    """The lesser harm of the answers that know nothing of their sample; None where the outcome has no such scale."""
-    known = [h for h in (another, constant) if h is not None]
+def reference_harm(another: float | None, constant: float | None, untaught: float | None = None) -> float | None:
+    """The least harm of the answers that know nothing of their sample; None where the outcome has no such scale."""
+    known = [h for h in (another, constant, untaught) if h is not None]
     return min(known) if known and all(math.isfinite(h) and h > 0 for h in known) else None
 
 
-def level(harm: float, another: float | None, constant: float | None) -> Level | None:
+def level(harm: float, another: float | None, constant: float | None, untaught: float | None = None) -> Level | None:
     """How much is left of the function; None where the outcome has no scale."""
     if not math.isfinite(harm):
         return "lost"
-    unit = reference_harm(another, constant)
+    unit = reference_harm(another, constant, untaught)
     if unit is None:
         return None
     found: Level = next((name for below, name in LEVELS if abs(harm) < below * unit), "lost")
     return "much changed" if found == "lost" and harm < 0 else found  # less harm than none is no loss
 
 
-def said_of(harm: float, another: float | None, constant: float | None) -> str:
+def said_of(harm: float, another: float | None, constant: float | None, untaught: float | None = None) -> str:
     """What a joint effect means, in one sentence.
 
     Args:
         harm: E[Y | pruned] - E[Y], in the outcome's own units.
         another: the harm of another sample's answer.
         constant: the harm of one constant answer.
+        untaught: the harm of the network's answer with all parameters at zero, if that is less.
     """
-    found = level(harm, another, constant)
+    found = level(harm, another, constant, untaught)
     if not math.isfinite(harm):
         return "Lost: the effect is not finite, so the pruned network's outputs are not."
     if found is None or another is None:
@@ -60,6 +62,8 @@ def said_of(harm: float, another: float | None, constant: float | None) -> str:
         )
     way = f"{100 * harm / another:.3g}% of the way to another sample's answer"
     same = "" if constant is None else f"; at {100 * constant / another:.3g}% one constant answer for all does as well"
+    if untaught is not None:
+        same += f"; at {100 * untaught / another:.3g}% the network with all its parameters at zero does"
     return f"{found.capitalize()}: {way}{same}."
 
 
@@ -89,8 +93,8 @@ def verdict(
     gone = [] if joint is None or recovered else _lost_outputs(joint)
     left = _left(dense_percent, pruned_percent, chance_percent)
     harm = None if joint is None else after_recovery if recovered else joint.measured
-    found = None if joint is None or harm is None else level(harm, joint.another, joint.constant)
-    by_effect = "" if joint is None or harm is None else said_of(harm, joint.another, joint.constant)
+    found = None if joint is None or harm is None else level(harm, joint.another, joint.constant, joint.untaught)
+    by_effect = "" if joint is None or harm is None else said_of(harm, joint.another, joint.constant, joint.untaught)
     by_accuracy = "" if left is None else _accuracy_said(left, pruned_percent, chance_percent)
     near_chance = left is not None and left < CHANCE
     lost = near_chance or (found == "lost" and (left is None or left < HALF_GONE))

@@ -126,19 +126,23 @@ def sensitivity(
     moved = dense is not None and dense is not replay and quadratic is not None
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     images = 0
-    for batch in _batches(replay, data):
+    shared = _shared(replay)
+    for batch in _batches(replay, data, shared):
         logits, inputs = replay.differentiable(batch)
+        if first_only := shared and replay.network.graph.batch_size is not None:
+            logits = logits[:1]  # the others are its copies
+        labels = batch.labels[:1] if first_only and batch.labels is not None else batch.labels
         if differentiable:
-            scalars = [outcome(logits, logits.detach(), batch.labels).sum()]
+            scalars = [outcome(logits, logits.detach(), labels).sum()]
         else:
             z = centred(logits) if quadratic is None else quadratic.directions(logits)
             scalars = [(z * s).sum() for s in signs(count, logits, generator)]
             if dense is not None and moved:
-                scalars.append(outcome(logits, dense.logits(batch).clone(), batch.labels).sum())
-        found.append(_probes(replay, inputs, scalars, value, len(batch)))
-        images += len(batch)
+                scalars.append(outcome(logits, dense.logits(batch)[: len(logits)].clone(), labels).sum())
+        found.append(_probes(replay, inputs, scalars, value, len(logits), len(batch)))
+        images += len(logits)
         if progress is not None:
-            progress(len(batch))
+            progress(len(logits))
     if not images:
         raise InputError("there is no data: sensitivities need images")
     products, gradients, shifts = (torch.cat(parts, dim=2) for parts in zip(*found, strict=True))
@@ -156,13 +160,22 @@ def sensitivity(
     )
 
 
-def _batches(replay: Replay, data: Iterable[Any]) -> Iterator[Batch]:
-    """The batches; image by image where a reader sees one value for all: its gradient is then that of the one image."""
+def _shared(replay: Replay) -> bool:
+    """Whether a reader sees one value for all images."""
     network = replay.network
-    shared = any(network.batch_place(r.data) is None for r in replay.seen(network.units))
-    for batch in entered(data, network):
-        if shared and network.graph.batch_size is None:
-            yield from (batch[slice(k, k + 1)] for k in range(len(batch)))
+    seen = [*replay.seen(network.units), *replay.loops(network.units)]
+    return any(network.batch_place(r.data) is None for r in seen)
+
+
+def _batches(replay: Replay, data: Iterable[Any], shared: bool) -> Iterator[Batch]:
+    """The batches; image by image where a reader sees one value for all: its gradient is then that of the one image.
+
+    Where the network runs on one batch size only, an image comes with as many copies as that takes.
+    """
+    size = replay.network.graph.batch_size or 1
+    for batch in entered(data, replay.network):
+        if shared:
+            yield from (batch[torch.full((size,), k)] for k in range(len(batch)))
         else:
             yield batch
 
@@ -182,27 +195,28 @@ def signs(probes: int, logits: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _probes(
-    replay: Replay, inputs: Values, scalars: Sequence[Tensor], value: Value | None, images: int
+    replay: Replay, inputs: Values, scalars: Sequence[Tensor], value: Value | None, images: int, held: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(T, G, shift) of every scalar, each (probes, units, images)."""
+    """(T, G, shift) of every scalar, each (probes, units, images), of the first `images` of those `held`."""
     nodes = list(inputs)
     rows = []
     for scalar in scalars:
         last = scalar is scalars[-1]
         found = torch.autograd.grad(scalar, [inputs[n] for n in nodes], allow_unused=True, retain_graph=not last)
-        rows.append(_by_unit(replay, inputs, dict(zip(nodes, found, strict=True)), value, images))
+        rows.append(_by_unit(replay, inputs, dict(zip(nodes, found, strict=True)), value, images, held))
     products, gradients, shifts = (torch.stack(parts) for parts in zip(*rows, strict=True))
     return products, gradients, shifts
 
 
 def _by_unit(
-    replay: Replay, inputs: Values, gradients: Values, value: Value | None, images: int
+    replay: Replay, inputs: Values, gradients: Values, value: Value | None, images: int, held: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over places and readers, unit by unit."""
     network = replay.network
     place = {u.label: k for k, u in enumerate(network.units)}
     products, sums, shifts = (torch.zeros(len(place), images) for _ in range(3))
-    readers = {r.data: r for r in network.readers}
+    loops = {r.data: r for r in replay.loops(network.units)}
+    readers = {r.data: r for r in network.readers} | loops
     for node, gradient in gradients.items():
         if gradient is None:
             continue
@@ -212,9 +226,10 @@ def _by_unit(
         rows = torch.tensor([place[labels[k]] for k in kept], dtype=torch.long)
         seen = inputs[node].detach()
         lie = replay.network.batch_place(node) if images == 1 else apart(replay, reader)
-        moved = -seen if value is None else value.change(reader, seen, torch.arange(len(labels)), images)
-        for target, term in ((products, gradient * seen), (sums, gradient), (shifts, gradient * moved)):
-            front = term[None] if lie is None else lie.front(term, images)
+        moved = -seen if value is None or node in loops else value.change(reader, seen, torch.arange(len(labels)), held)
+        slope = torch.zeros_like(gradient) if node in loops else gradient  # no constant is put in there
+        for target, term in ((products, gradient * seen), (sums, slope), (shifts, gradient * moved)):
+            front = term[None] if lie is None else lie.front(term, held)[:images]
             by_channel = front.movedim(reader.dim + 1 if lie is None else lie.in_front(reader.dim), 1)
             per_image = by_channel.flatten(2).sum(dim=2) if by_channel.dim() > 2 else by_channel
             target.index_add_(0, rows, per_image[:, kept].T.to(target.dtype))

@@ -51,6 +51,7 @@ class Suffix:
     Attributes:
         units: intervened on one by one.
         readers: the operations that read any of them.
+        loops: the recurrent layers that read any of them inside.
         steps: operations that run again for each unit.
         kept: values to keep of the plain run.
         direct: the only reader, when its output can be updated by the change's own convolution.
@@ -58,6 +59,7 @@ class Suffix:
 
     units: tuple[Unit, ...]
     readers: tuple[Reader, ...]
+    loops: tuple[Reader, ...]
     steps: tuple[fx.Node, ...]
     kept: frozenset[fx.Node]
     direct: Reader | None
@@ -101,14 +103,15 @@ def suffixes(replay: Replay, units: Sequence[Unit]) -> list[Suffix]:
 
 def _suffix(replay: Replay, units: list[Unit]) -> Suffix:
     readers = tuple(replay.seen(units))
-    steps = replay.behind({r.node for r in readers})
+    loops = tuple(replay.loops(units))
+    steps = replay.behind({r.node for r in (*readers, *loops)})
     free = replay.network.graph.batch_size is None
-    direct = readers[0] if free and len(readers) == 1 and _is_direct(replay, readers[0], units) else None
+    direct = readers[0] if free and len(readers) == 1 and not loops and _is_direct(replay, readers[0], units) else None
     kept = replay.frontier(steps)
     if direct is not None:
         steps = [n for n in steps if n is not direct.node]
         kept = replay.frontier(steps) | {direct.data, direct.node}
-    return Suffix(tuple(units), readers, tuple(steps), frozenset(kept), direct)
+    return Suffix(tuple(units), readers, loops, tuple(steps), frozenset(kept), direct)
 
 
 def _is_direct(replay: Replay, reader: Reader, units: Sequence[Unit]) -> bool:
@@ -195,7 +198,9 @@ def on_batch(
 def _apart(replay: Replay, plan: Suffix) -> bool:
     """Whether units can be intervened on in one batch: every reader sees a value of its own for every image."""
     network = replay.network
-    return network.graph.batch_size is None and all(network.batch_place(r.data) is not None for r in plan.readers)
+    if plan.loops or network.graph.batch_size is not None:
+        return False
+    return all(network.batch_place(r.data) is not None for r in plan.readers)
 
 
 def _intervene(replay: Replay, values: Values, plan: Suffix, units: Sequence[Unit], value: Value, count: int) -> Tensor:
@@ -245,7 +250,19 @@ def edits(
     replay: Replay, readers: Sequence[Reader], sets: Sequence[Sequence[Unit]], value: Value, images: int
 ) -> dict[tuple[fx.Node, fx.Node], Edit]:
     """What every reader sees when block k of the batch, of so many images, is under do(all of `sets[k]` := v)."""
-    return {(r.node, r.data): _edit(replay, r, sets, value, images) for r in readers}
+    found = {(r.node, r.data): _edit(replay, r, sets, value, images) for r in readers}
+    return {**found, **loop_edits(replay, {u.label: u for units in sets for u in units}.values())}
+
+
+def loop_edits(replay: Replay, units: Iterable[Unit]) -> dict[tuple[fx.Node, fx.Node], Edit]:
+    """What recurrent layers see of units inside, for all images at once: nothing, as when they are removed."""
+    units = list(units)
+
+    def change(reader: Reader) -> Edit:
+        places = replay.positions(reader.labels, units)
+        return lambda weight: weight.index_fill(reader.dim, places.to(weight.device), 0)
+
+    return {(r.node, r.data): change(r) for r in replay.loops(units)}
 
 
 def _edit(replay: Replay, reader: Reader, sets: Sequence[Sequence[Unit]], value: Value, images: int) -> Edit:

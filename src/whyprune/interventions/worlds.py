@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from whyprune.data.batches import Batch, joined
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import apart, check_numbers, chosen_units, edits, plain_cost, reference
+from whyprune.interventions.suffix import apart, check_numbers, chosen_units, edits, loop_edits, plain_cost, reference
 from whyprune.interventions.values import Intervention, checked
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
@@ -85,7 +85,7 @@ class Worlds:
         self.base = self._harm(self.plain, np.arange(len(self.inputs)))
         self.forward_passes = plain_cost(state) * len(self.inputs) + self.value.forward_passes
         self._macs = self.network.cost.by_operation()
-        self._columns = {reader.node: self._column(reader) for reader in self.network.readers}
+        self._columns = {(reader.node, reader.data): self._column(reader) for reader in self.network.readers}
 
     @property
     def estimand(self) -> str:
@@ -149,10 +149,16 @@ class Worlds:
     def _run(self, masks: Masks, images: NDArray[np.int64], see: See | None = None) -> Tensor:
         """Everything in front of the first reader of a masked unit runs once for each image among the rows."""
         touched = np.flatnonzero(masks.any(axis=0))
-        readers = [r for r in self._replay.seen() if see or np.isin(self._columns[r.node], touched).any()]
+        readers = [r for r in self._replay.seen() if see or np.isin(self._columns[r.node, r.data], touched).any()]
+        loops = self._replay.loops(self.units[k] for k in touched)
+        if loops and len(alike := self._alike(loops, masks)) > 1:  # weights are the same for all rows of a run
+            found = torch.empty(len(masks), self.plain.shape[1], dtype=self.plain.dtype)
+            for rows in alike:
+                found[rows] = self._run(masks[rows], images[rows], see)
+            return found
         if len(masks) > 1 and not self._in_one_run(readers, masks):
             return torch.cat([self._run(masks[k : k + 1], images[k : k + 1], see) for k in range(len(masks))])
-        steps = self._replay.behind({r.node for r in readers})
+        steps = self._replay.behind({r.node for r in (*readers, *loops)})
         unique, inverse = np.unique(images, return_inverse=True)
         batch, count = self._images(unique), len(unique)
         values = self._replay.before(batch, steps)
@@ -167,6 +173,12 @@ class Worlds:
         if see is not None:
             changes = {(r.node, r.data): _watched(changes[r.node, r.data], r, len(masks), see) for r in readers}
         return self._replay.resume(kept, steps, changes)[: len(images)]
+
+    def _alike(self, loops: Sequence[Reader], masks: Masks) -> list[NDArray[np.int64]]:
+        """The numbers of rows, those together in which recurrent layers lose the same units inside."""
+        inside = np.isin([u.label for u in self.units], np.concatenate([r.labels for r in loops]))
+        _, pattern = np.unique(masks[:, inside], axis=0, return_inverse=True)
+        return [np.flatnonzero(pattern == k) for k in range(int(pattern.max()) + 1)]
 
     def _in_one_run(self, readers: Sequence[Reader], masks: Masks) -> bool:
         """Whether rows can differ: every reader sees a value of its own in every row, or the rows are all alike."""
@@ -191,10 +203,11 @@ class Worlds:
         if self.value.value == "carried":  # what carries a unit differs from set to set
             sets = [[self.units[k] for k in np.flatnonzero(mask)] for mask in masks]
             return edits(self._replay, readers, sets, self.value, 1)
-        return {(r.node, r.data): self._edit(r, masks, donors.get(r.data)) for r in readers}
+        found = {(r.node, r.data): self._edit(r, masks, donors.get(r.data)) for r in readers}
+        return {**found, **loop_edits(self._replay, [self.units[k] for k in np.flatnonzero(masks[0])])}
 
     def _edit(self, reader: Reader, masks: Masks, donor: Tensor | None) -> Edit:
-        columns = self._columns[reader.node]
+        columns = self._columns[reader.node, reader.data]
         here = np.where(columns >= 0, masks[:, columns], False)
         places = torch.from_numpy(np.flatnonzero(here.any(axis=0)))
         chosen = torch.from_numpy(here)[:, places]

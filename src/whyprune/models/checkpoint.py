@@ -27,6 +27,8 @@ MOST_EXPANSION = 8
 """Times the size of a file that its entries may take up unpacked: tensors hardly compress."""
 MOST_INDEX_BYTES = 64 * 2**20
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+POINTER = b"version https://git-lfs"
+"""How a file starts that Git LFS left in the place of a large one."""
 Weights = dict[str, Tensor]
 
 
@@ -40,13 +42,29 @@ def weights_in(path: Path) -> dict[str, Weights]:
         raise FormatError(f"there is no weights file {path}: {_instead(path)}")
     if path.name.endswith(".index.json"):
         return {"": _sharded(path)}
-    if path.suffix.lower() == SAFETENSORS:
-        return {"": _safetensors(path)}
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(len(POINTER))
+    if path.suffix.lower() == SAFETENSORS and start != POINTER:
+        return {"": _safetensors(path)}
     if start[:2] == b"PK" or start[:1] == b"\x80" or tar_like(path):
         return dict(_sets(_torch_file(path), path))
+    if said := _no_weights(start):
+        raise FormatError(f"{path} {said}")
     return {"": _safetensors(path)}
+
+
+def _no_weights(start: bytes) -> str:
+    """What a file is that is of neither kind, and what to do; "" where it may be safetensors under another name."""
+    if not start:
+        return "is empty: save or download it again"
+    if start == POINTER:
+        return "is a pointer of Git LFS, not the weights themselves: fetch them with git lfs pull"
+    if start[8:9] == b"{":  # the header of safetensors, after its length
+        return ""
+    return (
+        "is a file neither of torch.save nor of safetensors: give the weights as torch.save(model.state_dict(), "
+        "'weights.pt') or save_file make them"
+    )
 
 
 def tar_like(path: Path) -> bool:
@@ -125,7 +143,7 @@ def _check_archive(path: Path) -> None:
 
 def _pickled(path: Path, error: str) -> str:
     """The message about a file that holds objects: nothing of it was run."""
-    kind = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:class|global|type)\W+([\w.]+)", error)
+    kind = re.search(r"GLOBAL ([\w.]+)|[Uu]nsupported (?:class|global|type)\W+(?!GLOBAL)([\w.]+)", error)
     what = f" ({kind[1] or kind[2]})" if kind else ""
     return (
         f"{path} holds Python objects besides tensors{what}, such as a whole pickled model, which can run code when "

@@ -14,7 +14,7 @@ from whyprune.structure.wrapped import prepared_for_quantisation, unwrapped
 
 FORMS: dict[str, tuple[tuple[type, ...], str]] = {
     "budget": ((Budget,), "a Budget, such as Budget(macs=0.5)"),
-    "constraints": ((Constraints,), "Constraints, such as Constraints(multiple=8)"),
+    "constraints": ((Constraints,), "Constraints, such as Constraints(round_to=8)"),
     "settings": ((Settings,), "Settings, such as Settings(refute=False)"),
     "training": ((Recovery,), "a Recovery, such as Recovery(epochs=5)"),
     "recovery": ((Recovery,), "a Recovery, such as Recovery(epochs=5)"),

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from whyprune.allocation import Budget, Constraints, Space, check_reachable
 from whyprune.data.batches import Batch
 from whyprune.data.calibration import Augment, Calibration, calibrate, few_images
 from whyprune.data.expected import expected_batch
-from whyprune.data.opened import BATCH_SIZE, first_of, opened, rereadable
+from whyprune.data.opened import BATCH_SIZE, first_of, length_of, opened, rereadable
 from whyprune.data.outputs import logits_of
 from whyprune.devices import Accuracy, Device, LabelsError, accuracy
 from whyprune.devices.registry import device as device_named
@@ -27,6 +27,7 @@ from whyprune.pipeline.arguments import checked_arguments
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery, RecoveryResult, recover
+from whyprune.recovery.sources import checked_labels
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.capture import as_example
 from whyprune.structure.entry import Entered, entered
@@ -34,6 +35,7 @@ from whyprune.structure.network import Network
 from whyprune.structure.notes import notes_on
 from whyprune.structure.outputs import Named
 from whyprune.structure.trace import trace
+from whyprune.structure.training import training_error
 
 CALIBRATION = "the calibration data"
 TRAINING = "training.safetensors"
@@ -214,6 +216,7 @@ def start_run(
     )
     network = with_memory(constraints.prepared(traced), budget, where)
     _check_recovery(network, recovery)
+    _check_training_data(network, training_data, recovery)
     images = entered(data, network, CALIBRATION)
     calibration = calibrate(images, network.positional, augment, seed)
     network, measured, said = _judged(network, outcome, calibration)
@@ -287,7 +290,7 @@ def _training_data(data: Any, example: Batch, recovery: Recovery | None) -> Any:
     what, size = "the recovery data", BATCH_SIZE if recovery is None else recovery.batch_size
     kept = rereadable(data, what)
     batches, _ = opened(kept, example, what, size)
-    if (first := first_of(batches)) is None:
+    if (first := first_of(batches, what)) is None and not length_of(batches):
         raise InputError(f"{what} is empty: give labelled batches")
     expected_batch(first, example, what)
     return kept if isinstance(kept, Dataset) and not isinstance(kept, IterableDataset) else batches
@@ -299,10 +302,30 @@ def _test_data(data: Any, network: Network) -> Entered:
     Raises:
         InputError: it is not.
     """
-    found = entered(data, network, "the test data", replayed=False)
-    if first_of(found) is None:
-        raise InputError("the test data is empty: give labelled batches, or leave test out")
+    what = "the test data"
+    found = entered(data, network, what, replayed=False)
+    if (first := first_of(found, what)) is None:
+        raise InputError(f"{what} is empty: give labelled batches, or leave test out")
+    if network.outputs.is_logits:  # what the last step would refuse, before any work
+        read = network.outputs.logits if network.outputs.asked else logits_of
+        with suppress(LabelsError):
+            accuracy(network.model, [first], progress=False, logits=read)
     return found
+
+
+def _check_training_data(network: Network, data: Any, recovery: Recovery | None) -> None:
+    """Refuses training data whose first batch has other sizes or labels than the network takes, before any work."""
+    if recovery is None:
+        return
+    if error := training_error(network.model, network.example):
+        raise InputError(
+            f"the model does not run in training mode on example_inputs, which recovery needs: {error}; where training "
+            "takes more inputs, such as labels, fine-tune result.model with your own loss"
+        )
+    what = "the recovery data"
+    first = first_of(entered(data, network, what, replayed=False), what)
+    if first is not None:
+        checked_labels(first, network.outputs.counting[0].shape[1], needed=recovery.distill < 1)
 
 
 def _with_penalty(training: Recovery, method: Method) -> Recovery:

@@ -1,5 +1,6 @@
 """`Settings`: how `prune` goes about it, checked before any work."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -62,6 +63,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for field in ("ignore", "outputs"):
+            given = getattr(self, field)
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise InputError(f"{field}={given!r:.60}: give a tuple of names, such as ('stem',)")
+        for field in ("latency", "refute"):
+            if not isinstance(getattr(self, field), bool):
+                raise InputError(f"{field}={getattr(self, field)!r:.60}: give True or False")
         if self.schedule is not None and not isinstance(self.schedule, str):
             raise InputError(f"schedule={self.schedule!r}: write it as text, such as 'cubic:6', or give it to a Method")
         if self.schedule is not None:

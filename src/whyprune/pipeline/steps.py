@@ -224,6 +224,7 @@ def _joint(run: Run, chosen: Chosen, bare: State, mended: State) -> JointEffect:
         after_removal=removal.mean,
         another=found.another,
         constant=found.constant,
+        untaught=found.untaught,
         off_by=off_by,
         by_output=dict(found.by_output),
         images=found.images,

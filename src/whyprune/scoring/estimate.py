@@ -1,10 +1,12 @@
 """`estimate`: effects or scores of every unit, by a scorer or its name."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
+from whyprune.errors import InputError
 from whyprune.scoring.contract import Question, Scorer
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.entry import entered
@@ -52,6 +54,13 @@ def estimate(
         MissingDependencyError: the scorer needs an optional library.
     """
     ask = SCORERS(method) if isinstance(method, str) else method
+    if not callable(ask) or isinstance(ask, type):
+        raise InputError(f"method={method!r:.60} is no scorer: give one or its name, such as 'exact'")
+    drawn: object = seed
+    if isinstance(drawn, bool) or not isinstance(drawn, Integral) or int(drawn) < 0:
+        raise InputError(f"seed={drawn!r:.60}: give a whole number from 0")
+    if isinstance(units, str) or not (units is None or isinstance(units, Iterable)):
+        raise InputError(f"units={units!r:.60}: give a list of units of network.units or of their names")
     state = State.of(start)
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
     question = Question(

@@ -22,7 +22,7 @@ from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.structure.batch_place import FIRST, BatchPlace
 from whyprune.structure.capture import Graph, first_line
-from whyprune.structure.operations import functional, name_of, where
+from whyprune.structure.operations import ASSERTED, functional, name_of, where
 from whyprune.structure.schedule import last_use, sized_only, state_only
 
 IMAGES = 3
@@ -143,6 +143,8 @@ class _Search:
         last = last_use(self._graph.operations)
         with torch.inference_mode():
             for node in self._graph.operations:
+                if name_of(node) == ASSERTED:
+                    continue
                 self._try(node)
                 for done in last.get(node, ()):
                     self.values.pop(done, None)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
 from torch.utils import _pytree as pytree
 
 from whyprune.data.batches import Batch, checked, without_arrays
@@ -81,6 +82,8 @@ def as_example(example_inputs: Any) -> Batch:
         batches = "; of a DataLoader, one batch: next(iter(loader))" if isinstance(example_inputs, Iterable) else ""
         raise InputError(f"example_inputs is a {kind}: give a tensor, a tuple or a dict of tensors{batches}")
     batch = checked(Batch(batch.args, batch.kwargs), "example_inputs")
+    if len({id(tensor) for tensor in batch.tensors()}) < len(batch.tensors()):
+        batch = batch.mapped(torch.clone)  # one tensor given for two inputs would be captured as one input
     return batch[torch.tensor([0, 0])] if len(batch) == 1 else batch
 
 
@@ -143,6 +146,9 @@ def capture_training(model: nn.Module, example: Batch) -> Graph | None:
         program = export_fixed(model, _copied(example))
     except Exception:  # noqa: BLE001 - as in `capture`; training may need more inputs, or draw branches
         return None
+    output, kinds = program.graph.output_node(), program.graph_signature.output_specs
+    given = zip(output.args[0], kinds, strict=True)  # new statistics in buffers come out as well
+    output.args = (tuple(value for value, spec in given if spec.kind is OutputKind.USER_OUTPUT),)
     return _graph(program, _first_names(model), {}, len(example))
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from whyprune.data.batches import Batch
 from whyprune.data.expected import expected_batch, shown
-from whyprune.data.opened import length_of, opened
+from whyprune.data.opened import length_of, opened, read
 from whyprune.data.outputs import tensors_of
 from whyprune.errors import InputError
 from whyprune.structure.capture import first_line
@@ -42,7 +42,7 @@ class Entered:
 
     def __iter__(self) -> Iterator[Batch]:
         example = self.network.example
-        for raw in self.batches:
+        for raw in read(self.batches, self.what):
             batch = expected_batch(raw, example, self.what, self.notes)
             if _sizes(batch) != _sizes(example):
                 _check_sizes(self.network, batch, self.what, self.replayed)

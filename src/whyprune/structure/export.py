@@ -70,20 +70,29 @@ def _without_partial_writes(program: ExportedProgram) -> ExportedProgram:
 
 
 def _with_batch_norm(graph: fx.Graph) -> None:
-    """Batch normalisation as one value again: decomposed, it also returns statistics that nobody reads."""
+    """Batch normalisation as one value again: decomposed, it also returns statistics, old ones or in training new ones.
+
+    New statistics have the channels of the old ones, which stand in their place: nothing here computes with them.
+    """
+    aten = torch.ops.aten
     for node in graph.nodes:
-        if node.target is torch.ops.aten._native_batch_norm_legit_no_training.default:
+        if node.target is aten._native_batch_norm_legit_no_training.default:
             *tensors, momentum, eps = node.args
-            with graph.inserting_before(node):
-                arguments = (*tensors, False, momentum, eps, True)
-                norm = graph.call_function(torch.ops.aten.batch_norm.default, arguments)
-            norm.meta = {**node.meta, "val": node.meta["val"][0]}
-            for part in list(node.users):
-                if part.args[1] == 0:
-                    part.replace_all_uses_with(norm)
-                    graph.erase_node(part)
-            if not node.users:
-                graph.erase_node(node)
+            arguments, statistics = (*tensors, False, momentum, eps, True), ()
+        elif node.target is aten._native_batch_norm_legit_functional.default:
+            arguments, statistics = (*node.args, True), (None, None, *node.args[3:5])
+        else:
+            continue
+        with graph.inserting_before(node):
+            norm = graph.call_function(aten.batch_norm.default, arguments)
+        norm.meta = {**node.meta, "val": node.meta["val"][0]}
+        places: dict[int, Any] = dict(enumerate((norm, *statistics)))
+        for part in list(node.users):
+            if (found := places.get(part.args[1])) is not None:
+                part.replace_all_uses_with(found)
+                graph.erase_node(part)
+        if not node.users:
+            graph.erase_node(node)
 
 
 def _alias(node: Any, *, is_write: bool) -> bool:

@@ -3,6 +3,7 @@
 Nothing is pickled or executed.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from whyprune.atomic import atomic_file
-from whyprune.errors import FormatError
+from whyprune.errors import FormatError, InputError
 from whyprune.models.weights import load_weights
 from whyprune.structure.copies import duplicate
 from whyprune.structure.plan import Plan, check_plan, replay_plan
@@ -60,7 +61,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
         path.write_bytes(save(tensors))  # a full disk is an OSError, which save_file hides
 
 
-def load(fresh_model: nn.Module, folder: str | Path, *, example_inputs: Any = None) -> nn.Module:
+def load(fresh_model: nn.Module, folder: str | os.PathLike[str], *, example_inputs: Any = None) -> nn.Module:
     """Replays a saved plan on a fresh instance of the model and loads the pruned weights into it.
 
     Args:
@@ -74,7 +75,9 @@ def load(fresh_model: nn.Module, folder: str | Path, *, example_inputs: Any = No
         InputError: `fresh_model` does not run on `example_inputs`.
         TraceError: it cannot be traced.
     """
-    plan, fresh_model = read_plan(folder), unwrapped(fresh_model)
+    if not isinstance(folder, str | os.PathLike):
+        raise InputError(f"folder={folder!r:.60}: give the path of the folder that Result.save wrote")
+    plan, fresh_model = read_plan(Path(folder)), unwrapped(fresh_model)
     pruned = replay_plan(fresh_model, plan)
     load_weights(pruned, Path(folder) / WEIGHTS)
     if example_inputs is not None:

@@ -23,7 +23,7 @@ from whyprune.structure.outputs import Named, OutputLayout, layout_of
 from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
-from whyprune.structure.unread import Unrun, follow_training, unread
+from whyprune.structure.unread import Unrun, follow_training, unread, unread_buffers
 
 AFFINE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear")
 
@@ -56,7 +56,7 @@ class Labelled:
         held = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         labellings = {name: _labellings(axes, held[name].dim()) for name, axes in self.state.items()}
         self.ctx = propagate(self.graph, self.space, labellings, dict(self.model.named_buffers()), self.heads)
-        if unread(self.model, [self.graph]):
+        if unread(self.model, [self.graph]) or unread_buffers(self.model, self.graph):
             training = follow_training(self.model, self.example, self.graph, self.ctx, labellings)
             self.trains = training is not None
             left = unread(self.model, [self.graph, *([training] if training else [])])
@@ -90,6 +90,7 @@ class Labelled:
             groups=groups,
             refusals=refusals,
             readers=readers,
+            loops=tuple(Reader(n, weight, 1, self._roots(labels), False) for n, weight, labels in self.ctx.loops),
             written={n: self._roots(labels) for n, labels in self.ctx.writers if _is_plain(n)},
             cost=cost_model(self.model, self.graph, self.extent, axis_of),
             axis_of=axis_of,

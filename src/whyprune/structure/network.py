@@ -56,6 +56,8 @@ class Network:
         refusals: what is kept whole, where, and why.
         written: the class of every channel that an operation with parameters writes.
         readers: the operations at which do(unit := v) acts, with the class of every channel they read.
+        loops: the weights by which a recurrent layer reads its own hidden units, as readers of these weights' columns:
+            under do(unit := v) they are zero, as no v can be put in there.
         cost: exact cost as a function of what is removed.
         attributes: integers in the user's modules that count channels.
         sites: numbers in the graph's arguments that count channels.
@@ -81,6 +83,7 @@ class Network:
     extents: Mapping[fx.Node, Extent] = field(default_factory=dict)
     blocks: tuple[Block, ...] = ()
     unread: tuple[str, ...] = ()
+    loops: tuple[Reader, ...] = ()
     axis_of: Callable[[Labels], tuple[Axis, int, int] | None] = field(default=lambda _: None, compare=False)
     known_places: BatchPlaces | None = field(default=None, compare=False, repr=False)
 
@@ -246,7 +249,10 @@ class Network:
     def without_readers_in(self, blocks: Iterable[Block]) -> "Network":
         """The same network, with no reader that lies in one of these blocks."""
         idle = frozenset().union(*(block.inside | {block.result} for block in blocks))
-        return replace(self, readers=tuple(r for r in self.readers if r.node not in idle)) if idle else self
+        if not idle:
+            return self
+        readers, loops = (tuple(r for r in found if r.node not in idle) for found in (self.readers, self.loops))
+        return replace(self, readers=readers, loops=loops)
 
     @cached_property
     def reader_nodes(self) -> frozenset[fx.Node]:

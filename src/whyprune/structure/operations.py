@@ -9,6 +9,9 @@ from torch import Tensor, fx
 
 from whyprune.structure.capture import module_path, user_frame
 
+ASSERTED = "_assert_tensor_metadata"
+"""What the exporter notes of types and devices; here types may be others."""
+
 
 def where(node: fx.Node) -> str:
     """A node's place for a person: module path and line of user code."""

@@ -199,7 +199,9 @@ class OutputLayout:
         """
         if names is None:
             return self
-        wanted = [names] if isinstance(names, str | int) else list(names)
+        wanted = [names] if isinstance(names, str | int) or not isinstance(names, Iterable) else list(names)
+        if strange := [name for name in wanted if isinstance(name, bool) or not isinstance(name, str | int)]:
+            raise InputError(f"outputs holds {strange[0]!r:.60}: give names or numbers, out of {self._names}")
         picked = {self._of(name).index for name in wanted}
         if not picked:
             raise InputError(f"outputs names nothing: choose from {self._names}")
@@ -308,7 +310,8 @@ def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
         held = node.meta.get("val")
         known = held if isinstance(held, Tensor) else value
         batch = free[0] if free and graph.batch_size is None else graph.batch_size
-        found = [_multiple(size, batch) for size in known.shape]
+        same = dict.fromkeys(free[1:], batch)  # inputs that never meet have sizes of their own: all are the batch's
+        found = [_multiple(size, batch, same) for size in known.shape]
         exact = [d for d, parts in enumerate(found) if parts == 1]
         if exact:
             return Place(exact[0])
@@ -317,13 +320,13 @@ def placing(graph: Graph) -> Callable[[fx.Node, Tensor], Place | None]:
     return place
 
 
-def _multiple(size: Any, batch: Any) -> int:
+def _multiple(size: Any, batch: Any, same: Mapping[Any, Any]) -> int:
     """How many times the batch a size is; 0 where it is no such number."""
     if isinstance(batch, int):  # the only one that runs
         return int(size) // batch if int(size) > 0 and int(size) % batch == 0 else 0
     if isinstance(size, int) or batch is None:
         return 0
-    share = size.node.expr / batch
+    share = size.node.expr.subs(same) / batch
     return int(share) if share.is_Integer else 0
 
 

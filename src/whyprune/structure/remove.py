@@ -130,6 +130,7 @@ def masked(network: Network, units: Iterable[Unit | str]) -> nn.Module:
     two tensors) leave the channels out: their statistics run over those that are kept. A residual block that goes as a
     whole has all its parameters at zero: then it hands on what it gets.
     """
+    network = State.of(network).network
     chosen = network.select(units)
     model = zeroed(network, chosen)
     bypassed = {name for block in network.bypassed(chosen) for name in block.groups}

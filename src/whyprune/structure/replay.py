@@ -20,15 +20,13 @@ from whyprune.structure.batch_search import Counts
 from whyprune.structure.excluded import Exclusion
 from whyprune.structure.fold import fold, foldable
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, functional, name_of, position_of, where
+from whyprune.structure.operations import ASSERTED, bind, functional, name_of, position_of, where
 from whyprune.structure.precise import arguments_at_least, at_least
 from whyprune.structure.reuse import in_place, is_spent
 from whyprune.structure.schedule import Scaled, adjusted, last_use, sized_only, state_only
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
-ASSERTED = "_assert_tensor_metadata"
-"""What the exporter notes of types and devices; here types may be others."""
 Values = dict[fx.Node, Any]
 Edit = Callable[[Tensor], Tensor]
 
@@ -122,23 +120,29 @@ class Replay:
         """
         values: Values = self.inputs(batch)
         seen: Values = {}
-        readers = {r.node: r.data for r in self.network.readers if not self._carries(r)}
+        readers: dict[fx.Node, list[fx.Node]] = {}
+        for reader in (*self.network.readers, *self.loops(self.network.units)):
+            if not self._carries(reader):
+                readers.setdefault(reader.node, []).append(reader.data)
         fixed = set(self.behind({r.node for r in self.seen() if r.node in self._fixed})) if self._shared else set()
         order = [n for n in self._operations if n in fixed or n not in self._fixed] if fixed else self.order
         with torch.enable_grad():
             for node in order:
                 view: Mapping[fx.Node, Any] = values
-                if node in readers and (value := self._get(readers[node], values)).is_floating_point():
-                    data = readers[node]
-                    if data not in seen:
+                for data in readers.get(node, ()):
+                    value = self._get(data, values)
+                    if data not in seen and value.is_floating_point():
                         copied = value.clone()
                         seen[data] = copied if copied.requires_grad else copied.requires_grad_()
-                    view = {**values, data: seen[data]}
+                    view = {**view, data: seen[data]} if data in seen else view
                 values[node] = self.step(node, view)
             return self.read(values), seen
 
     def _carries(self, reader: Reader) -> bool:
-        """Whether every channel that an operation reads goes on in its output."""
+        """Whether every channel that an operation reads goes on in its output, by itself and not mixed with others."""
+        read = [label for label in reader.labels.tolist() if label not in self.gone]
+        if reader.affine and not name_of(reader.node).endswith("_cell") and self.groups_of(reader.node) < len(read):
+            return False
         after = {label for _, labels in self.network.extents.get(reader.node, ()) for label in labels.tolist()}
         return after.issuperset(reader.labels.tolist())
 
@@ -350,6 +354,12 @@ class Replay:
         """The operations that read any of `units` (default: of all) and that outcomes see something of."""
         found = self.network.readers if units is None else self.readers(units)
         return [r for r in found if r.node in self.network.telling]
+
+    def loops(self, units: Iterable[Unit]) -> list[Reader]:
+        """The weights by which recurrent layers read any of `units` inside, where outcomes see something of it."""
+        wanted = [u.label for u in units]
+        found = [r for r in self.network.loops if r.node in self.network.telling]
+        return [r for r in found if np.isin(r.labels, wanted).any()]
 
     @cached_property
     def _shared(self) -> bool:

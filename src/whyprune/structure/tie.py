@@ -35,6 +35,7 @@ def tied(network: "Network", names: Sequence[str]) -> "Network":
         network,
         groups=kept,
         readers=tuple(replace(r, labels=_renamed(r.labels, heirs)) for r in network.readers),
+        loops=tuple(replace(r, labels=_renamed(r.labels, heirs)) for r in network.loops),
         written={node: _renamed(labels, heirs) for node, labels in network.written.items()},
         sites=tuple(replace(s, labels=_renamed(s.labels, heirs)) for s in network.sites),
         attributes=tuple(replace(a, labels=tuple(heirs.get(x, x) for x in a.labels)) for a in network.attributes),

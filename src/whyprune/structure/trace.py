@@ -52,11 +52,23 @@ def trace(
     if heads not in ("whole", "width"):
         raise InputError(f"heads is {heads!r}: attention goes by 'whole' heads or by their 'width'")
     example, model = as_example(example_inputs), unwrapped(model)
+    _check_values(model)
     duplicate(model, sharing=True)  # what cannot be copied is named before any work
     graph = capture(model, example)
     labelled = Labelled(model, example, graph, heads, outputs)
     _check_capture(labelled.network())
     return without_unseen(with_blocks(settle(labelled)))
+
+
+def _check_values(model: nn.Module) -> None:
+    """Refuses a network without values, or whose values are no numbers: nothing can be measured on it."""
+    for name, tensor in model.named_parameters():
+        if isinstance(tensor, nn.parameter.UninitializedParameter):
+            continue
+        if tensor.is_meta:
+            raise InputError(f"parameter {name} lies on the meta device and has no values: load the weights first")
+        if bool(torch.isnan(tensor).any()):
+            raise InputError(f"parameter {name} holds NaN: the network was saved broken, or its training diverged")
 
 
 def _check_capture(network: Network) -> None:
@@ -83,8 +95,10 @@ def _is_captured(network: Network) -> bool:
 
 
 def _agree(left: Tensor, right: Tensor, allowed: float) -> bool:
-    if not right.is_floating_point():
+    if not right.is_floating_point() and not right.is_complex():
         return torch.equal(left, right)
     right = right.detach()  # a view of a parameter requires a gradient whatever the mode
-    scale = float(right.abs().max()) if right.numel() else 0.0
-    return torch.allclose(left.double(), right.double(), rtol=0, atol=allowed * max(scale, 1.0), equal_nan=True)
+    finite = right[torch.isfinite(right)]
+    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    left, right = (t.to(torch.complex128) if t.is_complex() else t.double() for t in (left, right))
+    return torch.allclose(left, right, rtol=0, atol=allowed * max(scale, 1.0), equal_nan=True)

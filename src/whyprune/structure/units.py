@@ -159,7 +159,7 @@ class _Members:
     def slices(self, kept: Collection[int]) -> list[tuple[int, tuple[Slice, ...]]]:
         """The classes among `kept`, ascending, each with its slices."""
         found: dict[int, list[Slice]] = {}
-        ends = [*self.runs[1:, 2].tolist(), len(self.indices)]
+        ends = [*self.runs[1:, 2].tolist(), len(self.indices)][: len(self.runs)]
         for (root, axis, start), end in zip(self.runs.tolist(), ends, strict=True):
             if root in kept:
                 name, number = self.axes[axis]

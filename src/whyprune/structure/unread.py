@@ -39,6 +39,12 @@ def unread(model: nn.Module, graphs: Iterable[Graph]) -> tuple[str, ...]:
     return tuple(name for name in held if name not in read)
 
 
+def unread_buffers(model: nn.Module, graph: Graph) -> bool:
+    """Whether there are buffers of numbers that no operation of a graph reads: training may keep statistics in them."""
+    read = {graph.state_names[n.name] for n in graph.nodes if n.name in graph.state_names and n.users}
+    return any(b.dim() and b.is_floating_point() and name not in read for name, b in model.named_buffers())
+
+
 def follow_training(
     model: nn.Module, example: Batch, graph: Graph, ctx: Context, labellings: Mapping[str, Labellings]
 ) -> Graph | None:

@@ -38,6 +38,11 @@ def unwrapped(model: Any) -> nn.Module:
             "the model is TorchScript (torch.jit.script, torch.jit.trace) or holds some, and its code cannot be cut: "
             "give the nn.Module that it was made from, and script the pruned one"
         )
+    if any(base.__module__.startswith("torch.export.") for base in type(network).__mro__):
+        raise InputError(
+            "the model is what torch.export gives, and its code cannot be cut: give the nn.Module that it was made "
+            "from, and export the pruned one"
+        )
     if found := _first(network, QUANTISED):
         raise InputError(f"the model is quantised ({found}): prune the float model first, then quantise the pruned one")
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):

@@ -104,7 +104,7 @@ def curve_costs(replay: Replay) -> dict[str, float]:
     total = max(sum(macs.values()), 1)
 
     def behind(case: _Case) -> float:
-        return sum(macs[node.name] for node in replay.behind({r.node for r in case.readers})) / total
+        return sum(macs[node.name] for node in replay.behind(_starts(replay, case))) / total
 
     return {case.group.name: 1 + (len(_kept_counts(case)) - 1) * behind(case) for case in _cases(replay)}
 
@@ -119,12 +119,17 @@ def _cases(replay: Replay) -> list[_Case]:
             continue
         every = replay.readers(units)
         readers = tuple(r for r in every if not _passes_on(replay, r, units)) or tuple(every)
-        alone = len(readers) == 1 and not _passes_on(replay, readers[0], units)
+        alone = len(readers) == 1 and not _passes_on(replay, readers[0], units) and not replay.loops(units)
         job = jobs.get(readers[0].node) if alone else None
         if readers:
             refitted = frozenset(reader.node for reader in readers if reader.node in jobs)
             cases.append(_Case(group, units, readers, job, refitted))
     return cases
+
+
+def _starts(replay: Replay, case: _Case) -> set[fx.Node]:
+    """The first operations that run again for a group: its readers, and recurrent layers that read it inside."""
+    return {r.node for r in (*case.readers, *replay.loops(case.units))}
 
 
 def _passes_on(replay: Replay, reader: Reader, units: Sequence[Unit]) -> bool:
@@ -259,7 +264,7 @@ class _Bench(Bench):
     def many_readers(self, case: _Case, order: Sequence[int], value: Intervention) -> ResponseCurve:
         """The curve of a group that several layers read."""
         ranked = [case.units[k] for k in order]
-        steps = self.replay.behind({r.node for r in case.readers})
+        steps = self.replay.behind(_starts(self.replay, case))
         keep = self.replay.frontier(steps)
         counts = _kept_counts(case)
         harms: list[list[Tensor]] = [[] for _ in counts[1:]]

@@ -127,6 +127,9 @@ def _chosen(schema: pa.Schema, fitting: Sequence[str], usual: Sequence[str], wha
         return named[0]
     if len(fitting) == 1:
         return fitting[0]
+    if odd := next((f for name in usual for f in schema if f.name == name), None):
+        wanted = "the bytes of image files" if what == "image" else "integers or text, one class for an image"
+        raise FormatError(f"{where}: column {odd.name} is of type {odd.type}, no {what}: it has to hold {wanted}")
     have = ", ".join(f"{f.name}: {f.type}" for f in schema)
     state = "no" if not fitting else "more than one possible"
     raise FormatError(f"{where} has {state} {what} column among ({have}): call it {' or '.join(usual)}")

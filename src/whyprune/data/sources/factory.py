@@ -36,11 +36,22 @@ def call_factory(spec: str, arguments: Callable[[Callable[..., Any]], dict[str, 
             factory: Any = importlib.import_module(module_name)
             for part in name.split("."):
                 factory = getattr(factory, part)
+        except Exception as error:
+            raise InputError(f"{spec} failed ({_in_short(error)}): give an importable callable") from error
+        try:
             return factory(**arguments(factory))
         except WhypruneError:
             raise
         except Exception as error:
-            raise InputError(f"{spec} failed ({type(error).__name__}: {error}): give an importable callable") from error
+            raise InputError(
+                f"{spec} was imported, and failed when it was called ({_in_short(error)}): mend it, or name one that "
+                "needs no other arguments"
+            ) from error
+
+
+def _in_short(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def load_factory_source(spec: str) -> DataSource:

@@ -97,6 +97,7 @@ class Context:
     readings: list[Reading] = field(default_factory=list)
     writers: list[tuple[fx.Node, Tensor]] = field(default_factory=list)
     marked: list[tuple[fx.Node, Tensor]] = field(default_factory=list)
+    loops: list[tuple[fx.Node, fx.Node, Tensor]] = field(default_factory=list)
     counts: list[ChannelCount] = field(default_factory=list)
     rectangles: list[Rectangle] = field(default_factory=list)
     meetings: list[Meeting] = field(default_factory=list)

@@ -29,6 +29,9 @@ def recurrent(ctx: Context, node: fx.Node, args: Arguments) -> Value:
     for number in range(layers * ways):
         layer = params[number * per : (number + 1) * per]
         _gates(ctx, node, layer, hidden, below if number < ways else hidden.repeat(ways))
+        ctx.loops.append((node, layer[1], hidden))  # what multiplies hidden units inside, where no reader stands
+        if number >= ways:
+            ctx.loops.append((node, layer[0], hidden.repeat(ways)))
     states = args["hx"] if isinstance(args["hx"], list | tuple) else [args["hx"]]
     _states(ctx, node, states, hidden)
     rank = len(sizes(data))
