@@ -24,7 +24,12 @@ from whyprune.scoring.registry import SCORERS
 ROOT = Path(__file__).parent.parent
 PAGES = ("docs/methods.md", "docs/your-own-method.md")
 LABELS = {"no": "no", "outcome": "no¹", "yes": "yes"}
-NEEDS = {"order": "any effects or scores", "curves": "response curves", "evaluator": "images to measure plans on"}
+NEEDS = {
+    "order": "any effects or scores",
+    "curves": "response curves",
+    "evaluator": "images to measure plans on",
+    "natural_widths": "a scorer that finds widths",
+}
 FORMS = {"one-shot": "`one-shot`", "geometric": "`geometric[:STEP]`", "cubic": "`cubic[:ROUNDS]`"}
 DEFAULTS = {"geometric": f"STEP is {STEP:g} by default", "cubic": f"ROUNDS is {ROUNDS} by default"}
 NOTHING = "–"

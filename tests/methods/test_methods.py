@@ -14,12 +14,14 @@ import tiny
 from samples.sample_allocator import widest_first
 from samples.sample_penalty import Sample
 from samples.sample_scorer import activation_mean
+from structure.networks import traced
 from whyprune import Budget, Method, Recovery, Schedule, Settings, method_named, method_names, named, prune
 from whyprune.allocation import ALLOCATORS
 from whyprune.errors import InputError
 from whyprune.methods import METHODS
 from whyprune.recovery import recover
 from whyprune.repair.registry import REPAIRS
+from whyprune.scoring.estimate import estimate
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.remove import remove
 from whyprune.testing import check_allocator, check_method, check_penalty, check_scorer
@@ -249,3 +251,17 @@ def test_every_repair_is_recorded_and_says_what_it_promises(repair):
     assert REPAIRS[repair].summary
     assert REPAIRS[repair].guarantee
     assert run("magnitude-l2", settings=replace(QUICK, repair=repair)).measurements.asked["repair"] == repair
+
+
+def test_a_reduction_reaches_the_scorer_and_is_refused_where_nothing_is_reduced():
+    network = traced("residual")
+    largest, mean = (estimate(network, [], method="magnitude-l2", reduction=r).mean for r in ("max", None))
+    assert (largest >= mean).all()
+    assert (largest > mean).any()
+    method = Settings(reduction="max").applied("magnitude-l2", Budget(macs=0.5))
+    assert method.reduction == "max"
+    assert method.with_parts(scorer="lamp").reduction is None
+    with pytest.raises(InputError, match="'exact' reduces nothing over coupled slices: leave reduction out"):
+        Settings(reduction="sum").applied("exact", Budget(macs=0.5))
+    with pytest.raises(InputError, match="reduces nothing"):
+        estimate(network, [], method="random", reduction="sum")

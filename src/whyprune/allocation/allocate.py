@@ -164,13 +164,13 @@ def default_allocation(effects: Effects, budget: Budget) -> str:
     """The allocation that suits what was measured.
 
     `curves` where response curves were measured, `savings` for costs that the network has to be priced for, else
-    `global` for effects, which share one scale, and `uniform` for scores of a criterion, which do not.
+    `global` for effects and for scores on one scale over all groups, and `uniform` for scores that have none.
     """
     if effects.curves:
         return "curves"
     if budget.priced:
         return "savings"
-    return "uniform" if effects.estimand == "score" else "global"
+    return "uniform" if effects.estimand == "score" and not effects.across_groups else "global"
 
 
 def chosen_allocator(allocation: str | Allocator) -> Allocator:

@@ -8,7 +8,7 @@ from whyprune.allocation.budget import Budget
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.space import Point, Space
 
-Needs = Literal["order", "curves", "evaluator"]
+Needs = Literal["order", "curves", "evaluator", "natural_widths"]
 
 
 class Allocator(Protocol):
@@ -32,8 +32,8 @@ class AllocatorFacts:
 
     Attributes:
         summary: what it does, in one sentence without a full stop.
-        needs: `order` (any effects or scores), `curves` (measured response curves), or `evaluator` (images, to measure
-            points on the network).
+        needs: `order` (any effects or scores), `curves` (measured response curves), `evaluator` (images, to measure
+            points on the network), or `natural_widths` (a scorer that finds how many units of a group are distinct).
         kinds: the kinds of variables that it decides.
         guarantee: what holds of its points, in words.
         cost: what it costs beside scoring, in words.

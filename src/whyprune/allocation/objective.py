@@ -37,6 +37,7 @@ class Objective:
             curves predict.
         promises: whether heights are effects: scores of a criterion rank, and predict nothing.
         base: the joint effect of what is removed already.
+        natural_widths: group -> how many units the scorer finds distinct; empty where it finds none.
         evaluator: measures points; None where no images were given.
     """
 
@@ -48,6 +49,7 @@ class Objective:
     predict: Callable[[Sequence[str]], float] | None = None
     promises: bool = True
     base: float = 0.0
+    natural_widths: Mapping[str, int] = field(default_factory=dict)
     evaluator: Evaluator | None = None
 
     @property
@@ -147,6 +149,7 @@ def along_scores(space: Space, effects: Effects, *, base: float = 0.0, evaluator
         predict=lambda units: float(sum(single[name] for name in units)),
         promises=effects.estimand != "score",
         base=base,
+        natural_widths=effects.natural_widths,
         evaluator=evaluator,
     )
 
@@ -157,9 +160,9 @@ def ascending(units: Sequence[Unit], scores: Mapping[str, float]) -> list[Unit]:
 
 
 def comparable(network: Network, effects: Effects) -> dict[str, float]:
-    """Effects by unit, on one scale: scores of a criterion are divided by their group's mean."""
+    """Effects by unit, on one scale: scores that are not on one already are divided by their group's mean."""
     scores = effects.by_unit()
-    if effects.estimand != "score":
+    if effects.estimand != "score" or effects.across_groups:
         return scores
     for group in network.groups:
         own = [scores[u.name] for u in group.units if u.name in scores]

@@ -11,6 +11,11 @@ ALLOCATORS: Named[NamedAllocator] = Named(
         "curves": "whyprune.allocation.knapsack:along_measured_curves",
         "savings": "whyprune.allocation.knapsack:savings",
         "greedy": "whyprune.allocation.greedy:greedy",
+        "particle-swarm": "whyprune.allocation.particle_swarm:particle_swarm",
+        "genetic": "whyprune.allocation.genetic:genetic",
+        "natural-widths": "whyprune.allocation.natural_widths:natural_widths",
+        "precrop": "whyprune.allocation.precrop:precrop",
+        "precrop-gp": "whyprune.allocation.precrop:precrop_gp",
     },
     "whyprune.allocators",
 )

@@ -6,67 +6,52 @@ Formula: mean over the coupled slices of matrix weights (producers' filters and 
 |w|_p^p. [P] the norm; [C] the mean over a group's layers; batch-norm entries and biases are left out (ours).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
+from whyprune.criteria.coupled import along_axes, reduced
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.errors import InputError
-from whyprune.interventions.places import Indices, places_left
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import NamedScorer, Question, ScorerFacts
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
-from whyprune.structure.units import Unit, removed_indices
-
-Powers = dict[tuple[str, int], NDArray[np.float64]]
+from whyprune.structure.units import Unit
 
 
-def magnitude(start: Network | State, *, order: int = 2, units: Sequence[Unit | str] | None = None) -> Effects:
-    """|w|_p^p of every unit, averaged over its coupled weights, as they are in the module so far.
+def magnitude(
+    start: Network | State,
+    *,
+    order: int = 2,
+    units: Sequence[Unit | str] | None = None,
+    reduction: str | None = None,
+) -> Effects:
+    """|w|_p^p of every unit, reduced over its coupled weights, as they are in the module so far.
 
     Args:
         start: a traced model, or a state of it.
         order: p, 1 or 2.
         units: which units (default: all that are there).
+        reduction: over coupled weights: `mean` (default), `sum` or `max`.
 
     Raises:
-        InputError: another order, or an unknown unit.
+        InputError: another order or reduction, or an unknown unit.
     """
     if order not in (1, 2):
         raise InputError(f"magnitude of order {order}: choose 1 or 2")
     state = State.of(start)
-    chosen, powers, gone = chosen_units(state, units), _powers(state, order), removed_indices(state.removed)
-    scores = [float(np.mean(list(_parts(unit, powers, gone)))) for unit in chosen]
+    chosen = chosen_units(state, units)
+    powers = along_axes(state.model.named_parameters(), lambda slices: slices.abs().pow(order).sum(dim=1))
+    scores = reduced(state, chosen, powers, reduction)
     given = tuple(unit.name for unit in state.removed)
     return from_scores(chosen, scores, method=f"magnitude-l{order}", given=given, forward_passes=0.0)
-
-
-def _powers(state: State, order: int) -> Powers:
-    """(weight, axis) -> |w|_p^p of each of its slices along the axis."""
-    powers: Powers = {}
-    for name, tensor in state.model.named_parameters():
-        if tensor.dim() > 1:
-            flat = tensor.detach().double().abs().pow(order)
-            for axis in (0, 1):
-                powers[name, axis] = flat.transpose(0, axis).flatten(1).sum(dim=1).cpu().numpy()
-    return powers
-
-
-def _parts(unit: Unit, powers: Powers, gone: dict[tuple[str, int], Indices]) -> Iterable[float]:
-    """One number for each weight that the unit has a slice of; those in bypassed blocks are gone."""
-    for piece in unit.slices:
-        if (piece.parameter, piece.axis) in powers:
-            yield float(powers[piece.parameter, piece.axis][places_left(piece, gone)].sum())
 
 
 def _scorer(order: int, paper: str) -> NamedScorer:
     """Magnitude of one order as a scorer."""
 
     def score(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
-        return magnitude(state, order=order, units=question.units)
+        return magnitude(state, order=order, units=question.units, reduction=question.reduction)
 
     facts = ScorerFacts(
         kind="criterion",
@@ -77,6 +62,7 @@ def _scorer(order: int, paper: str) -> NamedScorer:
         paper=paper,
         images=False,
         labels="no",
+        reduces=True,
         most_images=0,
     )
     return NamedScorer(f"magnitude-l{order}", facts, score)

@@ -73,6 +73,8 @@ class Effects:
         degrees_of_freedom: of the t-intervals; None for `samples` - 1.
         bounds: (low, high) of intervals that are no t-intervals around the mean.
         diagnostics: numbers that a method says of itself, by name.
+        across_groups: of scores, whether those of different groups can be compared as they are.
+        natural_widths: group -> how many of its units a criterion finds distinct, where it says so.
     """
 
     units: tuple[str, ...]
@@ -95,6 +97,8 @@ class Effects:
     degrees_of_freedom: float | None = None
     bounds: tuple[Floats, Floats] | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    across_groups: bool = False
+    natural_widths: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.estimand not in ESTIMANDS:

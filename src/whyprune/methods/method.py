@@ -25,6 +25,7 @@ class Method:
         schedule: rounds, and what is done in between.
         repair: what is done without labels to the weights that stay.
         intervention: the value v of do(unit := v) that the scorer is asked for; None for its own default.
+        reduction: over the coupled slices of a unit: `mean`, `sum` or `max`; None for the scorer's own default.
         images: images that the scorer is given in every round; None for what its facts say, 0 for all of them.
         kinds: the kinds of decision variables: `width`, and `block` where residual blocks may go as a whole.
         penalty: the penalty that training before pruning adds to its loss; empty for none. It needs a training.
@@ -40,6 +41,7 @@ class Method:
     schedule: Schedule = field(default_factory=Schedule)
     repair: str = "refit"
     intervention: str | None = None
+    reduction: str | None = None
     images: int | None = None
     kinds: tuple[str, ...] = ("width",)
     penalty: str = ""
@@ -104,13 +106,14 @@ class Method:
         schedule: Schedule | None = None,
         repair: str | None = None,
         kinds: tuple[str, ...] | None = None,
+        reduction: str | None = None,
     ) -> "Method":
-        """The same method with some parts replaced; a new scorer brings its own intervention and images."""
+        """The same method with some parts replaced; a new scorer brings its own intervention, reduction and images."""
         parts = {"allocation": allocation, "schedule": schedule, "repair": repair, "kinds": kinds}
         found = replace(self, **{name: part for name, part in parts.items() if part is not None})  # type: ignore[arg-type]
-        if scorer is None or scorer == self.scorer:
-            return found
-        return replace(found, scorer=scorer, intervention=None, images=None)
+        if scorer is not None and scorer != self.scorer:
+            found = replace(found, scorer=scorer, intervention=None, reduction=None, images=None)
+        return found if reduction is None else replace(found, reduction=reduction)
 
     def checked(self) -> "Method":
         """The method itself, if its parts fit each other.
@@ -127,8 +130,15 @@ class Method:
                     f"allocation {self.allocation_name!r} of method {self.name!r} needs response curves, which scorer "
                     f"{self.scorer_name!r} does not measure: choose another allocation as well, such as 'global'"
                 )
+            if allocator.needs == "natural_widths" and not facts.natural_widths:
+                raise InputError(
+                    f"allocation {self.allocation_name!r} of method {self.name!r} needs natural widths, which scorer "
+                    f"{self.scorer_name!r} does not find: choose another scorer, such as 'feature-clusters'"
+                )
             self._check_kinds(f"allocation {self.allocation_name!r} decides", allocator.kinds)
         self._check_kinds(f"scorer {self.scorer_name!r} judges", facts.kinds)
+        if self.reduction is not None and not facts.reduces:
+            raise InputError(f"scorer {self.scorer_name!r} reduces nothing over coupled slices: leave reduction out")
         return self
 
     def _check_kinds(self, who: str, kinds: tuple[str, ...]) -> None:

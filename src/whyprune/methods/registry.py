@@ -13,6 +13,11 @@ METHODS: Named[Method] = Named(
         "causal": "whyprune.methods.causal:causal",
         "conditional": "whyprune.methods.conditional:conditional",
         "random-search": "whyprune.methods.random_search:method",
+        "acp": "whyprune.methods.acp:acp",
+        "afpruner": "whyprune.methods.afpruner:afpruner",
+        "precrop": "whyprune.methods.precrop:precrop",
+        "precrop-gp": "whyprune.methods.precrop:precrop_gp",
+        "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",
     },
     "whyprune.methods",
 )

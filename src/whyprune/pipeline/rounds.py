@@ -232,6 +232,7 @@ class _Rounds:
             outcome=self.outcome,
             intervention=self.method.intervention,
             kinds=self.method.kinds,
+            reduction=self.method.reduction,
             seed=self.seed + self.number,
             progress=self.progress,
         )

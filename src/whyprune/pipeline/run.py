@@ -375,6 +375,7 @@ def _asked(
         "calibration_images": run.calibration.images,
         "repair": run.method.repair,
         "allocation": run.method.allocation_name or None,
+        "reduction": run.method.reduction,
         "schedule": str(run.method.schedule),
         "blocks": "block" in run.method.kinds,
         "ignore": list(constraints.ignore),

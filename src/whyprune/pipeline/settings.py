@@ -25,6 +25,7 @@ class Settings:
     Attributes:
         scorer: who judges units in every round: any method that `whyprune methods` lists as a scorer.
         allocation: how much goes where; default by scorer, and the method `causal` has its own.
+        reduction: how a criterion makes one score of a unit's coupled slices; default: their mean.
         schedule: rounds: one-shot, geometric, geometric:1.5 (times cheaper in each) or cubic:6 (how many).
         repair: what is done without labels to the weights that stay: a refit in closed form, a refit and then the
             layers of every residual branch together, means of the removed units in biases, batch-norm statistics only,
@@ -47,6 +48,7 @@ class Settings:
 
     scorer: Annotated[str | None, OneOf(SCORERS)] = None
     allocation: Annotated[str | None, OneOf(ALLOCATORS)] = None
+    reduction: Literal["mean", "sum", "max"] | None = None
     schedule: str | None = None
     repair: Annotated[str | None, OneOf(REPAIRS)] = None
     views: Annotated[int, Field(ge=1)] = 4
@@ -84,7 +86,13 @@ class Settings:
             able = ", ".join(repr(name) for name in METHODS if BLOCK in METHODS(name).kinds)
             raise InputError(f"only method {able} measures what whole blocks do: leave out blocks with {chosen.name!r}")
         schedule = None if self.schedule is None else Schedule.parse(self.schedule, chosen.schedule)
-        found = chosen.with_parts(scorer=self.scorer, allocation=self.allocation, schedule=schedule, repair=self.repair)
+        found = chosen.with_parts(
+            scorer=self.scorer,
+            allocation=self.allocation,
+            schedule=schedule,
+            repair=self.repair,
+            reduction=self.reduction,
+        )
         deciding = bool(budget.on_device) if self.blocks is None else self.blocks
         judged = bool(self.blocks) or BLOCK in found.scorer_facts.kinds  # what was asked for is refused, not dropped
         if not (deciding and judged and BLOCK in found.kinds):

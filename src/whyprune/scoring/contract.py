@@ -30,6 +30,7 @@ class Question:
             default. Scorers that run interventions keep to it, up to one round of their work.
         rate: probability with which other units are gone, for `context` effects; None for the default.
         kinds: the kinds of decision variables to judge: `width`, and `block` where residual blocks may go as a whole.
+        reduction: over the coupled slices of a unit: `mean`, `sum` or `max`; None for the scorer's own.
         seed: of everything drawn.
         progress: show a progress bar.
     """
@@ -41,6 +42,7 @@ class Question:
     forward_passes: float | None = None
     rate: float | None = None
     kinds: tuple[str, ...] = ("width",)
+    reduction: str | None = None
     seed: int = 0
     progress: bool = False
 
@@ -76,6 +78,8 @@ class ScorerFacts:
         rated: whether it honours `rate`.
         individual: whether it can keep effects per image.
         kinds: the kinds of decision variables it can judge.
+        reduces: whether it scores slices of coupled weights or tensors, and honours `reduction`.
+        natural_widths: whether it says how many units of a group are distinct.
         most_images: images of a run it is given at most; None for `Settings.effect_images`, 0 for all there are.
         extra: the optional dependency it needs.
         judge: the scorer whose answers a refutation measures again; empty for itself.
@@ -94,6 +98,8 @@ class ScorerFacts:
     rated: bool = False
     individual: bool = False
     kinds: tuple[str, ...] = ("width",)
+    reduces: bool = False
+    natural_widths: bool = False
     most_images: int | None = None
     extra: str = ""
     judge: str = ""
@@ -135,6 +141,8 @@ class NamedScorer:
             )
         if question.per_image and not self.facts.individual:
             raise InputError(f"scorer {self.name!r} has no effects per image: leave per_image out")
+        if question.reduction is not None and not self.facts.reduces:
+            raise InputError(f"scorer {self.name!r} reduces nothing over coupled slices: leave reduction out")
         if unknown := [kind for kind in question.kinds if kind not in self.facts.kinds]:
             raise InputError(f"scorer {self.name!r} judges {', '.join(self.facts.kinds)}, not {unknown[0]!r}")
         if question.intervention is None and known:

@@ -26,6 +26,7 @@ def estimate(
     per_image: bool = False,
     forward_passes: float | None = None,
     rate: float | None = None,
+    reduction: str | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Effects:
@@ -43,6 +44,7 @@ def estimate(
         per_image: keep individual effects.
         forward_passes: most dense forward passes of one image to spend, all in all; None for the scorer's default.
         rate: for `context` effects: with which probability every other unit is gone.
+        reduction: of a criterion, over the coupled slices of a unit: `mean`, `sum` or `max`; None for its own.
         seed: of everything drawn.
         progress: show progress bars.
 
@@ -61,5 +63,7 @@ def estimate(
         raise InputError(f"units={units!r:.60}: give a list of units of network.units or of their names")
     state = State.of(start)
     names = None if units is None else tuple(u if isinstance(u, str) else u.name for u in units)
-    question = Question(outcome, intervention, names, per_image, forward_passes, rate, seed=seed, progress=progress)
+    question = Question(
+        outcome, intervention, names, per_image, forward_passes, rate, reduction=reduction, seed=seed, progress=progress
+    )
     return ask(state, list(entered(data, state.network)), question)

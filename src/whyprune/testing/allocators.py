@@ -64,6 +64,7 @@ def made_up_effects(state: State, seed: int = 0) -> Effects:
         estimand="single",
         method="made up",
         curves=curves,
+        natural_widths={g.name: int(rng.integers(1, len(g.units) + 1)) for g in state.network.groups},
         blocks={block.name: float(rng.gamma(2.0)) for block in state.network.blocks},
     )
 

@@ -129,6 +129,7 @@ def _check_refusals(scorer: NamedScorer, state: State, case: planted.Case) -> No
     facts = scorer.facts
     unheard = [Question(intervention=value) for value in ALL_INTERVENTIONS if value not in facts.interventions]
     unheard += [] if facts.rated else [Question(rate=0.1)]
+    unheard += [] if facts.reduces else [Question(reduction="sum")]
     unheard += [] if facts.individual else [Question(per_image=True)]
     unheard += [Question(kinds=(*facts.kinds, "head"))]
     for question in unheard:

@@ -1,0 +1,76 @@
+"""Candidates of a search: vectors of the shares that groups keep, brought to the budget's edge and measured there."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whyprune.allocation.budget import Budget
+from whyprune.allocation.global_ranking import global_ranking
+from whyprune.allocation.knapsack import searched
+from whyprune.allocation.objective import Objective
+from whyprune.allocation.shares import at_shares
+from whyprune.allocation.space import Space
+from whyprune.errors import BudgetError
+
+Floats = NDArray[np.float64]
+LEAST = 0.02
+"""The smallest share a candidate asks for: a group of 50 units keeps one."""
+
+
+@dataclass
+class Candidates:
+    """Points of a space by vectors of shares, one number per group in the space's order.
+
+    Attributes:
+        space: of the plans.
+        objective: measures them.
+        budget: that all of them meet.
+        advance: called once for every candidate that is measured or found impossible.
+    """
+
+    space: Space
+    objective: Objective
+    budget: Budget
+    advance: Callable[[], None] = lambda: None
+    _points: dict[tuple[float, ...], dict[str, int] | None] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> Floats:
+        """Units of every group."""
+        return np.array([len(group.units) for group in self.space.bounds.groups.values()], dtype=np.float64)
+
+    def point(self, shares: Sequence[float] | Floats) -> dict[str, int] | None:
+        """The point on the budget's edge in the direction of a vector of shares; None where there is none."""
+        key = tuple(np.clip(shares, LEAST, 1.0).round(4).tolist())
+        if key not in self._points:
+            wanted = dict(zip(self.space.bounds.groups, key, strict=True))
+            try:
+                self._points[key] = at_shares(
+                    self.space, wanted, self.budget, weights=dict.fromkeys(wanted, 1.0), who="a candidate"
+                )
+            except BudgetError:
+                self._points[key] = None
+        return self._points[key]
+
+    def harm(self, shares: Sequence[float] | Floats) -> float:
+        """The measured joint effect of a candidate; infinite where none meets the budget."""
+        point = self.point(shares)
+        found = np.inf if point is None else self.objective.measured(point)
+        self.advance()
+        return float(found)
+
+    def shares(self, point: dict[str, int]) -> Floats:
+        """The shares that groups keep at a point."""
+        kept = [len(g.units) - point.get(n, self.space.start[n]) for n, g in self.space.bounds.groups.items()]
+        return np.array(kept, dtype=np.float64) / self.sizes
+
+    def start(self) -> Floats:
+        """The shares that the objective itself asks for: along measured curves, or by one ranking of scores.
+
+        Raises:
+            BudgetError: nothing meets the budget.
+        """
+        chosen = searched if self.objective.predict is None else global_ranking
+        return self.shares(dict(chosen(self.space, self.objective, self.budget)))

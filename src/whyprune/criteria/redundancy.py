@@ -1,0 +1,108 @@
+"""From distances between the units of a group to scores: of the closest two that are left, one goes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from whyprune.criteria.coupled import checked
+from whyprune.criteria.feature_maps import channels_first, flat, seen
+from whyprune.errors import InputError
+from whyprune.structure.entry import entered
+from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
+from whyprune.structure.units import Unit
+
+Floats = NDArray[np.float64]
+ALONG: dict[str, Callable[..., Floats]] = {"mean": np.mean, "sum": np.sum, "max": np.max}
+TIE = 1e-9
+"""Distances closer than this are equal: float64 sums of a few hundred terms differ by less."""
+
+
+def drop_distances(distances: Floats, worth: Floats) -> Floats:
+    """For every unit the distance at which it goes, when of the closest two that are left the one of less worth goes.
+
+    Args:
+        distances: symmetric, (units, units).
+        worth: (units,); of two that are closest, the one that is worth less goes, the later one of equals.
+
+    Returns:
+        (units,), not smaller than what went before; the last unit gets the largest distance there is.
+    """
+    count = len(distances)
+    if count < 2:
+        return np.zeros(count)
+    rows, columns = np.triu_indices(count, 1)
+    order = np.argsort(distances[rows, columns], kind="stable")
+    found, left = np.full(count, float(distances.max())), np.ones(count, dtype=bool)
+    for pair in order:
+        first, second = rows[pair], columns[pair]
+        if left[first] and left[second]:
+            goes = first if worth[first] < worth[second] - TIE * abs(worth[second]) else second
+            left[goes] = False
+            found[goes] = distances[first, second]
+    return found
+
+
+def by_group(units: Sequence[Unit]) -> dict[str, list[int]]:
+    """Group -> the places of its units."""
+    found: dict[str, list[int]] = {}
+    for place, unit in enumerate(units):
+        found.setdefault(unit.group, []).append(place)
+    return found
+
+
+def mean_maps(state: State, data: Iterable[Any]) -> tuple[dict[fx.Node, Tensor], int]:
+    """The feature maps of every tensor in which units are read, averaged over images: (channels, places), float64.
+
+    Returns:
+        Tensor -> its mean maps, and the number of images.
+
+    Raises:
+        InputError: there is no data, or maps of several sizes.
+    """
+    replay, tensors = Replay.of(state), seen(state)
+    sums: dict[fx.Node, Tensor] = {}
+    images = 0
+    for batch in entered(data, state.network):
+        values = replay.run(batch, keep=tensors)
+        for node, reader in tensors.items():
+            found = flat(channels_first(state, values[node], reader, len(batch))).sum(dim=0)
+            if node in sums and sums[node].shape != found.shape:
+                raise InputError("feature maps of several sizes have no mean: give images of one size")
+            sums[node] = sums[node] + found if node in sums else found
+        images += len(batch)
+    if not images:
+        raise InputError("there is no data: feature maps need images")
+    return {node: total / images for node, total in sums.items()}, images
+
+
+def group_distances(
+    state: State,
+    units: Sequence[Unit],
+    vectors: dict[fx.Node, Tensor],
+    distance: Callable[[Floats], Floats],
+    reduction: str | None,
+) -> Floats:
+    """Distances (units, units) of the units of one group, reduced over the tensors in which they are read.
+
+    Args:
+        state: the network as it stands.
+        units: of one group.
+        vectors: tensor -> (channels, numbers); a unit's channels in it are put side by side.
+        distance: from (units, numbers) to (units, units).
+        reduction: over tensors: `mean`, `sum` or `max`.
+    """
+    replay, tensors = Replay.of(state), seen(state)
+    found = []
+    for node, table in vectors.items():
+        places = [replay.positions(tensors[node].labels, [unit]) for unit in units]
+        if all(len(at) for at in places) and len({len(at) for at in places}) == 1:
+            found.append(distance(torch.stack([table[at].flatten() for at in places]).numpy()))
+    if not found:
+        return np.ones((len(units), len(units))) - np.eye(len(units))
+    together: Floats = ALONG[checked(reduction)](np.stack(found), axis=0)
+    return together

@@ -1,0 +1,92 @@
+"""SynFlow: what a unit's weights carry of the flow through the network of absolute weights, without any data.
+
+Tanaka et al., NeurIPS 2020. [C] in evaluation mode every weight becomes |w|, the input is all ones, R is the sum of the
+outputs, and a weight's score is |w dR/dw|. [I] A unit's score is the sum over its slices of a weight, reduced over
+weights; buffers become absolute as well, as in the authors' code; the network runs in float64, since R grows
+with depth. At initialisation scores are meant to be recomputed in rounds: choose an iterative schedule.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from whyprune.criteria.coupled import SliceScores, along_axes, reduced
+from whyprune.data.batches import Batch
+from whyprune.data.outputs import tensors_of
+from whyprune.effects.effects import Effects, from_scores
+from whyprune.errors import InputError
+from whyprune.interventions.suffix import chosen_units
+from whyprune.scoring.contract import Question, scorer
+from whyprune.structure.copies import duplicate
+from whyprune.structure.network import Network
+from whyprune.structure.state import State
+from whyprune.structure.units import Unit
+
+
+def synflow(
+    start: Network | State, *, units: Sequence[Unit | str] | None = None, reduction: str | None = None
+) -> Effects:
+    """|w dR/dw| of every unit's weights; floating inputs of the trace are set to one, others stay.
+
+    Args:
+        start: a traced model, or a state of it.
+        units: which units (default: all that are there).
+        reduction: over coupled weights: `mean` (default), `sum` or `max`.
+
+    Raises:
+        InputError: the flow is not finite, another reduction, or an unknown unit.
+    """
+    state = State.of(start)
+    chosen = chosen_units(state, units)
+    scores = reduced(state, chosen, _saliency(state), reduction)
+    given = tuple(unit.name for unit in state.removed)
+    return from_scores(chosen, scores, method="synflow", given=given, forward_passes=3.0, across_groups=True)
+
+
+def _saliency(state: State) -> SliceScores:
+    model = duplicate(state.model).double()
+    positive = {k: v.abs() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    weights = {k: positive[k].requires_grad_() for k, _ in model.named_parameters()}
+    example = state.network.example
+    args, kwargs = pytree.tree_map(_ones, (example.args, example.kwargs))
+    with torch.enable_grad():
+        output = functional_call(model, {**positive, **weights}, args, kwargs)
+        flow = torch.stack([t.sum() for t in tensors_of(output) if t.is_floating_point()]).sum()
+        found = torch.autograd.grad(flow, list(weights.values()), allow_unused=True)
+    if not bool(torch.isfinite(flow)):
+        raise InputError("the flow of absolute weights overflows float64 in this network: choose another criterion")
+    saliency = {
+        name: (weight * gradient).detach().abs()
+        for (name, weight), gradient in zip(weights.items(), found, strict=True)
+        if gradient is not None
+    }
+    return along_axes(saliency.items(), lambda slices: slices.sum(dim=1))
+
+
+def _ones(value: Any) -> Any:
+    return (
+        torch.ones_like(value, dtype=torch.double) if isinstance(value, Tensor) and value.is_floating_point() else value
+    )
+
+
+@scorer(
+    "synflow",
+    kind="criterion",
+    summary="what the weights carry of the flow through absolute weights",
+    estimand="score",
+    cost="one forward and one backward pass",
+    guarantee="none; blind to data",
+    paper="Tanaka et al., NeurIPS 2020",
+    images=False,
+    labels="no",
+    gradients=True,
+    reduces=True,
+    most_images=0,
+)
+def synflow_scores(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
+    """Synaptic flow of every unit."""
+    return synflow(state, units=question.units, reduction=question.reduction)
