@@ -18,6 +18,7 @@ from whyprune.criteria.filter_similarity import channel_distances
 from whyprune.criteria.redundancy import drop_distances
 from whyprune.errors import InputError
 from whyprune.structure.trace import trace
+from whyprune.testing import planted
 
 
 def drops_by_hand(distances, worth):
@@ -117,6 +118,14 @@ def test_widths_at_every_epsilon_are_those_of_dbscan(count, seed, epsilon, min_s
     labels = DBSCAN(eps=epsilon, min_samples=min_samples, metric="precomputed").fit(distances).labels_
     width = len(set(labels) - {-1}) + int((labels == -1).sum())
     assert count - int((epsilons(distances, min_samples) <= epsilon).sum()) == width
+
+
+def test_a_unit_that_does_nothing_goes_first_and_glues_no_others_together():
+    case = planted.case()
+    found = feature_density(case.network, [case.images])
+    own = [k for k, group in enumerate(found.groups) if group == "units"]
+    assert found.mean[own].argmin() == planted.DEAD
+    assert len(set(found.mean[own].round(6))) > 3
 
 
 def test_too_few_maps_never_make_a_cluster_and_one_epsilon_serves_all_groups():

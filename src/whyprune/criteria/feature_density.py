@@ -59,8 +59,7 @@ def feature_density(
     scores = np.zeros(len(everything))
     for places in by_group(everything).values():
         distances = group_distances(state, [everything[k] for k in places], maps, cosine_distances, reduction)
-        order = np.argsort(norms[places], kind="stable")
-        scores[np.array(places)[order]] = epsilons(distances, min_samples)
+        scores[places] = _scores(distances, norms[places], min_samples)
     chosen = chosen_units(state, units)
     place = {unit.name: k for k, unit in enumerate(everything)}
     return from_scores(
@@ -72,6 +71,16 @@ def feature_density(
         forward_passes=float(images),
         across_groups=True,
     )
+
+
+def _scores(distances: Floats, norms: Floats, min_samples: int) -> Floats:
+    """The epsilon at which every unit of a group goes; a map of zeros, which is like every other one, is no map."""
+    silent = distances.sum(axis=1) == 0
+    alive = np.flatnonzero(~silent) if not silent.all() else np.arange(len(distances))
+    found = np.zeros(len(distances))
+    order = np.argsort(norms[alive], kind="stable")
+    found[alive[order]] = epsilons(distances[np.ix_(alive, alive)], min_samples)
+    return found
 
 
 def epsilons(distances: Floats, min_samples: int = MIN_SAMPLES) -> Floats:
