@@ -110,7 +110,7 @@ def test_a_model_that_is_wrong_only_elsewhere_fails_the_stress():
 
         def forward(self, x):
             x = self.one(x)
-            return self.head(x * (1.0 if x.shape[1] > 6 else 2.0))
+            return self.head(x if x.shape[1] > 6 else x + x)
 
     network = trace(Trap().eval(), vector(5))
     units = network.units[:1]

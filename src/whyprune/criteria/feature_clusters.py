@@ -33,6 +33,8 @@ from whyprune.structure.units import Unit
 
 POOLED, CANDIDATES = 4, 32
 """Maps are pooled to 4 x 4 places; about so many numbers of clusters are tried for a group."""
+TIE = 1e-9
+"""Distances as close as this are equal: two points are as far from their mean, but for rounding."""
 FEWEST, WITHIN = 0.1, 0.05
 """No fewer clusters than this share of the units; silhouettes this close to the best count as equal."""
 
@@ -125,7 +127,8 @@ def _heights(points: Floats, tree: Floats) -> Floats:
         total, size = sums[first] + sums[second], sizes[first] + sizes[second]
         rivals = (stands[first], stands[second])
         away = [float(np.linalg.norm(points[r] - total / size)) for r in rivals]
-        stays = 0 if away[0] < away[1] or (away[0] == away[1] and rivals[0] < rivals[1]) else 1
+        level = abs(away[0] - away[1]) <= TIE * max(away)
+        stays = int(rivals[1] < rivals[0] if level else away[1] < away[0])
         found[rivals[1 - stays]] = height
         stands.append(rivals[stays])
         sums.append(total)
