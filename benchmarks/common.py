@@ -84,7 +84,7 @@ def write_record(
     """Writes the JSON record of a benchmark and prints its headline as the last line."""
     record = {
         "benchmark": name,
-        "command": " ".join(["python", "-m", f"benchmarks.{name}", *_arguments(sys.argv[1:])]),
+        "command": command_of(name),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": commit(),
         "versions": library_versions(),
@@ -99,6 +99,11 @@ def write_record(
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"headline: {json.dumps(headline)}", flush=True)
     return path
+
+
+def command_of(name: str) -> str:
+    """The command that runs, as a row or a record names it."""
+    return " ".join(["python", "-m", f"benchmarks.{name}", *_arguments(sys.argv[1:])])
 
 
 def _arguments(given: Sequence[str]) -> list[str]:

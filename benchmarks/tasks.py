@@ -18,7 +18,7 @@ from scipy import stats
 from torch import nn
 
 import whyprune as wp
-from benchmarks.common import RESULTS, Stopwatch, arguments, commit, merged, write_record
+from benchmarks.common import RESULTS, Stopwatch, arguments, command_of, commit, merged, write_record
 from benchmarks.tasks_baseline import installed, macs_of, torch_pruning
 from benchmarks.tasks_data import Split, drawn
 from benchmarks.tasks_networks import TASKS, Metrics, Task, judged, train
@@ -88,7 +88,7 @@ def rows_of(name: str, seed: int, options: argparse.Namespace) -> list[dict[str,
         "task": name,
         "seed": seed,
         "git_commit": commit(),
-        "command": " ".join(["python", "-m", "benchmarks.tasks", *sys.argv[1:]]),
+        "command": command_of("tasks"),
     }
     about |= {"cpu": machine_state().get("cpu"), "dense": dense, "trivial": task.trivial(test), "train_s": seconds}
     about |= {"usual": {} if task.usual is None else {task.usual[0]: task.usual[1](test)}}
