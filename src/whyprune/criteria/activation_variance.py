@@ -14,10 +14,11 @@ import torch
 from scipy import integrate, optimize
 from torch import Tensor, fx
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import REDUCTIONS, checked
 from whyprune.criteria.feature_maps import affordable, channels_first, flat, seen
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import NamedScorer, Question, ScorerFacts
@@ -58,12 +59,12 @@ def activation_variance(
     }
     places = [[(n, replay.positions(tensors[n].labels, [unit])) for n in variances] for unit in chosen]
     parts = [[float(variances[node][at].sum()) for node, at in own if len(at)] for own in places]
-    return from_scores(
+    return scored(
+        state,
         chosen,
         [combine(own) if own else 0.0 for own in parts],
         method="activation-variance-denoised" if denoise else "activation-variance",
         samples=images,
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=float(images),
     )
 

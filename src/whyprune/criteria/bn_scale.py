@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import fx
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import SliceScores, along_axes, reduced
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
-from whyprune.structure.operations import bind, name_of
+from whyprune.structure.operations import TRANSPOSED, bind, name_of
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
@@ -44,8 +45,7 @@ def bn_scale(
     instead = reduced(state, chosen, norms, reduction)
     bare = [not any((s.parameter, s.axis) in scales for s in unit.slices) for unit in chosen]
     scores[bare] = instead[bare]
-    given = tuple(unit.name for unit in state.removed)
-    return from_scores(chosen, scores, method="bn-scale", given=given, forward_passes=0.0, across_groups=True)
+    return scored(state, chosen, scores, method="bn-scale", forward_passes=0.0, across_groups=True)
 
 
 def _scales(state: State) -> SliceScores:
@@ -57,7 +57,7 @@ def _scales(state: State) -> SliceScores:
 def _filter_norms(state: State) -> SliceScores:
     """Norms of the slices along the axis that a layer writes."""
     norms = along_axes(state.model.named_parameters(), lambda slices: torch.linalg.vector_norm(slices, dim=1))
-    transposed = set(_named(state, ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")))
+    transposed = set(_named(state, TRANSPOSED))
     return {(name, axis): found for (name, axis), found in norms.items() if axis == (1 if name in transposed else 0)}
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.feature_maps import affordable, flat, map_scores
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
@@ -45,8 +46,7 @@ def chip(
     state = State.of(start)
     chosen = chosen_units(state, units)
     scores, images = map_scores(state, data, chosen, independence, reduction)
-    given = tuple(unit.name for unit in state.removed)
-    return from_scores(chosen, scores, method="chip", samples=images, given=given, forward_passes=float(images))
+    return scored(state, chosen, scores, method="chip", samples=images, forward_passes=float(images))
 
 
 def independence(maps: Tensor) -> Tensor:

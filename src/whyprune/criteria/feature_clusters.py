@@ -18,12 +18,12 @@ from sklearn.metrics import silhouette_score
 from torch import Tensor, fx
 from torch.nn.functional import adaptive_avg_pool2d
 
+from whyprune.criteria.answer import scored_together
 from whyprune.criteria.feature_maps import affordable, as_matrices, channels_first, seen
 from whyprune.criteria.redundancy import Floats, by_group
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
-from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
@@ -62,14 +62,12 @@ def feature_clusters(
     for name, places in by_group(everything).items():
         vectors = _vectors(state, [everything[k] for k in places], tables)
         scores[places], widths[name] = clustered(vectors)
-    chosen = chosen_units(state, units)
-    place = {unit.name: k for k, unit in enumerate(everything)}
-    return from_scores(
-        chosen,
-        scores[[place[unit.name] for unit in chosen]],
+    return scored_together(
+        state,
+        units,
+        scores,
         method="feature-clusters",
         samples=images,
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=float(images),
         natural_widths=widths,
     )

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import minimum_spanning_tree
 
+from whyprune.criteria.answer import scored_together
 from whyprune.criteria.feature_maps import affordable
 from whyprune.criteria.feature_similarity import cosine_distances
 from whyprune.criteria.magnitude import magnitude
 from whyprune.criteria.redundancy import Floats, by_group, group_distances, mean_maps
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
-from whyprune.interventions.suffix import chosen_units
+from whyprune.effects.effects import Effects
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
@@ -60,14 +60,12 @@ def feature_density(
     for places in by_group(everything).values():
         distances = group_distances(state, [everything[k] for k in places], maps, cosine_distances, reduction)
         scores[places] = _scores(distances, norms[places], min_samples)
-    chosen = chosen_units(state, units)
-    place = {unit.name: k for k, unit in enumerate(everything)}
-    return from_scores(
-        chosen,
-        scores[[place[unit.name] for unit in chosen]],
+    return scored_together(
+        state,
+        units,
+        scores,
         method="feature-density",
         samples=images,
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=float(images),
         across_groups=True,
     )

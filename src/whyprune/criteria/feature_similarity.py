@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from whyprune.criteria.answer import scored_together
 from whyprune.criteria.feature_maps import affordable
 from whyprune.criteria.magnitude import magnitude
 from whyprune.criteria.redundancy import Floats, by_group, drop_distances, group_distances, mean_maps
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
-from whyprune.interventions.suffix import chosen_units
+from whyprune.effects.effects import Effects
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
@@ -51,14 +51,12 @@ def feature_similarity(
         apart = distances.sum(axis=1) / max(len(places) - 1, 1)  # 1 - redundancy
         worth = apart + 1e-9 * norms[places] / max(float(norms[places].max()), 1e-300)
         scores[places] = drop_distances(distances, worth)
-    chosen = chosen_units(state, units)
-    place = {unit.name: k for k, unit in enumerate(everything)}
-    return from_scores(
-        chosen,
-        scores[[place[unit.name] for unit in chosen]],
+    return scored_together(
+        state,
+        units,
+        scores,
         method="feature-similarity",
         samples=images,
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=float(images),
         across_groups=True,
     )

@@ -13,20 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from whyprune.criteria.answer import scored_together
 from whyprune.criteria.coupled import checked
 from whyprune.criteria.magnitude import magnitude
 from whyprune.criteria.redundancy import ALONG, Floats, by_group, drop_distances
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.interventions.places import places_left
-from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
-from whyprune.structure.operations import bind, name_of
+from whyprune.structure.operations import TRANSPOSED, bind, name_of
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit, removed_indices
-
-TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
 def filter_similarity(
@@ -48,13 +46,11 @@ def filter_similarity(
     for places in by_group(everything).values():
         own = [everything[k] for k in places]
         scores[places] = drop_distances(_distances(state, own, filters, reduction), norms[places])
-    chosen = chosen_units(state, units)
-    place = {unit.name: k for k, unit in enumerate(everything)}
-    return from_scores(
-        chosen,
-        scores[[place[unit.name] for unit in chosen]],
+    return scored_together(
+        state,
+        units,
+        scores,
         method="filter-similarity",
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=0.0,
         across_groups=True,
     )

@@ -7,9 +7,10 @@ DepGraph does for norms; the paper scores filters alone.
 
 from collections.abc import Sequence
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import along_axes, distances, reduced
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
@@ -33,9 +34,8 @@ def geometric_median(
     state = State.of(start)
     chosen = chosen_units(state, units)
     sums = along_axes(state.model.named_parameters(), lambda slices: distances(slices).sum(dim=1))
-    given = tuple(unit.name for unit in state.removed)
     scores = reduced(state, chosen, sums, reduction)
-    return from_scores(chosen, scores, method="geometric-median", given=given, forward_passes=0.0)
+    return scored(state, chosen, scores, method="geometric-median", forward_passes=0.0)
 
 
 @scorer(

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import along_axes, reduced
 from whyprune.criteria.curvature import probes_of, ready, scalars
 from whyprune.data.batches import Batch, cut_images
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome, as_outcome, judged
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
@@ -58,12 +59,12 @@ def hessian_diagonal(
     damage = {name: 0.5 * h * weights[name].detach().square() for name, h in curvature.items()}
     scores = reduced(state, chosen, along_axes(damage.items(), lambda slices: slices.sum(dim=1)), reduction)
     images = sum(map(len, batches))
-    return from_scores(
+    return scored(
+        state,
         chosen,
         scores,
         method="hessian-diagonal",
         samples=images,
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=passes + images * (1.0 + 2.0 * probes_of(asked)),
         across_groups=True,
     )

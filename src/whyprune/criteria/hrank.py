@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.feature_maps import affordable, as_matrices, map_scores
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
@@ -42,8 +43,7 @@ def hrank(
     state = State.of(start)
     chosen = chosen_units(state, units)
     scores, images = map_scores(state, data, chosen, _ranks, reduction)
-    given = tuple(unit.name for unit in state.removed)
-    return from_scores(chosen, scores, method="hrank", samples=images, given=given, forward_passes=float(images))
+    return scored(state, chosen, scores, method="hrank", samples=images, forward_passes=float(images))
 
 
 def _ranks(maps: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from whyprune.criteria.answer import scored_together
 from whyprune.criteria.magnitude import magnitude
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
-from whyprune.interventions.suffix import chosen_units
+from whyprune.effects.effects import Effects
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
@@ -38,10 +38,7 @@ def lamp(start: Network | State, *, units: Sequence[Unit | str] | None = None, r
         values = squares.mean[own]
         larger = (values[None, :] >= values[:, None]) @ values
         found[own] = np.divide(values, larger, out=np.zeros_like(values), where=larger > 0)
-    chosen = chosen_units(state, units)
-    place = {name: k for k, name in enumerate(squares.units)}
-    scores = found[[place[unit.name] for unit in chosen]]
-    return from_scores(chosen, scores, method="lamp", given=squares.given, forward_passes=0.0, across_groups=True)
+    return scored_together(state, units, found, method="lamp", forward_passes=0.0, across_groups=True)
 
 
 @scorer(

@@ -8,9 +8,10 @@ Formula: mean over the coupled slices of matrix weights (producers' filters and 
 
 from collections.abc import Sequence
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import along_axes, reduced
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import NamedScorer, Question, ScorerFacts
@@ -43,8 +44,7 @@ def magnitude(
     chosen = chosen_units(state, units)
     powers = along_axes(state.model.named_parameters(), lambda slices: slices.abs().pow(order).sum(dim=1))
     scores = reduced(state, chosen, powers, reduction)
-    given = tuple(unit.name for unit in state.removed)
-    return from_scores(chosen, scores, method=f"magnitude-l{order}", given=given, forward_passes=0.0)
+    return scored(state, chosen, scores, method=f"magnitude-l{order}", forward_passes=0.0)
 
 
 def _scorer(order: int, paper: str) -> NamedScorer:

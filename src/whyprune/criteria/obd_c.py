@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import REDUCTIONS, checked
 from whyprune.criteria.curvature import probes_of, ready, scalars
 from whyprune.criteria.hessian_diagonal import paid_for
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
@@ -61,12 +62,12 @@ def obd_c(
     places = [[(n, replay.positions(state.network.written[n], [unit])) for n in damage] for unit in chosen]
     parts = [[float(damage[node][at].sum()) for node, at in own if len(at)] for own in places]
     images = sum(map(len, batches))
-    return from_scores(
+    return scored(
+        state,
         chosen,
         np.array([combine(own) if own else 0.0 for own in parts]),
         method="obd-c",
         samples=images,
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=passes + images * (1.0 + 2.0 * probes_of(asked)),
         across_groups=True,
     )

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from whyprune.criteria.answer import scored
 from whyprune.data.batches import Batch
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
@@ -29,8 +30,7 @@ def random_scores(start: Network | State, *, seed: int = 0, units: Sequence[Unit
     chosen = chosen_units(state, units)
     place = {unit.label: k for k, unit in enumerate(state.network.units)}
     scores = [drawn[place[unit.label]] for unit in chosen]
-    given = tuple(unit.name for unit in state.removed)
-    return from_scores(chosen, scores, method="random", given=given, forward_passes=0.0)
+    return scored(state, chosen, scores, method="random", forward_passes=0.0)
 
 
 @scorer(

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import SliceScores, along_axes, reduced
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import tensors_of
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
@@ -43,8 +44,7 @@ def synflow(
     state = State.of(start)
     chosen = chosen_units(state, units)
     scores = reduced(state, chosen, _saliency(state), reduction)
-    given = tuple(unit.name for unit in state.removed)
-    return from_scores(chosen, scores, method="synflow", given=given, forward_passes=3.0, across_groups=True)
+    return scored(state, chosen, scores, method="synflow", forward_passes=3.0, across_groups=True)
 
 
 def _saliency(state: State) -> SliceScores:

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from whyprune.criteria.answer import scored
 from whyprune.data.batches import Batch, cut_images
-from whyprune.effects.effects import Effects, from_scores
+from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome, as_outcome, judged
 from whyprune.effects.output_shift import OutputShift
 from whyprune.errors import InputError
@@ -55,12 +56,12 @@ def taylor(
         asked, passes = asked.fit(torch.cat([dense.logits(b) for b in batches])), float(sum(map(len, batches)))
     found = sensitivity(Replay.of(state), batches, asked, seed)
     scores = found.products.double().abs().mean(dim=(0, 2)).numpy()
-    return from_scores(
+    return scored(
+        state,
         chosen,
         scores[[state.network.units.index(unit) for unit in chosen]],
         method="taylor",
         samples=found.images,
-        given=tuple(unit.name for unit in state.removed),
         forward_passes=found.forward_passes + passes,
     )
 

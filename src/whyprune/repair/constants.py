@@ -28,12 +28,10 @@ from whyprune.repair.refit import no_worse
 from whyprune.structure.copies import duplicate
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, name_of, where
+from whyprune.structure.operations import CONVOLUTIONS, bind, name_of, where
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
-
-_CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 
 
 def repair_constants(
@@ -138,7 +136,7 @@ def _place(replay: Replay, reader: Reader) -> tuple[fx.Node, float] | None:
     """The parameter or buffer that takes a constant, and with which sign; None where there is none."""
     node, network = reader.node, replay.network
     names = network.graph.state_names
-    if name_of(node) not in (*_CONVOLUTIONS, "linear") or node not in network.written:
+    if name_of(node) not in (*CONVOLUTIONS, "linear") or node not in network.written:
         return None
     if bind(node)["weight"].name not in names:
         return None

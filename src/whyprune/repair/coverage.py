@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import fx
 
-from whyprune.repair.obstacles import PRODUCTS, RECURRENT, REFITTED
+from whyprune.repair.obstacles import PRODUCTS, RECURRENT
 from whyprune.repair.targets import why_not
 from whyprune.structure.network import Network
-from whyprune.structure.operations import name_of, where
+from whyprune.structure.operations import AFFINE, name_of, where
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 
@@ -41,7 +41,7 @@ def unrefitted(start: Network | State) -> tuple[Unrefitted, ...]:
     labels = [unit.label for unit in (state.network.units if isinstance(start, Network) else state.removed)]
     found = {}
     for node in replay.order:
-        if name_of(node) in (*REFITTED, *RECURRENT, *PRODUCTS) and _loses(replay, node, labels):
+        if name_of(node) in (*AFFINE, *RECURRENT, *PRODUCTS) and _loses(replay, node, labels):
             reason = why_not(replay, node)
             if reason is not None:
                 found[where(node), reason] = Unrefitted(where(node), reason)

@@ -2,11 +2,8 @@
 
 from torch import fx
 
-from whyprune.structure.operations import bind, name_of, shape_of
+from whyprune.structure.operations import AFFINE, bind, name_of, shape_of
 
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-REFITTED = (*CONVOLUTIONS, *TRANSPOSED, "linear")
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
 PRODUCTS = ("matmul", "__matmul__", "linalg_matmul", "mm", "mv", "bmm", "addmm", "baddbmm", "einsum", "bilinear")
 WEIGHT_NORM = "_weight_norm"
@@ -21,7 +18,7 @@ def obstacle(node: fx.Node) -> str | None:
         return "recurrent layers are not refitted"
     if name in PRODUCTS:
         return f"a product written by hand ({name.strip('_')}) is not refitted"
-    if name not in REFITTED:
+    if name not in AFFINE:
         return "it is neither a convolution nor a linear layer"
     bound = bind(node)
     for key in ("weight", "bias"):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from whyprune.repair.obstacles import CONVOLUTIONS, TRANSPOSED, obstacle
-from whyprune.structure.operations import bind, name_of, shape_of
+from whyprune.repair.obstacles import obstacle
+from whyprune.structure.operations import CONVOLUTIONS, TRANSPOSED, bind, name_of, shape_of
 
 ROWS_PER_FEATURE = 170
 MAX_BYTES = 384 * 2**20

@@ -5,10 +5,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from whyprune.structure.operations import bind, name_of, shape_of
+from whyprune.structure.operations import AFFINE, TRANSPOSED, bind, name_of, shape_of
 
-_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-_AFFINE = ("conv1d", "conv2d", "conv3d", "linear", *_TRANSPOSED)
 _OF_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -28,7 +26,7 @@ def foldable(operations: Iterable[fx.Node], bound: Mapping[fx.Node, Any]) -> dic
         fixed = [norm[name] for name in _OF_NORM if norm[name] is not None]
         if norm["training"] or norm["running_mean"] is None or not all(n in bound for n in fixed):
             continue
-        if layer.op == "call_function" and name_of(layer) in _AFFINE and _writes_dimension_1(layer, bound):
+        if layer.op == "call_function" and name_of(layer) in AFFINE and _writes_dimension_1(layer, bound):
             found[node] = layer
     return found
 
@@ -53,7 +51,7 @@ def fold(layer: fx.Node, norm: fx.Node, bound: Mapping[fx.Node, Any]) -> tuple[T
         bias = bias + bound[own["bias"]] * scale
     if after["bias"] is not None:
         bias = bias + bound[after["bias"]]
-    if name_of(layer) in _TRANSPOSED:
+    if name_of(layer) in TRANSPOSED:
         return _scaled_transposed(weight, scale), bias
     return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), bias
 

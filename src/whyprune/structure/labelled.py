@@ -18,14 +18,12 @@ from whyprune.structure.closure import close
 from whyprune.structure.cost import cost_model
 from whyprune.structure.labels import Labellings, Labels, LabelSpace, along, distinct, support, varies, vector
 from whyprune.structure.network import Network, Reader
-from whyprune.structure.operations import bind, name_of
+from whyprune.structure.operations import AFFINE, bind, name_of
 from whyprune.structure.outputs import Named, OutputLayout, layout_of
 from whyprune.structure.rules import ChannelCount, Context, Reading, Rectangle, propagate
 from whyprune.structure.sites import AttributeRule, WidthSite, first_claims
 from whyprune.structure.units import Group, derive
 from whyprune.structure.unread import Unrun, follow_training, unread, unread_buffers
-
-AFFINE = ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear")
 
 
 @dataclass

@@ -16,8 +16,8 @@ from whyprune.structure.capture import Graph
 from whyprune.structure.cost import Product, Sizes, product_of, sized
 from whyprune.structure.labels import Labels
 from whyprune.structure.network import Network
-from whyprune.structure.operations import bind, name_of, sizes
-from whyprune.structure.products import CONVOLUTIONS, TRANSPOSED, terms_of
+from whyprune.structure.operations import CONVOLUTIONS, TRANSPOSED, bind, name_of, sizes
+from whyprune.structure.products import terms_of
 from whyprune.structure.units import Group, Unit
 
 OperationKind = Literal["winograd", "spatial", "pointwise", "grouped", "depthwise", "linear", "product", "elementwise"]

@@ -12,6 +12,11 @@ from whyprune.structure.capture import module_path, user_frame
 ASSERTED = "_assert_tensor_metadata"
 """What the exporter notes of types and devices; here types may be others."""
 
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+AFFINE = (*CONVOLUTIONS, *TRANSPOSED, "linear")
+"""Operations with a weight per channel."""
+
 
 def where(node: fx.Node) -> str:
     """A node's place for a person: module path and line of user code."""

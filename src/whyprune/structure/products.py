@@ -6,12 +6,20 @@ from typing import Any
 from torch import Tensor, fx
 
 from whyprune.structure.capture import Graph
-from whyprune.structure.operations import bind, einsum_letters, is_pointwise, name_of, sizes, tensors, where
+from whyprune.structure.operations import (
+    CONVOLUTIONS,
+    TRANSPOSED,
+    bind,
+    einsum_letters,
+    is_pointwise,
+    name_of,
+    sizes,
+    tensors,
+    where,
+)
 from whyprune.structure.rules import known_operations
 
 Terms = list[tuple[fx.Node, list[int]]]
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 _PRODUCTS = (
     *("matmul", "bmm", "mm", "mv", "dot", "vdot", "inner", "addmm", "addmv", "baddbmm", "__matmul__"),
     *("linalg_matmul", "linalg_vecdot"),
