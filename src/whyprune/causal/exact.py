@@ -101,6 +101,8 @@ def exact_effects(
     guarantee="unbiased over images; 95% interval that allows for skewed effects; no approximation of the network",
     interventions=ALL_INTERVENTIONS,
     individual=True,
+    scaling="invariant",
+    duplicates="alike",
 )
 def exact(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """As many of the first images as the budget allows, all units on each."""

@@ -31,6 +31,8 @@ from whyprune.structure.state import State
     gradients=True,
     interventions=("closed-form",),
     individual=True,
+    scaling="invariant",
+    duplicates="alike",
 )
 def interventional_risk(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Second-order effect of replacing each unit by its closed-form constant."""

@@ -130,6 +130,8 @@ def _scorer(name: str, summary: str, paper: str, *, denoise: bool) -> NamedScore
         paper=paper,
         labels="no",
         reduces=True,
+        scaling="proportional",
+        duplicates="alike",
     )
     return NamedScorer(name, facts, score)
 

@@ -82,6 +82,8 @@ def _named(state: State, operations: Sequence[str]) -> Iterator[str]:
     labels="no",
     reduces=True,
     most_images=0,
+    scaling="proportional",
+    duplicates="alike",
 )
 def bn_scale_scores(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
     """|gamma| of every unit."""

@@ -87,6 +87,8 @@ def _nuclear(gram: Tensor) -> Tensor:
     labels="no",
     reduces=True,
     most_images=64,
+    scaling="proportional",
+    duplicates="alike",
 )
 def chip_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Channel independence on the images given."""

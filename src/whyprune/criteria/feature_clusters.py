@@ -4,8 +4,9 @@ Wu et al., Applied Sciences 2022. [A] hierarchical clustering of feature maps; t
 many clusters, and so how many filters, there are. The rest is ours [I]: maps of a few images, pooled to 4 x 4, put side
 by side and scaled to length 1; Ward's linkage; candidates for the number of clusters from a tenth of the units on; of
 those whose silhouette is within 5% of the best the largest, since silhouettes favour few clusters. Of two clusters that
-merge the representative closer to their common mean stays; a unit's score is the height of the merge at which it does
-not stay. Units whose maps are zero go first, and are no clusters.
+merge the representative closer to their common mean stays, of two that are as close the one of larger maps (the order
+of channels decides nothing but between copies); a unit's score is the height of the merge at which it does not stay.
+Units whose maps are zero go first, and are no clusters.
 """
 
 from collections.abc import Iterable, Sequence
@@ -111,11 +112,11 @@ def clustered(vectors: Floats) -> tuple[Floats, int]:
         return scores, max(1, len(alive))
     points = vectors[alive] / norms[alive, None]
     tree = linkage(points, "ward")
-    scores[alive] = _heights(points, tree)
+    scores[alive] = _heights(points, tree, norms[alive])
     return scores, _chosen(points, tree)
 
 
-def _heights(points: Floats, tree: Floats) -> Floats:
+def _heights(points: Floats, tree: Floats, norms: Floats) -> Floats:
     """The height of the merge at which every point stops standing for its cluster; the last one stays above all."""
     count = len(points)
     stands, sums, sizes = list(range(count)), [*points], [1] * count
@@ -125,14 +126,19 @@ def _heights(points: Floats, tree: Floats) -> Floats:
         total, size = sums[first] + sums[second], sizes[first] + sizes[second]
         rivals = (stands[first], stands[second])
         away = [float(np.linalg.norm(points[r] - total / size)) for r in rivals]
-        level = abs(away[0] - away[1]) <= TIE * max(away)
-        stays = int(rivals[1] < rivals[0] if level else away[1] < away[0])
+        stays = _less(away, tie=_less([-float(norms[r]) for r in rivals], tie=int(rivals[1] < rivals[0])))
         found[rivals[1 - stays]] = height
         stands.append(rivals[stays])
         sums.append(total)
         sizes.append(size)
     found[stands[-1]] = max(float(found.max()) * 1.001, np.finfo(float).tiny)  # finite, and above all others
     return found
+
+
+def _less(pair: Sequence[float], tie: int) -> int:
+    """Which of two numbers is less, 0 or 1; `tie` where they differ by rounding alone."""
+    level = abs(pair[0] - pair[1]) <= TIE * max(map(abs, pair))
+    return tie if level else int(pair[1] < pair[0])
 
 
 def _chosen(points: Floats, tree: Floats) -> int:
@@ -160,6 +166,8 @@ def _chosen(points: Floats, tree: Floats) -> int:
     labels="no",
     natural_widths=True,
     most_images=128,
+    scaling="invariant",
+    duplicates="one-first",
 )
 def feature_clusters_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Merge heights on the images given."""

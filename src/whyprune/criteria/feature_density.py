@@ -131,6 +131,7 @@ def _events(distances: Floats, min_samples: int) -> tuple[Floats, NDArray[np.int
     labels="no",
     reduces=True,
     most_images=200,
+    scaling="dependent",
 )
 def feature_density_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Radii on the images given."""

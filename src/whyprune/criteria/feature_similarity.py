@@ -84,6 +84,8 @@ def cosine_distances(vectors: Floats) -> Floats:
     labels="no",
     reduces=True,
     most_images=500,
+    scaling="invariant",
+    duplicates="one-first",
 )
 def feature_similarity_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Similarity of average maps on the images given."""

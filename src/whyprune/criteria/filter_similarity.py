@@ -110,6 +110,8 @@ def channel_distances(filters: Tensor) -> Floats:
     labels="no",
     reduces=True,
     most_images=0,
+    scaling="dependent",
+    duplicates="one-first",
 )
 def filter_similarity_scores(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
     """Similarity coefficients of every unit."""

@@ -50,6 +50,8 @@ def geometric_median(
     labels="no",
     reduces=True,
     most_images=0,
+    scaling="dependent",
+    duplicates="alike",
 )
 def geometric_median_scores(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
     """Summed distances to all other slices of the same weight."""

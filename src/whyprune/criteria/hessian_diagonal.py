@@ -108,6 +108,8 @@ def _one_by_one(batch: Batch, batch_size: int | None) -> Iterable[tuple[Batch, i
     gradients=True,
     reduces=True,
     most_images=64,
+    scaling="invariant",
+    duplicates="alike",
 )
 def hessian_diagonal_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Optimal-brain-damage scores on as many of the first images as the budget pays for."""

@@ -62,6 +62,8 @@ def _ranks(maps: Tensor) -> Tensor:
     labels="no",
     reduces=True,
     most_images=256,
+    scaling="invariant",
+    duplicates="alike",
 )
 def hrank_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Mean ranks on the images given."""

@@ -53,6 +53,8 @@ def lamp(start: Network | State, *, units: Sequence[Unit | str] | None = None, r
     labels="no",
     reduces=True,
     most_images=0,
+    scaling="dependent",
+    duplicates="alike",
 )
 def lamp_scores(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
     """LAMP scores of every unit."""

@@ -64,6 +64,8 @@ def _scorer(order: int, paper: str) -> NamedScorer:
         labels="no",
         reduces=True,
         most_images=0,
+        scaling="dependent",
+        duplicates="alike",
     )
     return NamedScorer(f"magnitude-l{order}", facts, score)
 

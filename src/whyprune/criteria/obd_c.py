@@ -141,6 +141,8 @@ def _squares_without_bias(replay: Replay, node: fx.Node, output: Tensor) -> Tens
     gradients=True,
     reduces=True,
     most_images=256,
+    scaling="invariant",
+    duplicates="alike",
 )
 def obd_c_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """C-OBD scores on as many of the first images as the budget pays for."""

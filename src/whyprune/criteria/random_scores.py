@@ -43,6 +43,8 @@ def random_scores(start: Network | State, *, seed: int = 0, units: Sequence[Unit
     images=False,
     labels="no",
     most_images=0,
+    scaling="invariant",
+    drawn=True,
 )
 def random(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
     """Uniform random scores by the question's seed."""

@@ -86,6 +86,8 @@ def _ones(value: Any) -> Any:
     gradients=True,
     reduces=True,
     most_images=0,
+    scaling="invariant",
+    duplicates="alike",
 )
 def synflow_scores(state: State, _batches: Sequence[Batch], question: Question) -> Effects:
     """Synaptic flow of every unit."""

@@ -76,6 +76,8 @@ def taylor(
     paper="Molchanov et al., CVPR 2019",
     gradients=True,
     most_images=0,
+    scaling="invariant",
+    duplicates="alike",
 )
 def taylor_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """First-order scores on as many of the first images as the budget pays for."""

@@ -14,6 +14,8 @@ from whyprune.structure.state import State
 
 ALL_INTERVENTIONS: tuple[str, ...] = get_args(InterventionValue)
 CONSTANT_INTERVENTIONS: tuple[str, ...] = CONSTANT
+Scaling = Literal["", "invariant", "proportional", "dependent"]
+Duplicates = Literal["", "alike", "one-first"]
 WITHOUT_CARRIED = tuple(value for value in ALL_INTERVENTIONS if value != "carried")
 
 
@@ -79,6 +81,13 @@ class ScorerFacts:
         individual: whether it can keep effects per image.
         kinds: the kinds of decision variables it can judge.
         reduces: whether it scores slices of coupled weights or tensors, and honours `reduction`.
+        scaling: what a factor c > 0 that a layer takes over from its readers does to scores, behind a ReLU, where it
+            leaves the function as it is: `invariant` (nothing, but for ties), `proportional` (all of the group by one
+            factor: their order stays), `dependent` (their order may change); empty where nothing is said.
+        duplicates: how exact copies of a unit are scored: `alike` (a copy is no reason to go), `one-first` (of two
+            one goes first, and the other is worth what both were); empty where nothing is said.
+        drawn: whether it draws for every unit by its place, so that the same units in another order get other draws:
+            then only what the intervals say stays.
         natural_widths: whether it says how many units of a group are distinct.
         most_images: images of a run it is given at most; None for `Settings.effect_images`, 0 for all there are.
         extra: the optional dependency it needs.
@@ -99,6 +108,9 @@ class ScorerFacts:
     individual: bool = False
     kinds: tuple[str, ...] = ("width",)
     reduces: bool = False
+    scaling: Scaling = ""
+    duplicates: Duplicates = ""
+    drawn: bool = False
     natural_widths: bool = False
     most_images: int | None = None
     extra: str = ""

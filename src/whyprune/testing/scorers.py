@@ -12,6 +12,7 @@ from whyprune.scoring.contract import ALL_INTERVENTIONS, NamedScorer, Question, 
 from whyprune.structure.remove import remove
 from whyprune.structure.state import State
 from whyprune.testing import planted
+from whyprune.testing.symmetries import check_symmetries
 
 ROUNDING = 1e-4
 GONE = (planted.COPY, planted.BYSTANDER)
@@ -29,8 +30,9 @@ def check_scorer(scorer: Scorer, *, question: Question | None = None, images: in
     intervention and what it cost; intervals contain the mean; individual effects are kept if they were asked for, and
     average to it; and a dead unit is not said to matter: an effect's interval contains 0, a score is the smallest, and
     a curve rises by no more than for most units of the group (a scorer that looks at no images cannot know a dead
-    unit, and need not). In a network of which units are gone the same holds of those that are left. What its facts do
-    not list is refused.
+    unit, and need not). In a network of which units are gone the same holds of those that are left. The same network with
+    its units in another order gets the same numbers (of a scorer that draws for every unit: within its intervals), and
+    what the facts say of scaled weights and of copies holds. What its facts do not list is refused.
 
     Args:
         scorer: the scorer; of one that carries no facts, none is checked.
@@ -49,6 +51,8 @@ def check_scorer(scorer: Scorer, *, question: Question | None = None, images: in
     found = _check_state(scorer, facts, State.of(case.network), question, case)
     _check_state(scorer, facts, remove(State.of(case.network), [case.unit(k) for k in GONE]), question, case)
     if isinstance(scorer, NamedScorer):
+        if question.forward_passes is None:  # what a budget pays for first may depend on the order of units
+            check_symmetries(found, facts, lambda c: scorer(State.of(c.network), [c.batch], question), case)
         _check_refusals(scorer, State.of(case.network), case)
     return found
 

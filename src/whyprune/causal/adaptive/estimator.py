@@ -104,6 +104,8 @@ class Verdict:
     paper="Maron and Moore, NIPS 1994 (racing); Cochran, 1977 (control variates); put together here",
     gradients=True,
     interventions=ALL_INTERVENTIONS,
+    scaling="invariant",
+    duplicates="alike",
 )
 def adaptive(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Single effects, measured most where half of the units part from the other half."""

@@ -110,6 +110,9 @@ class Concepts:
     paper="Harradon, Druce and Ruttenberg, arXiv 1802.00541",
     labels="no",
     gradients=True,
+    scaling="dependent",
+    duplicates="alike",
+    drawn=True,
 )
 def concepts(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Scores of units; the outcome is the class, the intervention on codes is zero."""

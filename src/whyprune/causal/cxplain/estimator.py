@@ -124,6 +124,9 @@ class Explainer:
     paper="Schwab and Karlen, CXPlain, NeurIPS 2019",
     interventions=ALL_INTERVENTIONS,
     individual=True,
+    scaling="invariant",
+    duplicates="alike",
+    drawn=True,
 )
 def cxplain(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Mean predicted effects over all images, of which a part is intervened on."""

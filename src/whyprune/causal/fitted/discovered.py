@@ -60,6 +60,8 @@ class Search:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
+    scaling="invariant",
+    drawn=True,
 )
 def discovery(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """PC within the order of sites on masked runs, then linear adjustment on its graph.

@@ -107,6 +107,8 @@ class DoWhyStudy:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
+    scaling="invariant",
+    drawn=True,
 )
 def dowhy(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """One regression for each unit on runs under random masks.

@@ -148,6 +148,8 @@ class GraphicalModel:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
+    scaling="invariant",
+    drawn=True,
 )
 def gcm(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Boosted-tree mechanisms on masked runs, and a counterfactual for each unit and image.

@@ -76,6 +76,8 @@ class Equations:
     interventions=WITHOUT_CARRIED,
     rated=True,
     individual=True,
+    scaling="invariant",
+    drawn=True,
 )
 def scm(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Boosted trees on randomly masked runs."""

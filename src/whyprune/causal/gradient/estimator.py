@@ -77,6 +77,8 @@ class Expansion:
     gradients=True,
     interventions=CONSTANT_INTERVENTIONS,
     individual=True,
+    scaling="invariant",
+    duplicates="alike",
 )
 def gradient(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Second order, all units from a few backward passes."""
@@ -95,6 +97,8 @@ def gradient(state: State, batches: Sequence[Batch], question: Question) -> Effe
     gradients=True,
     interventions=CONSTANT_INTERVENTIONS,
     individual=True,
+    scaling="invariant",
+    duplicates="alike",
 )
 def gradient_first(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Signed first order.

@@ -149,6 +149,9 @@ class Fit:
     paper="Shah, Ilyas and Madry, COAR, ICML 2024; Kolawole, Dery et al., Bonsai, 2024",
     interventions=ALL_INTERVENTIONS,
     rated=True,
+    scaling="invariant",
+    duplicates="alike",
+    drawn=True,
 )
 def random_masks(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Context effects at `question.rate`, all units masked, those asked for told."""

@@ -102,6 +102,9 @@ class Play:
     "the range of effects seen, without a guarantee",
     paper="Ghorbani and Zou, Neuron Shapley, NeurIPS 2020",
     interventions=ALL_INTERVENTIONS,
+    scaling="invariant",
+    duplicates="alike",
+    drawn=True,
 )
 def shapley(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """As many pairs of orders as the budget allows, 256 or one per image without one."""

@@ -39,6 +39,8 @@ BLOCK = "block"
     kinds=("width", BLOCK),
     most_images=0,
     judge="exact",
+    scaling="invariant",
+    duplicates="one-first",
 )
 def curves(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Curves of the groups of the units asked for, on a third of the images; refits on the others.

@@ -45,6 +45,8 @@ HARM = 0.1
     labels="no",
     interventions=ALL_INTERVENTIONS,
     individual=True,
+    scaling="invariant",
+    duplicates="alike",
 )
 def responsibility(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Blame of units for the class that the network as it stands predicts, whatever outcome is asked for.
