@@ -5,11 +5,31 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Generic, TypeVar, cast
 
-from whyprune.errors import InputError
+from whyprune.errors import InputError, MissingDependencyError
 
 Thing = TypeVar("Thing")
+LIBRARIES = {"dowhy": "DoWhy", "causallearn": "causal-learn"}
+"""Optional libraries whose name is not the one under which they are imported."""
+
+
+def check_installed(who: str, library: str, extra: str) -> None:
+    """Refuses, before any work, what needs an optional library that is not there.
+
+    Args:
+        who: what needs it, for the message.
+        library: the name under which it is imported; "" for none.
+        extra: the extra of whyprune that brings it.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    if library and find_spec(library) is None:
+        raise MissingDependencyError(
+            f"{who} needs {LIBRARIES.get(library, library)}: pip install 'whyprune[{extra}]'"
+        )
 
 
 @dataclass(frozen=True)

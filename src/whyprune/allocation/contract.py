@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.space import Point, Space
+from whyprune.named import check_installed
 
 Needs = Literal["order", "curves", "evaluator", "natural_widths"]
 
@@ -38,6 +39,8 @@ class AllocatorFacts:
         guarantee: what holds of its points, in words.
         cost: what it costs beside scoring, in words.
         paper: where it comes from.
+        extra: the extra of whyprune that brings an optional library it needs.
+        library: that library, by the name under which it is imported.
     """
 
     summary: str
@@ -46,6 +49,8 @@ class AllocatorFacts:
     guarantee: str = ""
     cost: str = ""
     paper: str = ""
+    extra: str = ""
+    library: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,21 @@ class NamedAllocator:
     def __call__(
         self, space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False
     ) -> Point:
-        """A feasible point whose cost is within the budget; raises as the allocator does."""
+        """A feasible point whose cost is within the budget; raises as the allocator does.
+
+        Raises:
+            MissingDependencyError: the optional library that it needs is not installed.
+        """
+        self.check_installed()
         return self.function(space, objective, budget, seed=seed, progress=progress)
+
+    def check_installed(self) -> None:
+        """Says which extra is missing.
+
+        Raises:
+            MissingDependencyError: the optional library that it needs is not installed.
+        """
+        check_installed(f"allocation {self.name!r}", self.facts.library, self.facts.extra)
 
 
 def allocator(name: str, **facts: Any) -> Callable[[Allocator], NamedAllocator]:

@@ -32,8 +32,10 @@ WORST = 1e300
     summary="a genetic search over ratios in tenths with opposites, each plan measured (AFPruner)",
     needs="evaluator",
     guarantee="no worse than where it starts, on the images it measured plans on",
-    cost="up to 192 networks cut, refitted on 128 images and run on 64; needs pymoo (extra `search`)",
+    cost="up to 192 networks cut, refitted on 128 images and run on 64",
     paper="Xue et al., Applied Intelligence 2024; Tizhoosh 2005",
+    extra="search",
+    library="pymoo",
 )
 def genetic(space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False) -> Point:
     """The best point of all generations, or the start where none is better.

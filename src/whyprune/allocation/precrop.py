@@ -47,8 +47,10 @@ def precrop(space: Space, objective: Objective, budget: Budget, *, seed: int = 0
     "precrop-gp",
     summary="densities from the architecture alone, by a geometric program that keeps residual ties",
     guarantee="the shares are the optimum of sum log p before they are rounded to whole units",
-    cost="one convex program; needs cvxpy (extra `search`)",
+    cost="one convex program",
     paper=PAPER,
+    extra="search",
+    library="cvxpy",
 )
 def precrop_gp(space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False) -> Point:
     """Widths from the geometric program.

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from whyprune.allocation.allocate import chosen_allocator, facts_of, name_of
-from whyprune.allocation.contract import Allocator
+from whyprune.allocation.contract import Allocator, NamedAllocator
 from whyprune.allocation.space import BLOCK
 from whyprune.errors import InputError
 from whyprune.methods.schedule import Schedule
@@ -121,10 +121,16 @@ class Method:
         Raises:
             InputError: an unknown name, an allocation that needs what the scorer does not measure, or kinds of
                 variables that a part cannot decide.
+            MissingDependencyError: a part needs an optional library that is not installed.
         """
         facts = self.scorer_facts
+        if isinstance(self.judge, NamedScorer):
+            self.judge.check_installed()
         if self.allocation is not None:
-            allocator = facts_of(chosen_allocator(self.allocation))
+            chosen = chosen_allocator(self.allocation)
+            allocator = facts_of(chosen)
+            if isinstance(chosen, NamedAllocator):
+                chosen.check_installed()
             if allocator.needs == "curves" and facts.kind != "curves":
                 raise InputError(
                     f"allocation {self.allocation_name!r} of method {self.name!r} needs response curves, which scorer "
@@ -169,6 +175,6 @@ class Method:
             "guarantee": self.guarantee or searching.guarantee,
             "allocation_guarantee": "" if allocation is None else allocation.guarantee,
             "paper": self.paper or searching.paper,
-            "extra": scorer.extra,
+            "extra": ",".join(dict.fromkeys(filter(None, (scorer.extra, allocation.extra if allocation else "")))),
             "scorer_facts": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(scorer).items()},
         }

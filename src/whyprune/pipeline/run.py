@@ -25,6 +25,7 @@ from whyprune.errors import InputError
 from whyprune.methods import Method
 from whyprune.pipeline.arguments import checked_arguments
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
+from whyprune.pipeline.labels import check_labels
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.recovery.sources import checked_labels
@@ -198,6 +199,7 @@ def start_run(
     check_device(budget, where)
     example = as_example(example_inputs)
     data = rereadable(data, CALIBRATION)
+    check_labels(chosen, outcome, data, example, CALIBRATION)
     training_data = data
     if training is not None or recovery is not None:
         trained_with = training or recovery

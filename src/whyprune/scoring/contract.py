@@ -9,6 +9,7 @@ from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.interventions.values import CONSTANT, InterventionValue
+from whyprune.named import check_installed
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
 
@@ -90,7 +91,8 @@ class ScorerFacts:
             then only what the intervals say stays.
         natural_widths: whether it says how many units of a group are distinct.
         most_images: images of a run it is given at most; None for `Settings.effect_images`, 0 for all there are.
-        extra: the optional dependency it needs.
+        extra: the extra of whyprune that brings an optional library it needs.
+        library: that library, by the name under which it is imported.
         judge: the scorer whose answers a refutation measures again; empty for itself.
     """
 
@@ -114,6 +116,7 @@ class ScorerFacts:
     natural_widths: bool = False
     most_images: int | None = None
     extra: str = ""
+    library: str = ""
     judge: str = ""
 
 
@@ -130,12 +133,22 @@ class NamedScorer:
 
         Raises:
             InputError: the question asks for something that this scorer cannot honour, or as the scorer says.
+            MissingDependencyError: it needs an optional library.
         """
+        self.check_installed()
         state = State.of(start)
         found: object = self.function(state, batches, self.accepted(question))
         if not isinstance(found, Effects):
             raise InputError(f"scorer {self.name!r} gave {type(found).__name__}: it has to give Effects")
         return replace(found, given=tuple(unit.name for unit in state.removed))
+
+    def check_installed(self) -> None:
+        """Says which extra is missing.
+
+        Raises:
+            MissingDependencyError: the optional library that it needs is not installed.
+        """
+        check_installed(f"scorer {self.name!r}", self.facts.library, self.facts.extra)
 
     def accepted(self, question: Question) -> Question:
         """The question with the scorer's own default intervention filled in.

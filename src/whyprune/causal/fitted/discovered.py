@@ -60,6 +60,7 @@ class Search:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
+    library="causallearn",
     scaling="invariant",
     drawn=True,
 )

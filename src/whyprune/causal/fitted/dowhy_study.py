@@ -107,6 +107,7 @@ class DoWhyStudy:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
+    library="dowhy",
     scaling="invariant",
     drawn=True,
 )

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from whyprune.errors import MissingDependencyError
-
-PACKAGES = {"dowhy": "DoWhy", "causallearn": "causal-learn"}
+from whyprune.named import LIBRARIES
 
 
 def required(module: str) -> Any:
@@ -26,7 +25,7 @@ def required(module: str) -> Any:
         with quiet():
             return import_module(module)
     except ImportError as error:
-        name = PACKAGES.get(module.partition(".")[0], module)
+        name = LIBRARIES.get(module.partition(".")[0], module)
         raise MissingDependencyError(f"this needs {name}: pip install 'whyprune[causal]'") from error
 
 

@@ -148,6 +148,7 @@ class GraphicalModel:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
+    library="dowhy",
     scaling="invariant",
     drawn=True,
 )
