@@ -12,6 +12,7 @@ from whyprune.criteria.coupled import REDUCTIONS, checked
 from whyprune.data.batches import Batch, cut_images
 from whyprune.errors import InputError
 from whyprune.scoring.contract import Question
+from whyprune.structure.capture import module_path
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Reader
 from whyprune.structure.replay import Replay
@@ -70,8 +71,13 @@ def channels_first(state: State, value: Tensor, reader: Reader, images: int) -> 
     """(images, channels, *places) of what a reader sees, wherever images and channels lie in it.
 
     Raises:
-        InputError: images are mixed in it.
+        InputError: images are mixed in it, or it holds NaN or infinite numbers.
     """
+    if not bool(torch.isfinite(value).all()):
+        raise InputError(
+            f"what {module_path(reader.node) or reader.node.name!r} reads holds NaN or infinite numbers on the calibration images: look at these inputs "
+            "and at the weights before it"
+        )
     place = state.network.batch_place(reader.data)
     if place is None:  # the same for all images
         return value.unsqueeze(0).expand(images, *value.shape).movedim(reader.dim + 1, 1)

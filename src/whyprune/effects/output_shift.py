@@ -108,8 +108,22 @@ def finite(dense: Tensor) -> None:
     """
     if len(dense) < 2:
         raise InputError(f"{len(dense)} image(s) of data: at least 2 are needed to see how far outputs spread")
-    if not bool(torch.isfinite(dense).all()):
-        bad = int((~torch.isfinite(dense)).any(dim=1).sum())
+    check_no_nan(dense, torch.isfinite(dense))
+
+
+def check_no_nan(dense: Tensor, fine: Tensor | None = None) -> None:
+    """Refuses outputs of the dense network that are no numbers.
+
+    Args:
+        dense: rows (B, F).
+        fine: which of the numbers are fine, (B, F); None for all but NaN.
+
+    Raises:
+        InputError: some are not.
+    """
+    broken = dense.isnan() if fine is None else ~fine
+    if bool(broken.any()):
+        bad = int(broken.any(dim=1).sum())
         raise InputError(
             f"the dense network gives NaN or infinite outputs on {bad} of {len(dense)} calibration images: no distance "
             "to it can be measured; look at these inputs and at the weights"

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from whyprune.data.batches import Batch, joined
 from whyprune.effects.outcomes import Outcome, judged
+from whyprune.effects.output_shift import check_no_nan
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import apart, check_numbers, chosen_units, edits, loop_edits, plain_cost, reference
 from whyprune.interventions.values import Intervention, checked
@@ -79,6 +80,7 @@ class Worlds:
         dense, self.dense = reference(state, self._replay), self.plain
         if dense is not self._replay:
             self.dense = torch.cat([dense.logits(self._images(b))[: len(b)] for b in blocks])
+        check_no_nan(self.dense)
         self.outcome = asked.fit(self.dense)
         batches = [self._images(b) for b in blocks]
         self.value = Intervention(checked(intervention)).fit(self._replay, batches, self.outcome, self.units)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
+import numpy as np
+
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
@@ -140,6 +142,11 @@ class NamedScorer:
         found: object = self.function(state, batches, self.accepted(question))
         if not isinstance(found, Effects):
             raise InputError(f"scorer {self.name!r} gave {type(found).__name__}: it has to give Effects")
+        if broken := [name for name, mean in zip(found.units, found.mean, strict=True) if not np.isfinite(mean)]:
+            raise InputError(
+                f"scorer {self.name!r} gives {len(broken)} of {len(found.units)} units no finite number, such as "
+                f"{broken[0]!r}: look for NaN in the network's outputs and weights"
+            )
         return replace(found, given=tuple(unit.name for unit in state.removed))
 
     def check_installed(self) -> None:

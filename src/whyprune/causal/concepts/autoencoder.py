@@ -18,6 +18,7 @@ from torch import Tensor, fx
 
 from whyprune.causal.concepts.design import ConceptDesign, step_cost
 from whyprune.data.batches import Batch
+from whyprune.errors import InputError
 from whyprune.interventions.suffix import apart
 from whyprune.structure.batch_place import BatchPlace
 from whyprune.structure.capture import module_path
@@ -50,7 +51,16 @@ class Layer:
     share: float
 
     def by_channel(self, value: Tensor, images: int) -> Tensor:
-        """The tensor, or its codes, with images first and channels second."""
+        """The tensor, or its codes, with images first and channels second.
+
+        Raises:
+            InputError: it holds NaN or infinite numbers.
+        """
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(
+                f"what {self.name!r} reads holds NaN or infinite numbers on the calibration images: look at these "
+                "inputs and at the weights before it"
+            )
         return self.lie.front(value, images).movedim(self.lie.in_front(self.dim), 1)
 
     def edits(self, change: Edit) -> dict[tuple[fx.Node, fx.Node], Edit]:
