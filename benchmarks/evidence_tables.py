@@ -244,6 +244,36 @@ def search(record: Record) -> str:
     return "\n".join(lines)
 
 
+def agreement(record: Record) -> str:
+    """Rank correlations with Torch-Pruning, as defined and with the definition matched."""
+    found = record["headline"]
+    reasons = {
+        "magnitude-l2": "theirs counts the batch norm's weights as one layer more; matched without",
+        "geometric-median": "theirs squares the weights before it takes distances; matched on squared weights",
+        "taylor": "theirs is of weights and the mean gradient; matched image by image, at the readers' slices",
+    }
+    lines = [
+        "| score | as both define it: smallest, mean | definition matched: smallest, mean | why they differ |",
+        "|---|---|---|---|",
+    ]
+    for name, reason in reasons.items():
+        key = name.replace("-", "_")
+        cells = [
+            f"{found[f'{key}_{how}_spearman_min']:.3f}, {found[f'{key}_{how}_spearman_mean']:.3f}"
+            for how in ("as_defined", "matched")
+        ]
+        lines.append(f"| `{name}` | {cells[0]} | {cells[1]} | {reason} |")
+    networks = ", ".join(dict.fromkeys(r["network"] for r in record["rows"]))
+    lines += [
+        "",
+        f"Spearman's correlation within each of {found['groups_compared']} groups of {networks}, on "
+        f"{record['images']} images with cross-entropy; Torch-Pruning {record['torch_pruning_version']}. "
+        f"{found['groups_of_other_slices']} groups are left out, since the libraries couple other slices in them: "
+        "residual streams whose shortcut pads channels, where Torch-Pruning does not see by how many.",
+    ]
+    return "\n".join(lines)
+
+
 EVIDENCE_TABLES: dict[str, Callable[[], str]] = {
     "effect_validity": partial(table, "effect_validity", validity),
     "certificate": partial(table, "certificate", certificates),
@@ -253,5 +283,6 @@ EVIDENCE_TABLES: dict[str, Callable[[], str]] = {
     "reconstruction": partial(table, "reconstruction", after_reconstruction),
     "causal_pruning_recovered": partial(table, "causal_pruning_recovered", after_recovery),
     "effect_cost": cost,
+    "torch_pruning_agreement": partial(table, "torch_pruning_agreement", agreement),
     "allocation_search": partial(table, "allocation_search", search),
 }

@@ -33,22 +33,25 @@ NEEDS = {
 FORMS = {"one-shot": "`one-shot`", "geometric": "`geometric[:STEP]`", "cubic": "`cubic[:ROUNDS]`"}
 DEFAULTS = {"geometric": f"STEP is {STEP:g} by default", "cubic": f"ROUNDS is {ROUNDS} by default"}
 NOTHING = "–"
+EXTRAS = {"": "", "causal": "²", "search": "³"}
+"""Footnotes of the page."""
 
 
 def methods() -> str:
     """Methods that are more than a scorer in one shot."""
-    head = ("method", "what it is", "scorer", "allocation", "schedule", "images", "labels", "gradients")
+    head = ("method", "what it is", "scorer", "allocation", "schedule", "images", "labels", "gradients", "training")
     rows = []
     for name in METHODS.places:
         method = METHODS(name)
         facts = method.facts()
         own = (facts["scorer"], facts["allocation"], facts["schedule"])
-        needs = (_yes(facts["images"]), LABELS[facts["labels"]], _yes(facts["gradients"]))
+        needs = (_yes(facts["images"]), LABELS[facts["labels"]], _yes(facts["gradients"]), _yes(facts["training"]))
         asked = f" under `{method.intervention}`" if method.intervention else ""
         most = f", on {method.images} images" if method.images else ""
         scorer, allocation, schedule = (f"`{part}`" for part in own)
         cost = facts["cost"] + most + (", in every round" if method.schedule.in_rounds else "")
-        row = (f"`{name}`", facts["summary"], scorer + asked, allocation, schedule, *needs, cost, facts["guarantee"])
+        mark = "".join(EXTRAS[extra] for extra in facts["extra"].split(","))
+        row = (f"`{name}`{mark}", facts["summary"], scorer + asked, allocation, schedule, *needs, cost, facts["guarantee"])
         rows.append((*row, facts["paper"] or NOTHING))
     return _table((*head, "cost of judging", "guarantee", "source"), rows)
 
@@ -59,7 +62,7 @@ def scorers() -> str:
     rows = []
     for name in SCORERS.places:
         facts = SCORERS(name).facts
-        mark = "²" if facts.extra else ""
+        mark = EXTRAS[facts.extra]
         needs = (_yes(facts.images), LABELS[facts.labels], _yes(facts.gradients))
         about = (facts.cost, facts.guarantee, facts.paper or NOTHING)
         rows.append((f"`{name}`{mark}", facts.summary, facts.estimand, *needs, *about))
@@ -79,13 +82,24 @@ def questions() -> str:
     return _table(("scorer", "kind", "interventions", "default", "per image", "rate", "blocks"), rows)
 
 
+def symmetries() -> str:
+    """What each scorer does with scaled weights, copies, and units in another order."""
+    rows = []
+    for name in SCORERS.places:
+        facts = SCORERS(name).facts
+        order = "drawn by place" if facts.drawn else "the same numbers"
+        rows.append((f"`{name}`", facts.scaling or NOTHING, facts.duplicates or NOTHING, order))
+    return _table(("scorer", "scaling", "copies", "units in another order"), rows)
+
+
 def allocations() -> str:
     """How the budget is spent."""
     rows = []
     for name in ALLOCATORS.places:
         facts = ALLOCATORS(name).facts
         about = (facts.summary, facts.guarantee, facts.cost or NOTHING, facts.paper or NOTHING)
-        rows.append((f"`{name}`", NEEDS[facts.needs], " and ".join(f"{kind}s" for kind in facts.kinds), *about))
+        named = f"`{name}`{EXTRAS[facts.extra]}"
+        rows.append((named, NEEDS[facts.needs], " and ".join(f"{kind}s" for kind in facts.kinds), *about))
     return _table(("allocation", "needs", "decides", "what it does", "guarantee", "cost", "source"), rows)
 
 
@@ -129,6 +143,7 @@ TABLES = {
     "methods": methods,
     "scorers": scorers,
     "questions": questions,
+    "symmetries": symmetries,
     "allocations": allocations,
     "schedules": schedules,
     "repairs": repairs,

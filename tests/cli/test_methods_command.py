@@ -20,6 +20,20 @@ def test_all_methods_are_listed_by_their_whole_names(monkeypatch, columns):
     assert ("allocation" in lines[0]) == (columns == "120")
 
 
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_list_says_of_each_what_it_costs_promises_and_where_it_is_from(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = " ".join(run("methods").out.split())
+    for name in method_names():
+        facts = method_named(name).facts()
+        about = f"Cost: {facts['cost']}. Guarantee: {facts['guarantee']}."
+        about = f"Labels if the outcome needs them. {about}" if facts["labels"] == "outcome" else about
+        about += f" Paper: {facts['paper']}." if facts["paper"] else ""
+        about += f" Causal variant: {facts['causal']}." if facts.get("causal") else ""
+        about += f" Extra: {facts['extra']}." if facts["extra"] else ""
+        assert " ".join(about.split()) in shown
+
+
 def test_the_list_says_what_each_needs():
     said = json.loads(run("methods", "--json").out)["methods"]
     assert [facts["name"] for facts in said] == list(method_names())

@@ -3,7 +3,8 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,7 @@ NameArgument = Annotated[
 WIDE = 100
 """So many columns hold the whole table; below that it is cut down to what fits."""
 BELOW = (
-    "Labels that are not listed are needed only if the outcome needs them. "
+    "What is not listed under needs is not needed. "
     "`whyprune methods NAME` says what one of them is made of, costs and promises."
 )
 LABELS = {"no": "no", "outcome": "if the outcome needs them", "yes": "yes"}
@@ -40,17 +41,40 @@ def methods(name: NameArgument = None, as_json: JsonOption = False) -> None:
 
 
 def _all(every: list[dict[str, Any]]) -> Group:
+    """A row for every method, and below it what it costs and promises, in sentences over the whole width."""
     wide = Console().width >= WIDE
-    table = Table(box=None, pad_edge=False)
-    table.add_column("method", no_wrap=True, style="bold")
-    table.add_column("what it does", ratio=1)
-    table.add_column("needs")
-    for column in ("rounds", "allocation") if wide else ():
-        table.add_column(column, no_wrap=True)
-    for facts in every:
-        parts = (facts["schedule"], facts["allocation"]) if wide else ()
-        table.add_row(facts["name"], Text(facts["summary"]), _needs(facts), *parts)
-    return Group(table, "", Text(BELOW))
+    columns = ["method", "what it does", "needs", *(("rounds", "allocation") if wide else ())]
+    rows = [[facts["name"], facts["summary"], _needs(facts), facts["schedule"], facts["allocation"]] for facts in every]
+    widths = [max(map(len, cells)) for cells in zip(columns, *(row[: len(columns)] for row in rows), strict=True)]
+    parts: list[RenderableType] = [_row(columns, widths)]
+    for facts, row in zip(every, rows, strict=True):
+        parts += [_row(row[: len(columns)], widths), Padding(Text(_about(facts)), (0, 0, 0, 4))]
+    return Group(*parts, "", Text(BELOW))
+
+
+def _row(cells: list[str], widths: list[int]) -> Table:
+    """One row; the second column takes what the others leave."""
+    table = Table.grid(padding=(0, 2), pad_edge=False, expand=True)
+    for number, width in enumerate(widths):
+        if number == 1:
+            table.add_column(ratio=1)
+        else:
+            table.add_column(width=width, no_wrap=True, style="bold" if number == 0 else "")
+    table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _about(facts: dict[str, Any]) -> str:
+    """What it costs, promises, where it comes from, and what it wants that not all do."""
+    said = [
+        "Labels if the outcome needs them." if facts["labels"] == "outcome" else "",
+        f"Cost: {facts['cost']}.",
+        f"Guarantee: {facts['guarantee']}.",
+        f"Paper: {facts['paper']}." if facts["paper"] else "",
+        f"Causal variant: {facts['causal']}." if facts.get("causal") else "",
+        f"Extra: {facts['extra']}." if facts["extra"] else "",
+    ]
+    return " ".join(filter(None, said))
 
 
 def _needs(facts: dict[str, Any]) -> str:
@@ -78,6 +102,7 @@ def _one(facts: dict[str, Any]) -> Group:
         "labels": LABELS[facts["labels"]],
         "gradients": _yes(facts["gradients"]),
         "training": _yes(facts["training"]),
+        "causal variant": facts.get("causal") or "none",
         "cost": facts["cost"],
         "guarantee": facts["guarantee"],
         "paper": facts["paper"] or "none stated",

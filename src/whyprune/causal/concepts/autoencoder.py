@@ -51,16 +51,7 @@ class Layer:
     share: float
 
     def by_channel(self, value: Tensor, images: int) -> Tensor:
-        """The tensor, or its codes, with images first and channels second.
-
-        Raises:
-            InputError: it holds NaN or infinite numbers.
-        """
-        if not bool(torch.isfinite(value).all()):
-            raise InputError(
-                f"what {self.name!r} reads holds NaN or infinite numbers on the calibration images: look at these "
-                "inputs and at the weights before it"
-            )
+        """The tensor, or its codes, with images first and channels second."""
         return self.lie.front(value, images).movedim(self.lie.in_front(self.dim), 1)
 
     def edits(self, change: Edit) -> dict[tuple[fx.Node, fx.Node], Edit]:
@@ -118,7 +109,15 @@ class Autoencoder:
 
 
 def principal(second_moment: Tensor, codes: int) -> Autoencoder:
-    """The linear autoencoder with the least squared error; `second_moment` is E[a a'], (channels, channels)."""
+    """The linear autoencoder with the least squared error; `second_moment` is E[a a'], (channels, channels).
+
+    Raises:
+        InputError: it holds NaN or infinite numbers.
+    """
+    if not bool(torch.isfinite(second_moment).all()):
+        raise InputError(
+            "a layer reads NaN or infinite numbers on the calibration images: look at these images and at the weights"
+        )
     _, basis = torch.linalg.eigh(second_moment)
     top = basis[:, -codes:].flip(1)
     top = top * torch.where(top.sum(dim=0) < 0, -1.0, 1.0)
