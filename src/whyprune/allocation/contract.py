@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.space import Point, Space
+from whyprune.errors import MissingDependencyError
 
 Needs = Literal["order", "curves", "evaluator", "natural_widths"]
 
@@ -38,6 +40,10 @@ class AllocatorFacts:
         guarantee: what holds of its points, in words.
         cost: what it costs beside scoring, in words.
         paper: where it comes from.
+        plans: how many points it measures by default; 0 for an allocator that is no search.
+        fewest_plans: how many it has to measure at least.
+        libraries: optional ones that it imports, as modules are called.
+        extra: the optional dependency that brings them.
     """
 
     summary: str
@@ -46,6 +52,24 @@ class AllocatorFacts:
     guarantee: str = ""
     cost: str = ""
     paper: str = ""
+    plans: int = 0
+    fewest_plans: int = 1
+    libraries: tuple[str, ...] = ()
+    extra: str = ""
+
+    @property
+    def searches(self) -> bool:
+        """Whether it measures points on the network."""
+        return self.needs == "evaluator"
+
+    def check_libraries(self, who: str) -> None:
+        """Refuses an allocator whose optional libraries are not there, before any work.
+
+        Raises:
+            MissingDependencyError: names them, and the extra that brings them.
+        """
+        if missing := [name for name in self.libraries if find_spec(name) is None]:
+            raise MissingDependencyError(f"{who} needs {', '.join(missing)}: pip install 'whyprune[{self.extra}]'")
 
 
 @dataclass(frozen=True)

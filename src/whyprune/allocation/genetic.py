@@ -17,11 +17,13 @@ from whyprune.allocation.contract import allocator
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.space import Point, Space
-from whyprune.errors import BudgetError, MissingDependencyError
+from whyprune.errors import MissingDependencyError
 from whyprune.progress import Progress
 
 POPULATION, GENERATIONS = 16, 6
-"""With opposites 2 x 16 x 6 plans: as many as two thirds of an hour allow on a network like ResNet-56 on two cores."""
+PLANS = 1 + 2 * POPULATION * GENERATIONS
+"""The start, and every individual with its opposite: by joint effects, two thirds of an hour on a ResNet-56."""
+FEWEST_INDIVIDUALS, FEWEST_GENERATIONS = 2, 3
 TENTHS, CROSSOVER, MUTATION, SPREAD = 10, 0.8, 0.1, 1
 WORST = 1e300
 """Stands for an infinite harm, which the survival of pymoo cannot sort."""
@@ -32,8 +34,12 @@ WORST = 1e300
     summary="a genetic search over ratios in tenths with opposites, each plan measured (AFPruner)",
     needs="evaluator",
     guarantee="no worse than where it starts, on the images it measured plans on",
-    cost="up to 192 networks cut, refitted on 128 images and run on 64; needs pymoo (extra `search`)",
+    cost="needs pymoo (extra `search`)",
     paper="Xue et al., Applied Intelligence 2024; Tizhoosh 2005",
+    plans=PLANS,
+    fewest_plans=1 + 2 * FEWEST_INDIVIDUALS * FEWEST_GENERATIONS,
+    libraries=("pymoo",),
+    extra="search",
 )
 def genetic(space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False) -> Point:
     """The best point of all generations, or the start where none is better.
@@ -41,15 +47,16 @@ def genetic(space: Space, objective: Objective, budget: Budget, *, seed: int = 0
     Raises:
         MissingDependencyError: pymoo is not installed.
         BudgetError: no individual met the budget.
+        InputError: no network that was measured gave finite numbers.
     """
     check_reachable(space, budget)
-    pymoo = _pymoo()
+    pymoo, (population, generations) = _pymoo(), _effort(objective.plans or PLANS)
     with Progress(progress) as bars:
-        bar = bars.add("Measuring plans", 1 + 2 * POPULATION * GENERATIONS)
+        bar = bars.add("Measuring plans", 1 + 2 * population * generations)
         candidates = Candidates(space, objective, budget, lambda: bars.advance(bar))
         start = candidates.start()
         best, least = start, candidates.harm(start)
-        algorithm = pymoo.algorithm(start, seed)
+        algorithm = pymoo.algorithm(start, seed, population, generations)
         while algorithm.has_next():
             children = algorithm.ask()
             tenths, harms = _with_opposites(candidates, np.asarray(children.get("X")))
@@ -58,10 +65,13 @@ def genetic(space: Space, objective: Objective, budget: Budget, *, seed: int = 0
             algorithm.tell(infills=children)
             if harms.min() < least:
                 best, least = _shares(tenths[int(np.argmin(harms))]), float(harms.min())
-    found = candidates.point(best)
-    if found is None or not np.isfinite(least):
-        raise BudgetError(f"no individual meets the budget {budget}: choose another allocation")
-    return found
+    return candidates.chosen(best, least, "individual")
+
+
+def _effort(plans: int) -> tuple[int, int]:
+    """(individuals, generations) that measure so many plans at most, the start and all opposites included."""
+    population = min(POPULATION, max(FEWEST_INDIVIDUALS, (plans - 1) // (2 * FEWEST_GENERATIONS)))
+    return population, max(FEWEST_GENERATIONS, (plans - 1) // (2 * population))
 
 
 def _shares(tenths: Floats) -> Floats:
@@ -87,24 +97,24 @@ class _Pymoo:
     def __init__(self, modules: dict[str, Any]) -> None:
         self._modules = modules
 
-    def algorithm(self, start: Floats, seed: int) -> Any:
+    def algorithm(self, start: Floats, seed: int, population: int, generations: int) -> Any:
         """The genetic algorithm, with a first population of tenths around a vector of shares."""
         found = self._modules
         rng = np.random.default_rng(seed)
         middle = np.clip(np.round(start * TENTHS), 1, TENTHS)
-        noise = rng.integers(-SPREAD, SPREAD + 1, (POPULATION, len(start)))
+        noise = rng.integers(-SPREAD, SPREAD + 1, (population, len(start)))
         noise[0] = 0
         first = np.clip(middle + noise, 1, TENTHS)
         problem = found["Problem"](n_var=len(start), n_obj=1, xl=1, xu=TENTHS)
         rounded = found["RoundingRepair"]()
         algorithm = found["GA"](
-            pop_size=POPULATION,
+            pop_size=population,
             sampling=first,
             crossover=found["UX"](prob=CROSSOVER, repair=rounded),
             mutation=found["PM"](prob=1.0, prob_var=MUTATION, vtype=float, repair=rounded),
             eliminate_duplicates=True,
         )
-        algorithm.setup(problem, termination=("n_gen", GENERATIONS), seed=seed, verbose=False)
+        algorithm.setup(problem, termination=("n_gen", generations), seed=seed, verbose=False)
         return algorithm
 
 

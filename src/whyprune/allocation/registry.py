@@ -13,6 +13,7 @@ ALLOCATORS: Named[NamedAllocator] = Named(
         "greedy": "whyprune.allocation.greedy:greedy",
         "particle-swarm": "whyprune.allocation.particle_swarm:particle_swarm",
         "genetic": "whyprune.allocation.genetic:genetic",
+        "random-ratios": "whyprune.allocation.random_ratios:random_ratios",
         "natural-widths": "whyprune.allocation.natural_widths:natural_widths",
         "precrop": "whyprune.allocation.precrop:precrop",
         "precrop-gp": "whyprune.allocation.precrop:precrop_gp",

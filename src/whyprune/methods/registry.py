@@ -15,6 +15,7 @@ METHODS: Named[Method] = Named(
         "random-search": "whyprune.methods.random_search:method",
         "acp": "whyprune.methods.acp:acp",
         "afpruner": "whyprune.methods.afpruner:afpruner",
+        "eagleeye": "whyprune.methods.eagleeye:eagleeye",
         "precrop": "whyprune.methods.precrop:precrop",
         "precrop-gp": "whyprune.methods.precrop:precrop_gp",
         "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from whyprune.allocation import ALLOCATORS, Budget
+from whyprune.allocation.fitness import Fitness
 from whyprune.allocation.space import BLOCK, WIDTH
 from whyprune.errors import InputError
 from whyprune.fields import OneOf, check_fields
@@ -30,6 +31,10 @@ class Settings:
         repair: what is done without labels to the weights that stay: a refit in closed form, a refit and then the
             layers of every residual branch together, means of the removed units in biases, batch-norm statistics only,
             or nothing.
+        fitness: what an allocation that measures plans minimises: joint-effect (no labels), or an error on labelled
+            images after batch-norm re-estimation (batch-norm), a refit (refit) or a short training
+            (short-training:EPOCHS); default: as the method has it.
+        search_plans: how many plans such an allocation measures at most; default: as many as it does by itself.
         views: augmented views of every calibration image in the final repair.
         effect_images: images on which single effects of units are measured at most.
         effect_passes: dense forward passes of one image that single effects may cost where the plan needs none: the
@@ -51,6 +56,8 @@ class Settings:
     reduction: Literal["mean", "sum", "max"] | None = None
     schedule: str | None = None
     repair: Annotated[str | None, OneOf(REPAIRS)] = None
+    fitness: str | None = None
+    search_plans: Annotated[int | None, Field(ge=1)] = None
     views: Annotated[int, Field(ge=1)] = 4
     effect_images: Annotated[int, Field(ge=2)] = 128
     effect_passes: Annotated[float, Field(ge=0)] = EFFECT_PASSES
@@ -74,6 +81,8 @@ class Settings:
             raise InputError(f"schedule={self.schedule!r}: write it as text, such as 'cubic:6', or give it to a Method")
         if self.schedule is not None:
             Schedule.parse(self.schedule)
+        if self.fitness is not None:
+            Fitness.parse(self.fitness)
 
     def applied(self, method: str | Method, budget: Budget) -> Method:
         """The method with the parts that these settings replace, and the kinds of variables that this budget calls for.
@@ -92,7 +101,14 @@ class Settings:
             schedule=schedule,
             repair=self.repair,
             reduction=self.reduction,
+            fitness=self.fitness,
+            search_plans=self.search_plans,
         )
+        if self.fitness is not None and not found.searches:
+            raise InputError(
+                f"fitness={self.fitness!r} does nothing with method {found.name!r}, whose allocation measures no "
+                "plans: leave it out, or choose a search, such as allocation='particle-swarm'"
+            )
         deciding = bool(budget.on_device) if self.blocks is None else self.blocks
         judged = bool(self.blocks) or BLOCK in found.scorer_facts.kinds  # what was asked for is refused, not dropped
         if not (deciding and judged and BLOCK in found.kinds):
