@@ -17,6 +17,7 @@ SCORERS: Named[NamedScorer] = Named(
         "gradient": "whyprune.causal.gradient.estimator:gradient",
         "gradient-first": "whyprune.causal.gradient.estimator:gradient_first",
         "concepts": "whyprune.causal.concepts.estimator:concepts",
+        "causal-feature-clusters": "whyprune.causal.feature_clusters:causal_feature_clusters_scores",
         "interventional-risk": "whyprune.causal.interventional_risk:interventional_risk",
         "discovery": "whyprune.causal.fitted.discovered:discovery",
         "dowhy": "whyprune.causal.fitted.dowhy_study:dowhy",
