@@ -100,7 +100,6 @@ def effect_profiles(
     state, asked = judged(start, outcome)
     if not isinstance(asked, Quadratic):
         state, asked = judged(start, None)
-    assert isinstance(asked, Quadratic)
     replay = Replay.of(state)
     dense = reference(state, replay)
     chosen = chosen_units(state, units)
@@ -109,6 +108,7 @@ def effect_profiles(
     if not batches:
         raise InputError("there is no data: effect profiles are measured on images")
     measured = asked.fit(torch.cat([dense.logits(b) for b in batches]))
+    assert isinstance(measured, Quadratic)
     value = Intervention(checked(intervention)).fit(replay, batches, measured, chosen, progress=progress)
     images = sum(map(len, batches))
     sketch = _Sketch(max(1, MOST_BYTES // (4 * len(chosen) * images)))

@@ -23,7 +23,6 @@ from whyprune.pipeline.single_effects import single_effects
 from whyprune.pipeline.stage import SEARCH, Stage, StageRecord, load_stage, save_stage
 from whyprune.pipeline.why_off import why_off
 from whyprune.recovery import RecoveryResult, recover
-from whyprune.repair.coverage import sentence, unrefitted
 from whyprune.repair.registry import RepairCase, repair_named
 from whyprune.results import AccuracyAfter, JointEffect, Refutation, Verification
 from whyprune.scoring.contract import Question
@@ -143,8 +142,8 @@ def repaired(run: Run, bare: State, chosen: Chosen) -> State:
     chosen_repair = repair_named(run.method.repair)
     with run.step("repair"):
         mended = chosen_repair.apply(case)
-    if chosen_repair.between_rounds:  # it refits
-        run.notes += [said for said in (sentence(unrefitted(bare)), _kept(bare, mended)) if said]
+    if chosen_repair.omitted is not None:
+        run.notes += [said for said in (chosen_repair.omitted(bare), _kept(bare, mended)) if said]
     return mended
 
 
@@ -153,7 +152,7 @@ def _kept(bare: State, mended: State) -> str:
     pairs = zip(bare.model.parameters(), mended.model.parameters(), strict=True)
     if not bare.removed or any(not torch.equal(old, new) for old, new in pairs):
         return ""
-    return "Repair left all weights as they were: refitted ones would have made the outcome worse on its own images."
+    return "Repair left all weights as they were: new ones would have made the outcome no better on its own images."
 
 
 def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: State) -> Stage:
