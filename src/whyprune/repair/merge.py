@@ -162,7 +162,7 @@ class _Case:
         """Adds the products of the maps of some images."""
         rows = value.detach().movedim(self.reader.dim, -1).flatten(0, -2)
         size = max(1, ROWS_BYTES // (8 * self.places.numel()))
-        for part in rows.split(size):
+        for part in torch.split(rows, size):
             maps = part[:, self.places.flatten().to(part.device)].double().cpu()
             units = maps.reshape(len(part), *self.places.shape).transpose(1, 2).flatten(0, 1)
             self.energy += units.square().sum(dim=0)
