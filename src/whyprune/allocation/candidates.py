@@ -64,7 +64,7 @@ class Candidates:
 
     def point(self, shares: Sequence[float] | Floats) -> dict[str, int] | None:
         """The point on the budget's edge in the direction of a vector of shares; None where there is none."""
-        key = tuple(np.clip(shares, LEAST, 1.0).round(4).tolist())
+        key = self._key(shares)
         if key not in self._points:
             wanted = dict(zip(self.space.bounds.groups, key, strict=True))
             try:
@@ -109,8 +109,17 @@ class Candidates:
     def start(self) -> Floats:
         """The shares that the objective itself asks for: along measured curves, or by one ranking of scores.
 
+        The candidate of these shares is the very point, so that no search ends at a worse one.
+
         Raises:
             BudgetError: nothing meets the budget.
         """
         chosen = searched if self.objective.predict is None else global_ranking
-        return self.shares(dict(chosen(self.space, self.objective, self.budget)))
+        point = dict(chosen(self.space, self.objective, self.budget))
+        shares = self.shares(point)
+        self._points[self._key(shares)] = point
+        return shares
+
+    @staticmethod
+    def _key(shares: Sequence[float] | Floats) -> tuple[float, ...]:
+        return tuple(np.clip(shares, LEAST, 1.0).round(4).tolist())

@@ -7,6 +7,8 @@ opposite of every child (largest + smallest ratio - ratio; Tizhoosh 2005) is mea
 The genetic operators are those of pymoo.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,46 +51,93 @@ def genetic(space: Space, objective: Objective, budget: Budget, *, seed: int = 0
         BudgetError: no individual met the budget.
         InputError: no network that was measured gave finite numbers.
     """
+    return evolved(space, objective, budget, seed=seed, progress=progress)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What a genetic search knows beforehand, in place of opposites and blind mutation.
+
+    Attributes:
+        first: (candidates, individuals, generator) -> shares (individuals, groups) of the first population.
+        mutated: (shares (individuals, groups), generator) -> the shares after mutation.
+        parts: shares are whole numbers of this many parts.
+    """
+
+    first: Callable[[Candidates, int, np.random.Generator], Floats]
+    mutated: Callable[[Floats, np.random.Generator], Floats]
+    parts: int
+
+
+def evolved(
+    space: Space,
+    objective: Objective,
+    budget: Budget,
+    *,
+    seed: int,
+    progress: bool,
+    guided: Callable[[Candidates], Guide] | None = None,
+) -> Point:
+    """The best point of all generations, or the start where none is better.
+
+    Args:
+        space: of the points.
+        objective: measures them.
+        budget: that all of them meet.
+        seed: of everything drawn.
+        progress: show a progress bar.
+        guided: what the search knows beforehand; None for ratios in tenths with opposites.
+
+    Raises:
+        MissingDependencyError: pymoo is not installed.
+        BudgetError: no individual met the budget.
+        InputError: no network that was measured gave finite numbers.
+    """
     check_reachable(space, budget)
-    pymoo, (population, generations) = _pymoo(), _effort(objective.plans or PLANS)
+    pymoo, each = _pymoo(), 2 if guided is None else 1
+    population, generations = _effort(objective.plans or PLANS, each)
     with Progress(progress) as bars:
-        bar = bars.add("Measuring plans", 1 + 2 * population * generations)
+        bar = bars.add("Measuring plans", 1 + each * population * generations)
         candidates = Candidates(space, objective, budget, lambda: bars.advance(bar))
         start = candidates.start()
         best, least = start, candidates.harm(start)
-        algorithm = pymoo.algorithm(start, seed, population, generations)
+        guide = None if guided is None else guided(candidates)
+        parts = TENTHS if guide is None else guide.parts
+        algorithm = pymoo.algorithm(candidates, start, seed, population, generations, guide)
         while algorithm.has_next():
             children = algorithm.ask()
-            tenths, harms = _with_opposites(candidates, np.asarray(children.get("X")))
-            children.set("X", tenths)
+            numbers = np.asarray(children.get("X"), dtype=np.float64)
+            harms = np.array([candidates.harm(_shares(own, parts)) for own in numbers])
+            if guide is None:
+                numbers, harms = _or_opposites(candidates, numbers, harms)
+            children.set("X", numbers)
             children.set("F", np.minimum(harms, WORST)[:, None])
             algorithm.tell(infills=children)
             if harms.min() < least:
-                best, least = _shares(tenths[int(np.argmin(harms))]), float(harms.min())
+                best, least = _shares(numbers[int(np.argmin(harms))], parts), float(harms.min())
     return candidates.chosen(best, least, "individual")
 
 
-def _effort(plans: int) -> tuple[int, int]:
-    """(individuals, generations) that measure so many plans at most, the start and all opposites included."""
-    population = min(POPULATION, max(FEWEST_INDIVIDUALS, (plans - 1) // (2 * FEWEST_GENERATIONS)))
-    return population, max(FEWEST_GENERATIONS, (plans - 1) // (2 * population))
+def _effort(plans: int, each: int) -> tuple[int, int]:
+    """(individuals, generations) that measure so many plans at most, the start and `each` per individual included."""
+    population = min(POPULATION, max(FEWEST_INDIVIDUALS, (plans - 1) // (each * FEWEST_GENERATIONS)))
+    return population, max(FEWEST_GENERATIONS, (plans - 1) // (each * population))
 
 
-def _shares(tenths: Floats) -> Floats:
-    found: Floats = np.clip(np.asarray(tenths, dtype=np.float64) / TENTHS, LEAST, 1.0)
+def _shares(numbers: Floats, parts: int = TENTHS) -> Floats:
+    found: Floats = np.clip(np.asarray(numbers, dtype=np.float64) / parts, LEAST, 1.0)
     return found
 
 
-def _with_opposites(candidates: Candidates, tenths: Floats) -> tuple[Floats, Floats]:
+def _or_opposites(candidates: Candidates, tenths: Floats, harms: Floats) -> tuple[Floats, Floats]:
     """Every individual or its opposite, whichever does less harm, and that harm."""
-    chosen, harms = np.array(tenths, dtype=np.float64), np.empty(len(tenths))
-    for k, own in enumerate(chosen):
+    chosen, least = np.array(tenths, dtype=np.float64), harms.copy()
+    for k, own in enumerate(tenths):
         opposite = own.max() + own.min() - own
-        pair = [candidates.harm(_shares(own)), candidates.harm(_shares(opposite))]
-        harms[k] = min(pair)
-        if pair[1] < pair[0]:
-            chosen[k] = opposite
-    return chosen, harms
+        harm = candidates.harm(_shares(opposite))
+        if harm < least[k]:
+            chosen[k], least[k] = opposite, harm
+    return chosen, least
 
 
 class _Pymoo:
@@ -97,34 +146,53 @@ class _Pymoo:
     def __init__(self, modules: dict[str, Any]) -> None:
         self._modules = modules
 
-    def algorithm(self, start: Floats, seed: int, population: int, generations: int) -> Any:
-        """The genetic algorithm, with a first population of tenths around a vector of shares."""
-        found = self._modules
-        rng = np.random.default_rng(seed)
-        middle = np.clip(np.round(start * TENTHS), 1, TENTHS)
-        noise = rng.integers(-SPREAD, SPREAD + 1, (population, len(start)))
-        noise[0] = 0
-        first = np.clip(middle + noise, 1, TENTHS)
-        problem = found["Problem"](n_var=len(start), n_obj=1, xl=1, xu=TENTHS)
+    def algorithm(
+        self, candidates: Candidates, start: Floats, seed: int, population: int, generations: int, guide: Guide | None
+    ) -> Any:
+        """The genetic algorithm, with a first population around a vector of shares, or as a guide has it."""
+        found, rng = self._modules, np.random.default_rng(seed)
+        parts = TENTHS if guide is None else guide.parts
+        if guide is None:
+            noise = rng.integers(-SPREAD, SPREAD + 1, (population, len(start)))
+            noise[0] = 0
+            first = np.clip(np.round(start * TENTHS), 1, TENTHS) + noise
+        else:
+            first = np.round(guide.first(candidates, population, rng) * parts)
+        problem = found["Problem"](n_var=len(start), n_obj=1, xl=1, xu=parts)
         rounded = found["RoundingRepair"]()
         algorithm = found["GA"](
             pop_size=population,
-            sampling=first,
+            sampling=np.clip(first, 1, parts),
             crossover=found["UX"](prob=CROSSOVER, repair=rounded),
-            mutation=found["PM"](prob=1.0, prob_var=MUTATION, vtype=float, repair=rounded),
+            mutation=found["PM"](prob=1.0, prob_var=MUTATION, vtype=float, repair=rounded)
+            if guide is None
+            else self._guided(guide, rng),
             eliminate_duplicates=True,
         )
         algorithm.setup(problem, termination=("n_gen", generations), seed=seed, verbose=False)
         return algorithm
 
+    def _guided(self, guide: Guide, rng: np.random.Generator) -> Any:
+        """A mutation that a guide makes."""
+
+        class Guided(self._modules["Mutation"]):  # type: ignore[misc]
+            def _do(self, _: Any, numbers: Floats, **__: Any) -> Floats:
+                moved = guide.mutated(_shares(numbers, guide.parts), rng) * guide.parts
+                return np.clip(np.round(moved), 1, guide.parts)
+
+        return Guided(prob=1.0)
+
 
 def _pymoo() -> _Pymoo:
     try:
         from pymoo.algorithms.soo.nonconvex.ga import GA
+        from pymoo.core.mutation import Mutation
         from pymoo.core.problem import Problem
         from pymoo.operators.crossover.ux import UX
         from pymoo.operators.mutation.pm import PM
         from pymoo.operators.repair.rounding import RoundingRepair
     except ImportError as error:
         raise MissingDependencyError("this needs pymoo: pip install 'whyprune[search]'") from error
-    return _Pymoo({"GA": GA, "Problem": Problem, "UX": UX, "PM": PM, "RoundingRepair": RoundingRepair})
+    return _Pymoo(
+        {"GA": GA, "Mutation": Mutation, "Problem": Problem, "UX": UX, "PM": PM, "RoundingRepair": RoundingRepair}
+    )

@@ -13,6 +13,8 @@ ALLOCATORS: Named[NamedAllocator] = Named(
         "greedy": "whyprune.allocation.greedy:greedy",
         "particle-swarm": "whyprune.allocation.particle_swarm:particle_swarm",
         "genetic": "whyprune.allocation.genetic:genetic",
+        "informed-swarm": "whyprune.allocation.informed:informed_swarm",
+        "informed-genetic": "whyprune.allocation.informed:informed_genetic",
         "random-ratios": "whyprune.allocation.random_ratios:random_ratios",
         "natural-widths": "whyprune.allocation.natural_widths:natural_widths",
         "precrop": "whyprune.allocation.precrop:precrop",

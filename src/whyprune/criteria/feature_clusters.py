@@ -106,6 +106,7 @@ def _vectors(state: State, units: Sequence[Unit], tables: dict[fx.Node, Tensor])
     labels="no",
     natural_widths=True,
     most_images=128,
+    causal="causal-feature-clusters",
 )
 def feature_clusters_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Merge heights on the images given."""

@@ -14,4 +14,5 @@ acp = Method(
     allocation="particle-swarm",
     fitness=SHORT_TRAINING,
     summary="DBSCAN on average feature maps suggests widths, a particle swarm searches around them, each plan measured",
+    causal="causal-acp",
 )

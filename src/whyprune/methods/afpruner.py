@@ -13,4 +13,5 @@ afpruner = Method(
     allocation="genetic",
     fitness=BATCH_NORM,
     summary="of similar average feature maps one goes; a genetic search over ratios, each plan measured",
+    causal="causal-afpruner",
 )

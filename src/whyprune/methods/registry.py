@@ -17,6 +17,8 @@ METHODS: Named[Method] = Named(
         "acp": "whyprune.methods.acp:acp",
         "afpruner": "whyprune.methods.afpruner:afpruner",
         "eagleeye": "whyprune.methods.eagleeye:eagleeye",
+        "causal-acp": "whyprune.methods.causal_acp:causal_acp",
+        "causal-afpruner": "whyprune.methods.causal_afpruner:causal_afpruner",
         "precrop": "whyprune.methods.precrop:precrop",
         "precrop-gp": "whyprune.methods.precrop:precrop_gp",
         "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",
