@@ -157,7 +157,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
     for criterion in ("magnitude-l2", "geometric-median", "taylor"):
         for definition in ("as defined", "matched"):
-            values = [r["spearman"] for r in rows if (r.get("criterion"), r.get("definition")) == (criterion, definition)]
+            values = [
+                r["spearman"] for r in rows if (r.get("criterion"), r.get("definition")) == (criterion, definition)
+            ]
             key = f"{criterion}_{definition}".replace("-", "_").replace(" ", "_")
             found |= {f"{key}_spearman_min": min(values), f"{key}_spearman_mean": float(np.mean(values))}
             found[f"{key}_groups_agreed"] = sum(v >= AGREED for v in values)

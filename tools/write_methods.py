@@ -51,7 +51,16 @@ def methods() -> str:
         scorer, allocation, schedule = (f"`{part}`" for part in own)
         cost = facts["cost"] + most + (", in every round" if method.schedule.in_rounds else "")
         mark = "".join(EXTRAS[extra] for extra in facts["extra"].split(","))
-        row = (f"`{name}`{mark}", facts["summary"], scorer + asked, allocation, schedule, *needs, cost, facts["guarantee"])
+        row = (
+            f"`{name}`{mark}",
+            facts["summary"],
+            scorer + asked,
+            allocation,
+            schedule,
+            *needs,
+            cost,
+            facts["guarantee"],
+        )
         rows.append((*row, facts["paper"] or NOTHING))
     return _table((*head, "cost of judging", "guarantee", "source"), rows)
 

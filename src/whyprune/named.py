@@ -1,6 +1,6 @@
 """Things by name: built in, each imported when it is asked for, or registered by other packages as entry points."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -15,21 +15,19 @@ LIBRARIES = {"dowhy": "DoWhy", "causallearn": "causal-learn"}
 """Optional libraries whose name is not the one under which they are imported."""
 
 
-def check_installed(who: str, library: str, extra: str) -> None:
+def check_installed(who: str, libraries: Sequence[str], extra: str) -> None:
     """Refuses, before any work, what needs an optional library that is not there.
 
     Args:
         who: what needs it, for the message.
-        library: the name under which it is imported; "" for none.
-        extra: the extra of whyprune that brings it.
+        libraries: the names under which they are imported.
+        extra: the extra of whyprune that brings them.
 
     Raises:
-        MissingDependencyError: it is not installed.
+        MissingDependencyError: one of them is not installed.
     """
-    if library and find_spec(library) is None:
-        raise MissingDependencyError(
-            f"{who} needs {LIBRARIES.get(library, library)}: pip install 'whyprune[{extra}]'"
-        )
+    if missing := [LIBRARIES.get(name, name) for name in libraries if find_spec(name) is None]:
+        raise MissingDependencyError(f"{who} needs {', '.join(missing)}: pip install 'whyprune[{extra}]'")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import torch
 
 import tiny
 from whyprune import Budget, Settings, load, prune
-from whyprune.methods import method_names
+from whyprune.methods import method_named, method_names
 from whyprune.repair.registry import REPAIRS
+from whyprune.testing.methods import with_few_plans
 
 QUICK = Settings(latency=False, effect_images=48, views=1, refute=False)
 LABELLED = tiny.batches(0, 240)
@@ -21,7 +22,7 @@ def test_every_method_prunes(method, tmp_path):
         LABELLED,
         example_inputs=LABELLED[0][0][:2],
         budget=Budget(macs=0.7),
-        method=method,
+        method=with_few_plans(method_named(method)),
         settings=QUICK,
         progress=False,
     )

@@ -77,7 +77,7 @@ def test_of_a_function_that_says_nothing_nothing_is_checked():
 
 @pytest.fixture(scope="module")
 def scaled_pair():
-    """A network with copies of another norm, and the same function with 16 moved from the readers to the first layer."""
+    """A network with copies of another norm, and one of the same function, 16 moved from readers to the first layer."""
     images, traced = torch.randn(24, 3, 8, 8, generator=torch.Generator().manual_seed(0)), []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(1)

@@ -27,6 +27,7 @@ def allocate(
     constraints: Constraints | None = None,
     base: float = 0.0,
     evaluator: Evaluator | None = None,
+    search_plans: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Plan:
@@ -42,6 +43,7 @@ def allocate(
             on.
         base: the joint effect of what a state lacks already.
         evaluator: measures points, for allocators that look at the network itself.
+        search_plans: how many points such an allocator measures at most; None for its own default.
         seed: of everything drawn.
         progress: show a progress bar.
 
@@ -62,7 +64,10 @@ def allocate(
     kinds = (WIDTH, BLOCK) if effects.blocks else (WIDTH,)
     space = Space(state, constraints, kinds=kinds)
     chosen = chosen_allocator(allocation or default_allocation(effects, budget))
-    objective = objective_of(space, effects, facts_of(chosen), base=base, evaluator=evaluator)
+    facts = facts_of(chosen)
+    check_search_plans(facts, search_plans, name_of(chosen))
+    objective = objective_of(space, effects, facts, base=base, evaluator=evaluator)
+    objective = replace(objective, plans=search_plans)
     return planned(objective, budget, chosen, method=effects.method, seed=seed, progress=progress)
 
 
@@ -158,6 +163,20 @@ def objective_of(
     if facts.needs == "curves" or effects.estimand == "curve":
         return along_curves(space, effects.curves, blocks=effects.blocks, base=base, evaluator=evaluator)
     return along_scores(space, effects, base=base, evaluator=evaluator)
+
+
+def check_search_plans(facts: AllocatorFacts, plans: int | None, who: str) -> None:
+    """Refuses a number of plans that a search cannot do with, or that nothing uses.
+
+    Raises:
+        InputError: with the fewest it needs.
+    """
+    if plans is None:
+        return
+    if not facts.searches:
+        raise InputError(f"search_plans={plans} does nothing with allocation {who!r}, which measures no plans")
+    if isinstance(plans, bool) or not isinstance(plans, int) or plans < facts.fewest_plans:
+        raise InputError(f"search_plans={plans!r}: allocation {who!r} needs {facts.fewest_plans} plans or more")
 
 
 def default_allocation(effects: Effects, budget: Budget) -> str:

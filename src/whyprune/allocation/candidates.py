@@ -11,12 +11,33 @@ from whyprune.allocation.global_ranking import global_ranking
 from whyprune.allocation.knapsack import searched
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.shares import at_shares
-from whyprune.allocation.space import Space
-from whyprune.errors import BudgetError
+from whyprune.allocation.space import Point, Space
+from whyprune.errors import BudgetError, InputError
+from whyprune.progress import track
 
 Floats = NDArray[np.float64]
 LEAST = 0.02
 """The smallest share a candidate asks for: a group of 50 units keeps one."""
+
+
+def broken(plans: int) -> InputError:
+    """The error of a search in which no network gave numbers."""
+    return InputError(
+        f"all {plans} plans that were measured gave NaN or infinite numbers, so none is better than another: look "
+        "at the network's weights and outputs, or choose another fitness"
+    )
+
+
+def best_of(points: Sequence[Point], objective: Objective, *, progress: bool = False) -> Point:
+    """The point of least measured harm, the first of several.
+
+    Raises:
+        InputError: none of the networks gave finite numbers.
+    """
+    measured = [objective.measured(point) for point in track(points, "Measuring plans", enabled=progress)]
+    if not np.isfinite(measured).any():
+        raise broken(len(points))
+    return points[int(np.argmin(measured))]
 
 
 @dataclass
@@ -43,7 +64,7 @@ class Candidates:
 
     def point(self, shares: Sequence[float] | Floats) -> dict[str, int] | None:
         """The point on the budget's edge in the direction of a vector of shares; None where there is none."""
-        key = tuple(np.clip(shares, LEAST, 1.0).round(4).tolist())
+        key = self._key(shares)
         if key not in self._points:
             wanted = dict(zip(self.space.bounds.groups, key, strict=True))
             try:
@@ -55,11 +76,30 @@ class Candidates:
         return self._points[key]
 
     def harm(self, shares: Sequence[float] | Floats) -> float:
-        """The measured joint effect of a candidate; infinite where none meets the budget."""
+        """The measured harm of a candidate; infinite where none meets the budget, or the network gives no numbers."""
         point = self.point(shares)
         found = np.inf if point is None else self.objective.measured(point)
         self.advance()
         return float(found)
+
+    def chosen(self, shares: Sequence[float] | Floats, harm: float, who: str) -> dict[str, int]:
+        """The point of the best candidate, if there is one.
+
+        Args:
+            shares: of the best candidate.
+            harm: of it.
+            who: what candidates are called, for the message.
+
+        Raises:
+            BudgetError: no candidate met the budget.
+            InputError: candidates met it, and none of the networks gave finite numbers.
+        """
+        if (point := self.point(shares)) is not None and np.isfinite(harm):
+            return point
+        met = sum(point is not None for point in self._points.values())
+        if met:
+            raise broken(met)
+        raise BudgetError(f"no {who} meets the budget {self.budget}: choose another allocation")
 
     def shares(self, point: dict[str, int]) -> Floats:
         """The shares that groups keep at a point."""
@@ -69,8 +109,17 @@ class Candidates:
     def start(self) -> Floats:
         """The shares that the objective itself asks for: along measured curves, or by one ranking of scores.
 
+        The candidate of these shares is the very point, so that no search ends at a worse one.
+
         Raises:
             BudgetError: nothing meets the budget.
         """
         chosen = searched if self.objective.predict is None else global_ranking
-        return self.shares(dict(chosen(self.space, self.objective, self.budget)))
+        point = dict(chosen(self.space, self.objective, self.budget))
+        shares = self.shares(point)
+        self._points[self._key(shares)] = point
+        return shares
+
+    @staticmethod
+    def _key(shares: Sequence[float] | Floats) -> tuple[float, ...]:
+        return tuple(np.clip(shares, LEAST, 1.0).round(4).tolist())

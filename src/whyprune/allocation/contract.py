@@ -39,8 +39,10 @@ class AllocatorFacts:
         guarantee: what holds of its points, in words.
         cost: what it costs beside scoring, in words.
         paper: where it comes from.
-        extra: the extra of whyprune that brings an optional library it needs.
-        library: that library, by the name under which it is imported.
+        plans: how many points it measures by default; 0 for an allocator that is no search.
+        fewest_plans: how many it has to measure at least.
+        libraries: optional ones that it imports, as modules are called.
+        extra: the optional dependency that brings them.
     """
 
     summary: str
@@ -49,8 +51,23 @@ class AllocatorFacts:
     guarantee: str = ""
     cost: str = ""
     paper: str = ""
+    plans: int = 0
+    fewest_plans: int = 1
+    libraries: tuple[str, ...] = ()
     extra: str = ""
-    library: str = ""
+
+    @property
+    def searches(self) -> bool:
+        """Whether it measures points on the network."""
+        return self.needs == "evaluator"
+
+    def check_libraries(self, who: str) -> None:
+        """Refuses an allocator whose optional libraries are not there, before any work.
+
+        Raises:
+            MissingDependencyError: names them, and the extra that brings them.
+        """
+        check_installed(who, self.libraries, self.extra)
 
 
 @dataclass(frozen=True)
@@ -69,16 +86,8 @@ class NamedAllocator:
         Raises:
             MissingDependencyError: the optional library that it needs is not installed.
         """
-        self.check_installed()
+        self.facts.check_libraries(f"allocation {self.name!r}")
         return self.function(space, objective, budget, seed=seed, progress=progress)
-
-    def check_installed(self) -> None:
-        """Says which extra is missing.
-
-        Raises:
-            MissingDependencyError: the optional library that it needs is not installed.
-        """
-        check_installed(f"allocation {self.name!r}", self.facts.library, self.facts.extra)
 
 
 def allocator(name: str, **facts: Any) -> Callable[[Allocator], NamedAllocator]:

@@ -14,12 +14,12 @@ from whyprune.structure.units import Unit
 
 
 class Evaluator(Protocol):
-    """Measures the joint effect of removing units: cuts, repairs if it was told to, and looks."""
+    """Measures the harm of removing units, such as their joint effect: cuts, mends if it was told to, and looks."""
 
     forward_passes: float
 
     def __call__(self, units: Sequence[str], /) -> float:
-        """The mean joint effect of all these units; asked twice, it is measured once."""
+        """The harm of removing all these units, infinite where it is no number; asked twice, it is measured once."""
         ...
 
 
@@ -39,6 +39,7 @@ class Objective:
         base: the joint effect of what is removed already.
         natural_widths: group -> how many units the scorer finds distinct; empty where it finds none.
         evaluator: measures points; None where no images were given.
+        plans: how many points a search measures at most; None for as many as its allocator does by default.
     """
 
     space: Space
@@ -51,6 +52,7 @@ class Objective:
     base: float = 0.0
     natural_widths: Mapping[str, int] = field(default_factory=dict)
     evaluator: Evaluator | None = None
+    plans: int | None = None
 
     @property
     def ends(self) -> dict[str, int]:
@@ -75,14 +77,15 @@ class Objective:
         return self.base + heights + sum(self.height(name, 1) for name in self.space.gone_blocks(point))
 
     def measured(self, point: Point) -> float:
-        """The joint effect of a point, measured on the network; points that remove the same units are measured once.
+        """The harm of a point, measured on the network; points that remove the same units are measured once.
 
         Raises:
             InputError: there is nothing to measure with.
         """
         if self.evaluator is None:
             raise InputError("points cannot be measured: no images were given to measure them on")
-        return self.evaluator(self.units(point))
+        harm = float(self.evaluator(self.units(point)))
+        return harm if np.isfinite(harm) else np.inf
 
     def units(self, point: Point) -> tuple[str, ...]:
         """The names of all units that are gone at a point."""

@@ -50,7 +50,7 @@ def precrop(space: Space, objective: Objective, budget: Budget, *, seed: int = 0
     cost="one convex program",
     paper=PAPER,
     extra="search",
-    library="cvxpy",
+    libraries=("cvxpy",),
 )
 def precrop_gp(space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False) -> Point:
     """Widths from the geometric program.

@@ -92,6 +92,25 @@ def exact_effects(
     )
 
 
+def affordable(state: State, units: Sequence[Unit], batches: Sequence[Batch], question: Question) -> Sequence[Batch]:
+    """As many of the first images as the question's budget pays for, all of these units intervened on on each.
+
+    Raises:
+        InputError: it does not pay for two images.
+    """
+    if question.forward_passes is None:
+        return batches
+    each = relative_cost(state.network, suffixes(Replay.of(state), units)) * len(units)
+    per_image = plain_cost(state) + each + fit_cost(checked(question.intervention), each)
+    paid = cut_images(batches, int(question.forward_passes // per_image))[0]
+    if sum(map(len, paid)) < 2:
+        raise InputError(
+            f"{question.forward_passes:g} forward passes do not pay for exact effects of {len(units)} units on 2 "
+            f"images: give at least {2 * per_image:.0f}"
+        )
+    return paid
+
+
 @scorer(
     "exact",
     kind="estimator",
@@ -106,16 +125,7 @@ def exact_effects(
 )
 def exact(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """As many of the first images as the budget allows, all units on each."""
-    if question.forward_passes is not None:
-        chosen = chosen_units(state, question.units)
-        each = relative_cost(state.network, suffixes(Replay.of(state), chosen)) * len(chosen)
-        per_image = plain_cost(state) + each + fit_cost(checked(question.intervention), each)
-        batches = cut_images(batches, int(question.forward_passes // per_image))[0]
-        if sum(map(len, batches)) < 2:
-            raise InputError(
-                f"{question.forward_passes:g} forward passes do not pay for exact effects of {len(chosen)} units on 2 "
-                f"images: give at least {2 * per_image:.0f}"
-            )
+    batches = affordable(state, chosen_units(state, question.units), batches, question)
     return exact_effects(
         state,
         batches,

@@ -18,7 +18,7 @@ NameArgument = Annotated[
 WIDE = 100
 """So many columns hold the whole table; below that it is cut down to what fits."""
 BELOW = (
-    "What is not listed under needs is not needed. "
+    "What is not listed under needs is not needed. `prune --causal` takes the causal variant of {having}. "
     "`whyprune methods NAME` says what one of them is made of, costs and promises."
 )
 LABELS = {"no": "no", "outcome": "if the outcome needs them", "yes": "yes"}
@@ -49,7 +49,8 @@ def _all(every: list[dict[str, Any]]) -> Group:
     parts: list[RenderableType] = [_row(columns, widths)]
     for facts, row in zip(every, rows, strict=True):
         parts += [_row(row[: len(columns)], widths), Padding(Text(_about(facts)), (0, 0, 0, 4))]
-    return Group(*parts, "", Text(BELOW))
+    having = ", ".join(facts["name"] for facts in every if facts["causal"])
+    return Group(*parts, "", Text(BELOW.format(having=having)))
 
 
 def _row(cells: list[str], widths: list[int]) -> Table:
@@ -71,7 +72,7 @@ def _about(facts: dict[str, Any]) -> str:
         f"Cost: {facts['cost']}.",
         f"Guarantee: {facts['guarantee']}.",
         f"Paper: {facts['paper']}." if facts["paper"] else "",
-        f"Causal variant: {facts['causal']}." if facts.get("causal") else "",
+        f"Causal variant: {facts['causal']}." if facts["causal"] else "",
         f"Extra: {facts['extra']}." if facts["extra"] else "",
     ]
     return " ".join(filter(None, said))
@@ -102,7 +103,7 @@ def _one(facts: dict[str, Any]) -> Group:
         "labels": LABELS[facts["labels"]],
         "gradients": _yes(facts["gradients"]),
         "training": _yes(facts["training"]),
-        "causal variant": facts.get("causal") or "none",
+        "causal variant": facts["causal"] or "none",
         "cost": facts["cost"],
         "guarantee": facts["guarantee"],
         "paper": facts["paper"] or "none stated",

@@ -2,11 +2,10 @@
 
 Wu et al., Applied Sciences 2022. [A] hierarchical clustering of feature maps; the silhouette coefficient chooses how
 many clusters, and so how many filters, there are. The rest is ours [I]: maps of a few images, pooled to 4 x 4, put side
-by side and scaled to length 1; Ward's linkage; candidates for the number of clusters from a tenth of the units on; of
-those whose silhouette is within 5% of the best the largest, since silhouettes favour few clusters. Of two clusters that
-merge the representative closer to their common mean stays, of two that are as close the one of larger maps (the order
-of channels decides nothing but between copies); a unit's score is the height of the merge at which it does not stay.
-Units whose maps are zero go first, and are no clusters.
+by side and scaled to length 1; Ward's linkage; which numbers of clusters are tried (see `scoring/clusters`). Of two
+clusters that merge the representative closer to their common mean stays, of two that are as close the one of larger
+maps: the order of channels decides between copies only. A unit's score is the height of the merge at which it does not
+stay. Units whose maps are zero go first, and are no clusters.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.cluster.hierarchy import fcluster, linkage
-from sklearn.metrics import silhouette_score
 from torch import Tensor, fx
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -25,6 +22,7 @@ from whyprune.criteria.redundancy import Floats, by_group
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
+from whyprune.scoring.clusters import clustered
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
@@ -32,12 +30,8 @@ from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
-POOLED, CANDIDATES = 4, 32
-"""Maps are pooled to 4 x 4 places; about so many numbers of clusters are tried for a group."""
-TIE = 1e-9
-"""Distances as close as this are equal: two points are as far from their mean, but for rounding."""
-FEWEST, WITHIN = 0.1, 0.05
-"""No fewer clusters than this share of the units; silhouettes this close to the best count as equal."""
+POOLED = 4
+"""Maps are pooled to 4 x 4 places."""
 
 
 def feature_clusters(
@@ -102,59 +96,6 @@ def _vectors(state: State, units: Sequence[Unit], tables: dict[fx.Node, Tensor])
     return torch.cat(found, dim=1).numpy() if found else np.zeros((len(units), 1))
 
 
-def clustered(vectors: Floats) -> tuple[Floats, int]:
-    """Scores (N,) of vectors (N, D), and the number of clusters that the silhouette chooses (at least 1)."""
-    norms = np.linalg.norm(vectors, axis=1)
-    alive = np.flatnonzero(norms > 0)
-    scores = np.zeros(len(vectors))
-    if len(alive) < 2:
-        scores[alive] = 1.0
-        return scores, max(1, len(alive))
-    points = vectors[alive] / norms[alive, None]
-    tree = linkage(points, "ward")
-    scores[alive] = _heights(points, tree, norms[alive])
-    return scores, _chosen(points, tree)
-
-
-def _heights(points: Floats, tree: Floats, norms: Floats) -> Floats:
-    """The height of the merge at which every point stops standing for its cluster; the last one stays above all."""
-    count = len(points)
-    stands, sums, sizes = list(range(count)), [*points], [1] * count
-    found = np.full(count, 0.0)
-    for left, right, height, _ in tree:
-        first, second = int(left), int(right)
-        total, size = sums[first] + sums[second], sizes[first] + sizes[second]
-        rivals = (stands[first], stands[second])
-        away = [float(np.linalg.norm(points[r] - total / size)) for r in rivals]
-        stays = _less(away, tie=_less([-float(norms[r]) for r in rivals], tie=int(rivals[1] < rivals[0])))
-        found[rivals[1 - stays]] = height
-        stands.append(rivals[stays])
-        sums.append(total)
-        sizes.append(size)
-    found[stands[-1]] = max(float(found.max()) * 1.001, np.finfo(float).tiny)  # finite, and above all others
-    return found
-
-
-def _less(pair: Sequence[float], tie: int) -> int:
-    """Which of two numbers is less, 0 or 1; `tie` where they differ by rounding alone."""
-    level = abs(pair[0] - pair[1]) <= TIE * max(map(abs, pair))
-    return tie if level else int(pair[1] < pair[0])
-
-
-def _chosen(points: Floats, tree: Floats) -> int:
-    count = len(points)
-    ks = range(max(2, round(FEWEST * count)), count, max(1, count // CANDIDATES))
-    found = {}
-    for k in ks:
-        labels = fcluster(tree, k, "maxclust")
-        if 2 <= len(np.unique(labels)) < count:
-            found[len(np.unique(labels))] = float(silhouette_score(points, labels))
-    if not found:
-        return count
-    best = max(found.values())
-    return max(k for k, value in found.items() if value >= best - WITHIN * abs(best))
-
-
 @scorer(
     "feature-clusters",
     kind="criterion",
@@ -168,6 +109,7 @@ def _chosen(points: Floats, tree: Floats) -> int:
     most_images=128,
     scaling="invariant",
     duplicates="one-first",
+    causal="causal-feature-clusters",
 )
 def feature_clusters_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Merge heights on the images given."""

@@ -74,9 +74,10 @@ def channels_first(state: State, value: Tensor, reader: Reader, images: int) -> 
         InputError: images are mixed in it, or it holds NaN or infinite numbers.
     """
     if not bool(torch.isfinite(value).all()):
+        where = module_path(reader.node) or reader.node.name
         raise InputError(
-            f"what {module_path(reader.node) or reader.node.name!r} reads holds NaN or infinite numbers on the calibration images: look at these inputs "
-            "and at the weights before it"
+            f"what {where!r} reads holds NaN or infinite numbers on the calibration images: look at these images and "
+            "at the weights before it"
         )
     place = state.network.batch_place(reader.data)
     if place is None:  # the same for all images

@@ -181,18 +181,32 @@ def on_batch(
     Raises:
         InputError: the network mixes images, so that there is no effect on a single one.
     """
-    replay.network.check_images_apart()
-    values = replay.run(batch, keep={n for plan in plans for n in plan.kept})
-    logits = replay.read(values)
+    logits, blocks = rows_on_batch(replay, batch, plans, value)
     target = logits if dense is replay else dense.logits(batch)
     base = outcome(logits, target, batch.labels)
-    for plan in plans:
-        together = units_together(plan, len(batch)) if _apart(replay, plan) else 1
-        for start in range(0, len(plan.units), together):
-            block = plan.units[start : start + together]
-            changed = _intervene(replay, values, plan, block, value, len(batch))
-            effect = [outcome(c, target, batch.labels) - base for c in changed.chunk(len(block))]
-            yield torch.stack(effect).float().numpy()
+    for changed in blocks:
+        yield torch.stack([outcome(c, target, batch.labels) - base for c in changed]).float().numpy()
+
+
+def rows_on_batch(
+    replay: Replay, batch: Batch, plans: Sequence[Suffix], value: Value
+) -> tuple[Tensor, Iterator[Sequence[Tensor]]]:
+    """The rows (images, F) of a batch, and for one block of units after the other those under do(unit := v), each.
+
+    Raises:
+        InputError: the network mixes images, so that there is no effect on a single one.
+    """
+    replay.network.check_images_apart()
+    values = replay.run(batch, keep={n for plan in plans for n in plan.kept})
+
+    def blocks() -> Iterator[Sequence[Tensor]]:
+        for plan in plans:
+            together = units_together(plan, len(batch)) if _apart(replay, plan) else 1
+            for start in range(0, len(plan.units), together):
+                block = plan.units[start : start + together]
+                yield _intervene(replay, values, plan, block, value, len(batch)).chunk(len(block))
+
+    return replay.read(values), blocks()
 
 
 def _apart(replay: Replay, plan: Suffix) -> bool:

@@ -7,13 +7,13 @@ points are drawn is ours [I]: widths shrink along random pulls until the budget 
 import numpy as np
 
 from whyprune.allocation.budget import Budget
+from whyprune.allocation.candidates import best_of
 from whyprune.allocation.contract import allocator
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.space import Point, Space
 from whyprune.errors import BudgetError
 from whyprune.methods.method import Method
-from whyprune.progress import track
 
 PLANS, SHARES = 32, np.linspace(0, 1, 65)
 
@@ -23,16 +23,17 @@ PLANS, SHARES = 32, np.linspace(0, 1, 65)
     summary="random widths within the budget, each plan measured; the least joint effect wins",
     needs="evaluator",
     guarantee="the best of the plans it measured, on the images it measured them on",
-    cost="32 networks cut, refitted on 128 images and run on 64",
     paper="Bergstra & Bengio, JMLR 2012",
+    plans=PLANS,
 )
 def random_search(
     space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False
 ) -> Point:
-    """The best of `PLANS` random points.
+    """The best of so many random points.
 
     Raises:
         BudgetError: no random point met the budget.
+        InputError: no network that was measured gave finite numbers.
     """
     check_reachable(space, budget)
     rng, dense = np.random.default_rng(seed), space.network.cost()
@@ -49,11 +50,11 @@ def random_search(
                 return point
         return None
 
-    found = [point for _ in range(PLANS) if (point := drawn()) is not None]
+    plans = objective.plans or PLANS
+    found = [point for _ in range(plans) if (point := drawn()) is not None]
     if not found:
-        raise BudgetError(f"none of {PLANS} random plans meets the budget {budget}: choose another allocation")
-    measured = [objective.measured(point) for point in track(found, "Measuring plans", enabled=progress)]
-    return found[int(np.argmin(measured))]
+        raise BudgetError(f"none of {plans} random plans meets the budget {budget}: choose another allocation")
+    return best_of(found, objective, progress=progress)
 
 
 method = Method(name="random-search", scorer="magnitude-l2", allocation=random_search)

@@ -10,7 +10,7 @@ from whyprune.errors import InputError
 from whyprune.methods import Method
 
 
-def check_labels(
+def check_labelled(
     method: Method, outcome: Outcome | OutcomeFunction | str | None, data: Any, example: Batch, what: str = "the data"
 ) -> None:
     """Refuses data without labels where the outcome or the method cannot do without.
@@ -26,7 +26,7 @@ def check_labels(
         InputError: labels are needed, and there are none; or an unknown outcome.
     """
     asked = as_outcome(outcome)
-    always = method.facts()["labels"] == "yes"
+    always = method.scorer_facts.labels == "yes"
     if not (always or asked.needs_labels):
         return
     batches, _ = opened(data, example, what)
@@ -34,5 +34,5 @@ def check_labels(
         return
     who, instead = f"outcome {asked.name}", ", or outcome='logit-shift'"
     if always:
-        who, instead = f"method {method.name!r}", ", or choose another method"
+        who, instead = f"scorer {method.scorer_name!r}", ", or choose another scorer"
     raise InputError(f"{who} needs labels: give (inputs, labels) batches{instead}")

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from whyprune.allocation import Budget, Constraints, Evaluator, allocate
-from whyprune.allocation.allocate import chosen_allocator, facts_of
-from whyprune.allocation.evaluator import MeasuredEffects
+from whyprune.allocation.kept_plans import KeptPlans
 from whyprune.data.batches import Batch, cut_images
 from whyprune.data.calibration import Calibration
 from whyprune.effects.effects import Effects
@@ -22,6 +21,7 @@ from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.methods import Method
 from whyprune.pipeline.device_budget import Allocate
+from whyprune.pipeline.evaluators import evaluator_of
 from whyprune.repair import repair
 from whyprune.repair.registry import repair_named
 from whyprune.scoring.contract import Question
@@ -39,8 +39,6 @@ Recover = Callable[[State], State]
 DISAGREEMENT = 2.0
 """A measured joint effect whose interval lies above twice the predicted one is no chance, and worth another round."""
 LEAST_CERTAIN = 0.5
-EVALUATED_ON, REFITTED_ON = 64, 128
-"""Images of one measured plan: each costs a pass, and a search measures dozens of plans."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ def prune_in_rounds(
     clock: Clock = lambda _: nullcontext(),
     on_device: OnDevice | None = None,
     recover: Recover | None = None,
+    kept: KeptPlans | None = None,
 ) -> RoundsResult:
     """Removes what a method chooses, round by round.
 
@@ -92,12 +91,13 @@ def prune_in_rounds(
         clock: times the steps.
         on_device: how the last round plans where a device has to confirm the plan.
         recover: fine-tunes between rounds, where the schedule asks for it.
+        kept: plans that an interrupted search has measured, and where this one keeps its own.
 
     Raises:
         InputError: a scorer or an allocation that cannot be used on this network or these images.
         BudgetError: no plan meets the budget.
     """
-    rounds = _Rounds(network, calibration, method, outcome, constraints, images, seed, progress)
+    rounds = _Rounds(network, calibration, method, outcome, constraints, images, seed, progress, kept)
     schedule, dense = method.schedule, network.cost()
     count = schedule.count(budget, dense)
     steps = [(number, False) for number in range(count)]
@@ -153,10 +153,11 @@ class _Rounds:
         images: int,
         seed: int,
         progress: bool,
+        kept: KeptPlans | None,
     ) -> None:
         self.network, self.calibration, self.method = network, calibration, method
         self.outcome, self.constraints, self.images = outcome, constraints, images
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress, self._kept = seed, progress, kept
         self.state = State.of(network)
         self.number = 0
         self.notes: list[str] = []
@@ -180,6 +181,7 @@ class _Rounds:
                 constraints=constraints,
                 base=0.0 if self._joint is None else self._joint.mean,
                 evaluator=evaluator,
+                search_plans=self.method.search_plans,
                 seed=self.seed + self.number,
                 progress=self.progress,
             )
@@ -251,11 +253,10 @@ class _Rounds:
 
     def _evaluator(self) -> Evaluator | None:
         """Measures plans, where the allocation looks at the network itself."""
-        if self.method.allocation is None or facts_of(chosen_allocator(self.method.allocation)).needs != "evaluator":
+        if not self.method.searches:
             return None
-        looked_at, rest = cut_images(self.calibration.view(1 + self.number), EVALUATED_ON)
-        fit = cut_images(rest, REFITTED_ON)[0] if repair_named(self.method.repair).between_rounds else []
-        return MeasuredEffects(self.state, looked_at, self.outcome, fit, seed=self.seed)
+        view = self.calibration.view(1 + self.number)
+        return evaluator_of(self.method, self.state, view, outcome=self.outcome, seed=self.seed, kept=self._kept)
 
     def _certain(self, effects: Effects, plan: Plan) -> Plan:
         """The plan without units whose removal is still open, where constraints leave that choice."""

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from whyprune.allocation import Budget, Constraints, Space, check_reachable
-from whyprune.data.batches import Batch
+from whyprune.allocation.fitness import Fitness
+from whyprune.data.batches import Batch, as_batch
 from whyprune.data.calibration import Augment, Calibration, calibrate, few_images
 from whyprune.data.expected import expected_batch
 from whyprune.data.opened import BATCH_SIZE, first_of, length_of, opened, rereadable
@@ -25,7 +26,8 @@ from whyprune.errors import InputError
 from whyprune.methods import Method
 from whyprune.pipeline.arguments import checked_arguments
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
-from whyprune.pipeline.labels import check_labels
+from whyprune.pipeline.evaluators import check_fitness, check_labels, needs_labels
+from whyprune.pipeline.labels import check_labelled
 from whyprune.pipeline.settings import Settings
 from whyprune.recovery import Recovery, RecoveryResult, recover
 from whyprune.recovery.sources import checked_labels
@@ -199,7 +201,8 @@ def start_run(
     check_device(budget, where)
     example = as_example(example_inputs)
     data = rereadable(data, CALIBRATION)
-    check_labels(chosen, outcome, data, example, CALIBRATION)
+    check_labelled(chosen, outcome, data, example, CALIBRATION)
+    _check_first_labels(data, example, chosen)
     training_data = data
     if training is not None or recovery is not None:
         trained_with = training or recovery
@@ -221,6 +224,7 @@ def start_run(
     _check_training_data(network, training_data, recovery)
     images = entered(data, network, CALIBRATION)
     calibration = calibrate(images, network.positional, augment, seed)
+    check_fitness(chosen, network, (*calibration.planning, *calibration.audit))
     network, measured, said = _judged(network, outcome, calibration)
     run = Run(
         network=network,
@@ -247,6 +251,17 @@ def start_run(
     run.timings["trace"] = time.perf_counter() - start
     run.asked = _asked(run, model, constraints, training, asked)
     return run
+
+
+def _check_first_labels(data: Any, example: Batch, method: Method) -> None:
+    """Refuses data without labels for a method whose search needs them, before the model is trained or traced."""
+    if needs_labels(method):
+        batches, _ = opened(data, example, CALIBRATION, BATCH_SIZE)
+        try:
+            first = as_batch(first_of(batches, CALIBRATION), max(len(example.args), 1))
+        except InputError:  # what cannot be read has a message of its own, where all is read
+            return
+        check_labels(method, first)
 
 
 def _judged(
@@ -378,6 +393,8 @@ def _asked(
         "repair": run.method.repair,
         "allocation": run.method.allocation_name or None,
         "reduction": run.method.reduction,
+        "fitness": str(Fitness.parse(run.method.fitness)) if run.method.searches else None,
+        "search_plans": run.method.search_plans,
         "schedule": str(run.method.schedule),
         "blocks": "block" in run.method.kinds,
         "ignore": list(constraints.ignore),

@@ -28,7 +28,8 @@ from whyprune.results import (
 from whyprune.structure.file import read_plan, save_plan, save_weights
 from whyprune.structure.plan import Plan, replay_plan
 
-STAGE, EFFECTS = "stage.json", "effects.parquet"
+STAGE, EFFECTS, SEARCH = "stage.json", "effects.parquet", "search.json"
+"""Files in a run's workspace; the last one has the plans that a search has measured."""
 
 
 class StageRecord(Record):

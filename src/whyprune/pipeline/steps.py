@@ -1,11 +1,13 @@
 """The steps of a run between its start and its record: choose, remove, verify, repair, look, refute, recover."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from whyprune.allocation.kept_plans import KeptPlans
 from whyprune.causal.refutation import refute
 from whyprune.causal.refutation.suite import FEWEST as FEWEST_TO_REFUTE
 from whyprune.data.batches import Batch, sample_word
@@ -13,14 +15,14 @@ from whyprune.devices import Accuracy
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import joint_effect
 from whyprune.effects.output_shift import OutputShift
+from whyprune.pipeline.evaluators import said_of
 from whyprune.pipeline.measure import certificate
 from whyprune.pipeline.rounds import prune_in_rounds
 from whyprune.pipeline.run import Run
 from whyprune.pipeline.single_effects import single_effects
-from whyprune.pipeline.stage import Stage, StageRecord, load_stage, save_stage
+from whyprune.pipeline.stage import SEARCH, Stage, StageRecord, load_stage, save_stage
 from whyprune.pipeline.why_off import why_off
 from whyprune.recovery import RecoveryResult, recover
-from whyprune.repair.coverage import sentence, unrefitted
 from whyprune.repair.registry import RepairCase, repair_named
 from whyprune.results import AccuracyAfter, JointEffect, Refutation, Verification
 from whyprune.scoring.contract import Question
@@ -69,22 +71,25 @@ def choose(run: Run) -> Chosen:
     """Scores and allocates, in rounds where the schedule has them; then measures what the report shows of units."""
     run.price_for_device()
     method = run.method
-    rounds = prune_in_rounds(
-        run.network,
-        run.calibration,
-        run.budget,
-        method=method,
-        outcome=run.outcome,
-        constraints=run.constraints,
-        images=run.settings.effect_images,
-        views=run.settings.views,
-        seed=run.seed,
-        progress=run.progress,
-        clock=run.step,
-        on_device=run.device_budget,
-        recover=lambda state: _recovered_between(run, state),
-    )
-    run.notes += rounds.notes
+    kept = KeptPlans(run.folder / SEARCH, resume=run.resume) if run.folder is not None and method.searches else None
+    with kept or nullcontext():
+        rounds = prune_in_rounds(
+            run.network,
+            run.calibration,
+            run.budget,
+            method=method,
+            outcome=run.outcome,
+            constraints=run.constraints,
+            images=run.settings.effect_images,
+            views=run.settings.views,
+            seed=run.seed,
+            progress=run.progress,
+            clock=run.step,
+            on_device=run.device_budget,
+            recover=lambda state: _recovered_between(run, state),
+            kept=kept,
+        )
+    run.notes += [*rounds.notes, *said_of(method, run.network), *(() if kept is None else kept.notes())]
     run.notes += widths_not_proven(run.network, rounds.plan.removed_per_group())
     effects = rounds.effects
     if method.schedule.in_rounds or effects.estimand == "curve":
@@ -137,8 +142,8 @@ def repaired(run: Run, bare: State, chosen: Chosen) -> State:
     chosen_repair = repair_named(run.method.repair)
     with run.step("repair"):
         mended = chosen_repair.apply(case)
-    if chosen_repair.between_rounds:  # it refits
-        run.notes += [said for said in (sentence(unrefitted(bare)), _kept(bare, mended)) if said]
+    if chosen_repair.omitted is not None:
+        run.notes += [said for said in (chosen_repair.omitted(bare), _kept(bare, mended)) if said]
     return mended
 
 
@@ -147,7 +152,7 @@ def _kept(bare: State, mended: State) -> str:
     pairs = zip(bare.model.parameters(), mended.model.parameters(), strict=True)
     if not bare.removed or any(not torch.equal(old, new) for old, new in pairs):
         return ""
-    return "Repair left all weights as they were: refitted ones would have made the outcome worse on its own images."
+    return "Repair left all weights as they were: new ones would have made the outcome no better on its own images."
 
 
 def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: State) -> Stage:

@@ -48,15 +48,15 @@ def unrefitted(start: Network | State) -> tuple[Unrefitted, ...]:
     return tuple(found.values())
 
 
-def sentence(layers: Iterable[Unrefitted]) -> str:
-    """What is not refitted, in one sentence for a person; empty where all is."""
+def sentence(layers: Iterable[Unrefitted], done: str = "refitted") -> str:
+    """What is not refitted, or otherwise repaired, in one sentence for a person; empty where all is."""
     layers = tuple(layers)
     if not layers:
         return ""
     said = "; ".join(f"{layer.where}: {layer.reason}" for layer in layers[:NAMED])
     more = f"; and {len(layers) - NAMED} more" if len(layers) > NAMED else ""
     lost = "1 layer that lost channels was" if len(layers) == 1 else f"{len(layers)} layers that lost channels were"
-    return f"{lost} not refitted: {said}{more}."
+    return f"{lost} not {done}: {said}{more}."
 
 
 def _loses(replay: Replay, node: fx.Node, labels: Sequence[int]) -> bool:

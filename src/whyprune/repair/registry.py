@@ -7,7 +7,9 @@ from whyprune.data.batches import Batch
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
 from whyprune.repair.batch_norm import reestimate_batch_norm
-from whyprune.repair.constants import repair_constants
+from whyprune.repair.constants import repair_constants, unfolded
+from whyprune.repair.coverage import sentence, unrefitted
+from whyprune.repair.merge import merge, unmerged
 from whyprune.repair.reconstruction import reconstruct
 from whyprune.repair.refit import repair
 from whyprune.structure.state import State
@@ -49,6 +51,8 @@ class Repair:
         gradients: what derivatives it takes, in words; `no` for none.
         between_rounds: whether a network that is pruned in rounds is refitted after every round.
         paper: where it comes from.
+        omitted: what it leaves as it is in a network as cut, in a sentence, empty for nothing; None where it changes no
+            weights.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Repair:
     gradients: str = "no"
     between_rounds: bool = False
     paper: str = ""
+    omitted: Callable[[State], str] | None = None
 
 
 def _refit(case: RepairCase) -> State:
@@ -74,6 +79,23 @@ def _constants(case: RepairCase) -> State:
     return repair_constants(case.state, case.views(0), outcome=case.outcome, progress=case.progress)
 
 
+def _merge(case: RepairCase) -> State:
+    return merge(case.state, case.views(0), outcome=case.outcome)
+
+
+def _not_refitted(state: State) -> str:
+    return sentence(unrefitted(state))
+
+
+def _not_folded(state: State) -> str:
+    places = unfolded(state.network, state.removed)
+    return f"Removed units stay zero where no bias takes their constant: {'; '.join(places)}." if places else ""
+
+
+def _not_merged(state: State) -> str:
+    return sentence(unmerged(state), "merged")
+
+
 def _batch_norm(case: RepairCase) -> State:
     tuned = reestimate_batch_norm(case.state.model, case.views(0), case.state.network.positional)
     return case.state.with_model(tuned)
@@ -87,6 +109,7 @@ _ALL = (
         "inputs towards the dense network's stream",
         "the outcome on the repair's own images is no worse than before, or the old weights are kept",
         between_rounds=True,
+        omitted=_not_refitted,
         paper="after He, Zhang & Sun and ThiNet, both ICCV 2017",
     ),
     Repair(
@@ -97,6 +120,7 @@ _ALL = (
         "as `refit`; no derivative of the outcome, or across a branch, is taken",
         gradients="inside a branch",
         between_rounds=True,
+        omitted=_not_refitted,
         paper="block reconstruction: BRECQ, Li et al., ICLR 2021",
     ),
     Repair(
@@ -107,7 +131,18 @@ _ALL = (
         "without padding the network is the original under do(removed := constants), exactly; beside borders padded "
         "with zeros it is off by what the kernel reads outside; the outcome on the repair's own images is no worse, or "
         "nothing changes",
+        omitted=_not_folded,
         paper="after Li & Janson, NeurIPS 2024",
+    ),
+    Repair(
+        "merge",
+        _merge,
+        "adds the outgoing weights of each removed unit, scaled by least squares of the maps, to those of the unit of "
+        "its group that stays and is most like it",
+        "one column of a layer changes for each removed unit; nothing is lost of copies, scaled or not; on images that "
+        "no factor was fitted on the outcome is no worse, or nothing changes",
+        omitted=_not_merged,
+        paper="an extension of Wu et al., Applied Sciences 2022",
     ),
     Repair(
         "batch-norm",

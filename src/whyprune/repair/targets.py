@@ -67,19 +67,26 @@ def targets(pruned: Replay, order: Sequence[fx.Node]) -> list[RefitTarget]:
 def why_not(pruned: Replay, node: fx.Node) -> str | None:
     """Why an operation is not refitted, in words that go on from its name; None where it is."""
     found = obstacle(node)
-    return _unwritable(pruned, node) if found is None else found
+    return _without_place(pruned, node) if found is None else found
 
 
-def _unwritable(pruned: Replay, node: fx.Node) -> str | None:
-    """New weights need parameters; a following normalisation takes up any bias only by a scale and shift of its own."""
+def unwritable(pruned: Replay, node: fx.Node, keys: Sequence[str]) -> str | None:
+    """Why the weight or bias of an operation cannot be written: they have to be parameters of its own."""
     names, bound = pruned.network.graph.state_names, bind(node)
     trained = {name for name, _ in pruned.model.named_parameters()}
-    for key in ("weight", "bias"):
+    for key in keys:
         held = [names.get(source.name, "") for source in sources(bound[key])]
         if any(name not in trained for name in held):
             return f"its {key} is no parameter"
         if any(list(names.values()).count(name) > 1 for name in held):
             return f"its {key} is used more than once"
+    return None
+
+
+def _without_place(pruned: Replay, node: fx.Node) -> str | None:
+    """New weights need parameters; a following normalisation takes up any bias only by a scale and shift of its own."""
+    if (found := unwritable(pruned, node, ("weight", "bias"))) is not None:
+        return found
     norm = pruned.producers.get(node)
     if norm is None:
         return None

@@ -40,7 +40,7 @@ def write(replay: Replay, model: nn.Module, refitted: Refitted) -> None:
         bias = None if bound["bias"] is None else state[names[bound["bias"].name]]
         held = [state[names[source.name]] for source in sources(bound["weight"])]
         if len(held) > 1:
-            _write_direction_and_length(held[0], held[1], int(bind(bound["weight"])["dim"]), refitted.weight)
+            write_direction_and_length(held[0], held[1], int(bind(bound["weight"])["dim"]), refitted.weight)
         elif norm is None:
             held[0].copy_(refitted.weight)
         if norm is None:
@@ -52,7 +52,7 @@ def write(replay: Replay, model: nn.Module, refitted: Refitted) -> None:
         _write_normalised(how, held[0], bias, behind, norm, refitted)
 
 
-def _write_direction_and_length(direction: Tensor, length: Tensor, dim: int, weight: Tensor) -> None:
+def write_direction_and_length(direction: Tensor, length: Tensor, dim: int, weight: Tensor) -> None:
     """A weight under weight normalisation (Salimans & Kingma, NeurIPS 2016)."""
     weight = torch.where(weight == 0, TINY, weight)  # a direction of length 0 has no value
     direction.copy_(weight)

@@ -93,9 +93,10 @@ class ScorerFacts:
             then only what the intervals say stays.
         natural_widths: whether it says how many units of a group are distinct.
         most_images: images of a run it is given at most; None for `Settings.effect_images`, 0 for all there are.
-        extra: the extra of whyprune that brings an optional library it needs.
-        library: that library, by the name under which it is imported.
+        libraries: optional ones that it imports, as modules are called.
+        extra: the optional dependency that brings them.
         judge: the scorer whose answers a refutation measures again; empty for itself.
+        causal: the name of its causal variant; empty where it has none.
     """
 
     kind: Literal["criterion", "estimator", "curves"]
@@ -117,9 +118,18 @@ class ScorerFacts:
     drawn: bool = False
     natural_widths: bool = False
     most_images: int | None = None
+    libraries: tuple[str, ...] = ()
     extra: str = ""
-    library: str = ""
     judge: str = ""
+    causal: str = ""
+
+    def check_libraries(self, who: str) -> None:
+        """Refuses a scorer whose optional libraries are not there, before any work.
+
+        Raises:
+            MissingDependencyError: names them, and the extra that brings them.
+        """
+        check_installed(who, self.libraries, self.extra)
 
 
 @dataclass(frozen=True)
@@ -137,7 +147,7 @@ class NamedScorer:
             InputError: the question asks for something that this scorer cannot honour, or as the scorer says.
             MissingDependencyError: it needs an optional library.
         """
-        self.check_installed()
+        self.facts.check_libraries(f"scorer {self.name!r}")
         state = State.of(start)
         found: object = self.function(state, batches, self.accepted(question))
         if not isinstance(found, Effects):
@@ -148,14 +158,6 @@ class NamedScorer:
                 f"{broken[0]!r}: look for NaN in the network's outputs and weights"
             )
         return replace(found, given=tuple(unit.name for unit in state.removed))
-
-    def check_installed(self) -> None:
-        """Says which extra is missing.
-
-        Raises:
-            MissingDependencyError: the optional library that it needs is not installed.
-        """
-        check_installed(f"scorer {self.name!r}", self.facts.library, self.facts.extra)
 
     def accepted(self, question: Question) -> Question:
         """The question with the scorer's own default intervention filled in.

@@ -1,5 +1,7 @@
 """The contract of an allocator, as a check that anybody can run on their own."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from whyprune.structure.remove import remove
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
+PLANS = 24
+"""A search measures so many, or as few as it can do with."""
 BUDGETS = (Budget(macs=0.8), Budget(macs=0.5), Budget(macs=0.6, params=0.7))
 
 
@@ -108,7 +112,10 @@ def _case(allocator: Allocator, state: State) -> tuple[Space, Objective]:
     facts = facts_of(allocator)
     space = Space(state, kinds=facts.kinds)
     images = Batch((torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1)),), {})
-    return space, objective_of(space, made_up_effects(state), facts, evaluator=MeasuredEffects(state, [images]))
+    evaluator = MeasuredEffects(state, [images])
+    objective = objective_of(space, made_up_effects(state), facts, evaluator=evaluator)
+    plans = max(PLANS, facts.fewest_plans) if facts.searches else None
+    return space, replace(objective, plans=plans)
 
 
 def _checked(allocator: Allocator, state: State, budget: Budget) -> Point:

@@ -30,9 +30,9 @@ def check_scorer(scorer: Scorer, *, question: Question | None = None, images: in
     intervention and what it cost; intervals contain the mean; individual effects are kept if they were asked for, and
     average to it; and a dead unit is not said to matter: an effect's interval contains 0, a score is the smallest, and
     a curve rises by no more than for most units of the group (a scorer that looks at no images cannot know a dead
-    unit, and need not). In a network of which units are gone the same holds of those that are left. The same network with
-    its units in another order gets the same numbers (of a scorer that draws for every unit: within its intervals), and
-    what the facts say of scaled weights and of copies holds. What its facts do not list is refused.
+    unit, and need not). In a network of which units are gone the same holds of those that are left. Units in another
+    order get the same numbers (from a scorer that draws for every unit, within its intervals), and what the facts say
+    of scaled weights and of copies holds. What its facts do not list is refused.
 
     Args:
         scorer: the scorer; of one that carries no facts, none is checked.

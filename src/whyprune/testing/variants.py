@@ -1,4 +1,4 @@
-"""The planted network written down in other ways that compute the same: units in another order, weights at another scale."""
+"""The planted network in other ways that compute the same: units in another order, weights at another scale."""
 
 import copy
 from functools import cache

@@ -60,7 +60,7 @@ class Search:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
-    library="causallearn",
+    libraries=("causallearn",),
     scaling="invariant",
     drawn=True,
 )

@@ -107,7 +107,7 @@ class DoWhyStudy:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
-    library="dowhy",
+    libraries=("dowhy",),
     scaling="invariant",
     drawn=True,
 )

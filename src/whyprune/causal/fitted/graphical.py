@@ -148,7 +148,7 @@ class GraphicalModel:
     interventions=WITHOUT_CARRIED,
     rated=True,
     extra="causal",
-    library="dowhy",
+    libraries=("dowhy",),
     scaling="invariant",
     drawn=True,
 )
