@@ -12,7 +12,6 @@ from whyprune.allocation.contract import allocator
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.space import Point, Space
-from whyprune.errors import BudgetError
 from whyprune.methods.method import Method
 
 PLANS, SHARES = 32, np.linspace(0, 1, 65)
@@ -29,12 +28,7 @@ PLANS, SHARES = 32, np.linspace(0, 1, 65)
 def random_search(
     space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False
 ) -> Point:
-    """The best of so many random points.
-
-    Raises:
-        BudgetError: no random point met the budget.
-        InputError: no network that was measured gave finite numbers.
-    """
+    """The best of so many random points; raises `BudgetError` where none met the budget."""
     check_reachable(space, budget)
     rng, dense = np.random.default_rng(seed), space.network.cost()
     widths = [v for v in space if v.kind == "width"]
@@ -51,10 +45,7 @@ def random_search(
         return None
 
     plans = objective.plans or PLANS
-    found = [point for _ in range(plans) if (point := drawn()) is not None]
-    if not found:
-        raise BudgetError(f"none of {plans} random plans meets the budget {budget}: choose another allocation")
-    return best_of(found, objective, progress=progress)
+    return best_of((drawn() for _ in range(plans)), plans, objective, budget, progress=progress)
 
 
 method = Method(name="random-search", scorer="magnitude-l2", allocation=random_search)
