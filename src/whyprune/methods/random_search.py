@@ -1,4 +1,4 @@
-"""Random search: points drawn at random, each measured on the network itself; the least measured joint effect wins.
+"""Random search: points drawn at random, each measured on the network itself; the least measured harm wins.
 
 The baseline that a search must beat with as many plans (Bergstra and Bengio, JMLR 2012 [P], for hyper-parameters). How
 points are drawn is ours [I]: widths shrink along random pulls until the budget holds, so that all lie close to it.
@@ -19,7 +19,7 @@ PLANS, SHARES = 32, np.linspace(0, 1, 65)
 
 @allocator(
     "random-search",
-    summary="random widths within the budget, each plan measured; the least joint effect wins",
+    summary="random widths within the budget, each plan measured; the least harm wins",
     needs="evaluator",
     guarantee="the best of the plans it measured, on the images it measured them on",
     paper="Bergstra & Bengio, JMLR 2012",

@@ -73,7 +73,7 @@ class Destination:
             return None
         has = {name: (self.workspace / name).is_file() for name in (STAGE, CHECKPOINT, TRAINING, SEARCH)}
         if has[STAGE]:
-            what = "the pruned network and the recovery's checkpoint are" if has[CHECKPOINT] else "the pruned network is"
+            what = "the pruned network" + (" and the recovery's checkpoint are" if has[CHECKPOINT] else " is")
         elif has[TRAINING]:
             beside = " and the plans that were measured are" if has[SEARCH] else " is"
             what = f"the checkpoint of the training before pruning{beside}"
