@@ -131,11 +131,8 @@ def test_plans_are_measured_apart_from_what_mends_and_what_audits(fitness, image
     labels = torch.arange(images) % 10
     calibration = calibrate(list(zip(numbers.split(50), labels.split(50), strict=True)), 1, None, 0)
     evaluator = evaluator_of(searching(fitness), state, calibration.view(1))
-    parts = [
-        {int(b.args[0][i, 0, 0, 0]) for b in part for i in range(len(b))} for part in (evaluator.batches, evaluator.fit)
-    ]
-    audit = {int(b.args[0][i, 0, 0, 0]) for b in calibration.audit for i in range(len(b))}
-    measured_on, mended_on = parts
+    parts = (evaluator.batches, evaluator.fit, calibration.audit)
+    measured_on, mended_on, audit = ({int(n) for b in part for n in b.args[0][:, 0, 0, 0]} for part in parts)
     assert measured_on.isdisjoint(mended_on)
     assert audit.isdisjoint(measured_on | mended_on)
     facts = FITNESS[fitness]
