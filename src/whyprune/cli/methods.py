@@ -17,6 +17,7 @@ NameArgument = Annotated[
 WIDE = 100
 """So many columns hold the whole table; below that it is cut down to what fits."""
 BELOW = (
+    "`prune --causal` takes the causal variant of {having}. "
     "Labels that are not listed are needed only if the outcome needs them. "
     "`whyprune methods NAME` says what one of them is made of, costs and promises."
 )
@@ -50,7 +51,8 @@ def _all(every: list[dict[str, Any]]) -> Group:
     for facts in every:
         parts = (facts["schedule"], facts["allocation"]) if wide else ()
         table.add_row(facts["name"], Text(facts["summary"]), _needs(facts), *parts)
-    return Group(table, "", Text(BELOW))
+    having = ", ".join(facts["name"] for facts in every if facts["causal"])
+    return Group(table, "", Text(BELOW.format(having=having)))
 
 
 def _needs(facts: dict[str, Any]) -> str:
@@ -78,6 +80,7 @@ def _one(facts: dict[str, Any]) -> Group:
         "labels": LABELS[facts["labels"]],
         "gradients": _yes(facts["gradients"]),
         "training": _yes(facts["training"]),
+        "causal variant": facts["causal"] or "none",
         "cost": facts["cost"],
         "guarantee": facts["guarantee"],
         "paper": facts["paper"] or "none stated",

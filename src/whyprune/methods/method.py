@@ -33,6 +33,7 @@ class Method:
         summary: what it does, in one sentence without a full stop; empty for that of the scorer.
         guarantee: what holds of its result, in words; empty for that of the scorer.
         paper: where it comes from; empty for that of the scorer.
+        causal: the name of its causal variant; empty for the method with that of the scorer, if there is one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Method:
     summary: str = ""
     guarantee: str = ""
     paper: str = ""
+    causal: str = ""
 
     def __post_init__(self) -> None:
         repair_named(self.repair)
@@ -60,6 +62,11 @@ class Method:
         for part, given in (("scorer", self.scorer), ("allocation", self.allocation)):
             if given is not None and not isinstance(given, str) and not callable(given):
                 raise InputError(f"{part}={given!r}: give a name or a function")
+        causal: object = self.causal
+        if not isinstance(causal, str):
+            raise InputError(
+                f"causal={causal!r:.60}: give a method the name of its variant; Settings(causal=True) takes it"
+            )
         if self.penalty:
             PENALTIES(self.penalty)
         if self.images is not None and self.images < 0:
@@ -81,6 +88,14 @@ class Method:
         if isinstance(self.scorer, str):
             return self.scorer
         return str(getattr(self.scorer, "name", getattr(self.scorer, "__name__", "a scorer of one's own")))
+
+    @property
+    def variant(self) -> str:
+        """What its causal variant is called; empty where there is none."""
+        of_scorer = self.scorer_facts.causal
+        if self.causal or not of_scorer:
+            return self.causal
+        return of_scorer if self.name == self.scorer_name else f"causal-{self.name}"
 
     @property
     def allocation_name(self) -> str:
@@ -170,5 +185,6 @@ class Method:
             "allocation_guarantee": "" if allocation is None else allocation.guarantee,
             "paper": self.paper or searching.paper,
             "extra": scorer.extra,
+            "causal": self.variant,
             "scorer_facts": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(scorer).items()},
         }

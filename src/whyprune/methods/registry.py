@@ -1,6 +1,7 @@
 """Methods by name; every scorer is a one-shot method of its own name."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from whyprune.errors import InputError
 from whyprune.methods.method import Method
@@ -39,6 +40,49 @@ def method_named(method: str | Method) -> Method:
     if method in SCORERS:
         return Method(name=method, scorer=method)
     raise InputError(f"no method named {method!r}: choose from {', '.join(method_names())}")
+
+
+def causal_method(method: str | Method) -> Method:
+    """The causal variant of a method: the one it names, or the method with the variant of its scorer.
+
+    A method that is a causal variant, or whose scorer is one, stays as it is.
+
+    Raises:
+        InputError: it has none.
+    """
+    chosen = method_named(method)
+    if chosen.causal:
+        return method_named(chosen.causal)
+    if chosen.variant:
+        return replace(chosen.with_parts(scorer=chosen.scorer_facts.causal), name=chosen.variant)
+    having = {name: method_named(name).variant for name in method_names()}
+    if chosen.name in having.values() or chosen.scorer_name in _variants_of_scorers().values():
+        return chosen
+    raise _without_variant("method", chosen.name, having)
+
+
+def causal_scorer(name: str) -> str:
+    """The name of a scorer's causal variant; a causal variant stays as it is.
+
+    Raises:
+        InputError: it has none, or there is no such scorer.
+    """
+    having = _variants_of_scorers()
+    if name in having.values():
+        return name
+    if not SCORERS(name) or not having[name]:
+        raise _without_variant("scorer", name, having)
+    return having[name]
+
+
+def _variants_of_scorers() -> dict[str, str]:
+    """Scorer -> its causal variant, empty where there is none."""
+    return {name: Method(name=name, scorer=name).scorer_facts.causal for name in SCORERS}
+
+
+def _without_variant(kind: str, name: str, having: dict[str, str]) -> InputError:
+    able = ", ".join(name for name, variant in having.items() if variant)
+    return InputError(f"{kind} {name!r} has no causal variant: leave causal out, or choose from {able}")
 
 
 def method_names() -> Iterator[str]:

@@ -10,7 +10,7 @@ from whyprune.allocation import ALLOCATORS, Budget
 from whyprune.allocation.space import BLOCK, WIDTH
 from whyprune.errors import InputError
 from whyprune.fields import OneOf, check_fields
-from whyprune.methods import METHODS, Method, Schedule, method_named
+from whyprune.methods import METHODS, Method, Schedule, causal_method, causal_scorer, method_named
 from whyprune.repair.registry import REPAIRS
 from whyprune.scoring.registry import SCORERS
 
@@ -37,6 +37,8 @@ class Settings:
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
         latency: measure latency of both networks on this machine.
         refute: try to refute the effects behind the plan, on images kept apart for it.
+        causal: take the causal variant of the method, or of the scorer that is named here; `whyprune methods` says which
+            have one.
         blocks: residual blocks may go as a whole; default: where a budget is on a device and the method can tell.
         heads: attention goes by whole heads, or by the width that all its heads share.
         outputs: which tensors of the network's output count, by name or number; default: `logits` where there are any,
@@ -57,6 +59,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     latency: bool = True
     refute: bool = True
+    causal: bool = False
     blocks: bool | None = None
     heads: Literal["whole", "width"] = "whole"
     outputs: tuple[str, ...] = ()
@@ -67,7 +70,7 @@ class Settings:
             given = getattr(self, field)
             if isinstance(given, str) or not isinstance(given, Iterable):
                 raise InputError(f"{field}={given!r:.60}: give a tuple of names, such as ('stem',)")
-        for field in ("latency", "refute"):
+        for field in ("latency", "refute", "causal"):
             if not isinstance(getattr(self, field), bool):
                 raise InputError(f"{field}={getattr(self, field)!r:.60}: give True or False")
         if self.schedule is not None and not isinstance(self.schedule, str):
@@ -81,13 +84,17 @@ class Settings:
         Raises:
             InputError: an unknown method, or parts that do not fit each other.
         """
-        chosen = method_named(method)
+        chosen, scorer = method_named(method), self.scorer
+        if self.causal and scorer is None:
+            chosen = causal_method(chosen)
+        elif self.causal and scorer is not None:
+            scorer = causal_scorer(scorer)
         if self.blocks and BLOCK not in chosen.kinds:
             able = ", ".join(repr(name) for name in METHODS if BLOCK in METHODS(name).kinds)
             raise InputError(f"only method {able} measures what whole blocks do: leave out blocks with {chosen.name!r}")
         schedule = None if self.schedule is None else Schedule.parse(self.schedule, chosen.schedule)
         found = chosen.with_parts(
-            scorer=self.scorer,
+            scorer=scorer,
             allocation=self.allocation,
             schedule=schedule,
             repair=self.repair,

@@ -83,6 +83,7 @@ class ScorerFacts:
         most_images: images of a run it is given at most; None for `Settings.effect_images`, 0 for all there are.
         extra: the optional dependency it needs.
         judge: the scorer whose answers a refutation measures again; empty for itself.
+        causal: the name of its causal variant; empty where it has none.
     """
 
     kind: Literal["criterion", "estimator", "curves"]
@@ -103,6 +104,7 @@ class ScorerFacts:
     most_images: int | None = None
     extra: str = ""
     judge: str = ""
+    causal: str = ""
 
 
 @dataclass(frozen=True)
