@@ -37,8 +37,8 @@ class Settings:
         ignore: names of groups or modules whose channels are kept, besides those of `Constraints.ignore`.
         latency: measure latency of both networks on this machine.
         refute: try to refute the effects behind the plan, on images kept apart for it.
-        causal: take the causal variant of the method, or of the scorer that is named here; `whyprune methods` says which
-            have one.
+        causal: take the causal variant of the method, or of the scorer that is named here; `whyprune methods` lists
+            those that have one.
         blocks: residual blocks may go as a whole; default: where a budget is on a device and the method can tell.
         heads: attention goes by whole heads, or by the width that all its heads share.
         outputs: which tensors of the network's output count, by name or number; default: `logits` where there are any,
