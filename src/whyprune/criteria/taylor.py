@@ -75,6 +75,7 @@ def taylor(
     guarantee="first order only; no interval",
     paper="Molchanov et al., CVPR 2019",
     gradients=True,
+    causal="causal-taylor",
     most_images=0,
 )
 def taylor_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:

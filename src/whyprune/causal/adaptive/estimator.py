@@ -137,21 +137,7 @@ def race(start: Network | State, batches: Sequence[Batch], options: Race, questi
     found = laboratory.estimates()
     order = np.argsort(found.mean, kind="stable")
     names = np.array([u.name for u in units])
-    effects = Effects(
-        units=tuple(names.tolist()),
-        groups=tuple(u.group for u in units),
-        mean=found.mean,
-        standard_error=found.error,
-        samples=int(found.samples.min()),
-        outcome=laboratory.outcome.name,
-        intervention=laboratory.value.value,
-        estimand="conditional" if state.removed else "single",
-        method="adaptive",
-        given=tuple(u.name for u in state.removed),
-        forward_passes=float(laboratory.forward_passes),
-        forward_passes_per_unit=float(laboratory.forward_passes) / (len(units) * float(found.samples.mean())),
-        bounds=found.interval(),
-    )
+    effects = laboratory.effects("adaptive")
     goes = tuple(names[np.sort(order[:remove])].tolist())
     return Verdict(effects, goes, tuple(names[open_].tolist()), laboratory.measured.copy(), rounds)
 

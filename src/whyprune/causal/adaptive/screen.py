@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from whyprune.causal.adaptive.control_variate import Estimates, estimates
 from whyprune.data.batches import Batch, joined
+from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import CrossEntropy, Outcome, Quadratic, judged
 from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import Sensitivity, is_differentiable, sensitivity, sensitivity_cost
@@ -56,6 +57,7 @@ class Laboratory:
         question: Question,
         *,
         guess: bool | None,
+        lead: float | None = None,
         seed: int,
     ) -> None:
         """Runs the network once on the images, and the original too where units are gone.
@@ -66,6 +68,7 @@ class Laboratory:
             units: to measure.
             question: outcome, intervention, budget.
             guess: whether to run the prescreen; None where it is cheap beside exact effects.
+            lead: images with guesses for each with exact effects; None for the best ratio of the two costs.
             seed: of the order of images and the prescreen's directions.
 
         Raises:
@@ -74,6 +77,7 @@ class Laboratory:
         state, asked = judged(state, question.outcome)
         network = state.network
         self.network, self.units, self._seed = network, list(units), seed
+        self._given, self._fixed_lead = tuple(u.name for u in state.removed), lead
         self._replay, self._budget = Replay.of(state), question.forward_passes
         self._dense, self._plain = reference(state, self._replay), plain_cost(state)
         self._size = network.graph.batch_size
@@ -122,6 +126,36 @@ class Laboratory:
         """What is known of all units by now."""
         return estimates(self._direct, self._guesses, self._groups)
 
+    def effects(self, method: str) -> Effects:
+        """What is known of all units by now, with 95% intervals; `samples` is the least number of images of any."""
+        found = self.estimates()
+        return Effects(
+            units=tuple(u.name for u in self.units),
+            groups=tuple(u.group for u in self.units),
+            mean=found.mean,
+            standard_error=found.error,
+            samples=int(found.samples.min()),
+            outcome=self.outcome.name,
+            intervention=self.value.value,
+            estimand="conditional" if self._given else "single",
+            method=method,
+            given=self._given,
+            forward_passes=float(self.forward_passes),
+            forward_passes_per_unit=float(self.forward_passes) / (len(self.units) * float(found.samples.mean())),
+            bounds=found.interval(),
+        )
+
+    def explained(self) -> float:
+        """Share of the variance of exact effects that guesses explain: rho², the median over units."""
+        known = ~np.isnan(self._direct)
+        guesses = np.where(known, self._guesses[:, : known.shape[1]], np.nan)
+        a = self._direct - np.nanmean(self._direct, axis=1, keepdims=True)
+        b = guesses - np.nanmean(guesses, axis=1, keepdims=True)
+        spread = np.nansum(a**2, axis=1) * np.nansum(b**2, axis=1)
+        moving = spread > 0
+        squares = np.nansum(a * b, axis=1)[moving] ** 2 / spread[moving]
+        return float(np.clip(np.median(squares), 0.01, 0.99)) if moving.any() else 0.01
+
     def _usable(self, images: int) -> int:
         """As many images as the budget lets look at, a multiple of the batch size the network runs on."""
         most = images if self._budget is None else min(images, max(2, int(SHARE * self._budget)))
@@ -161,22 +195,13 @@ class Laboratory:
         if not self.guesses:
             return target
         have = self._direct.shape[1]
-        share = EXPLAINED if have < 2 else self._explained()
-        ratio = np.sqrt(share / (1 - share) * self._cost(wanted) / self._guess_cost)
-        lead = int(target * np.clip(ratio, *LEADS))
+        ratio = self._fixed_lead
+        if ratio is None:
+            share = EXPLAINED if have < 2 else self.explained()
+            ratio = float(np.clip(np.sqrt(share / (1 - share) * self._cost(wanted) / self._guess_cost), *LEADS))
+        lead = int(target * ratio)
         lead = min(max(lead, target, self._guesses.shape[1]), self.images)
         return lead - lead % (self._size or 1)
-
-    def _explained(self) -> float:
-        """Share of the variance of exact effects that guesses explain: rho², the median over units."""
-        known = ~np.isnan(self._direct)
-        guesses = np.where(known, self._guesses[:, : known.shape[1]], np.nan)
-        a = self._direct - np.nanmean(self._direct, axis=1, keepdims=True)
-        b = guesses - np.nanmean(guesses, axis=1, keepdims=True)
-        spread = np.nansum(a**2, axis=1) * np.nansum(b**2, axis=1)
-        moving = spread > 0
-        squares = np.nansum(a * b, axis=1)[moving] ** 2 / spread[moving]
-        return float(np.clip(np.median(squares), 0.01, 0.99)) if moving.any() else 0.01
 
     def _guess(self, target: int) -> None:
         """Brings the prescreen to that many images."""
