@@ -1,6 +1,6 @@
 """What every allocator is given, what it answers, and what it says of itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -8,6 +8,8 @@ from whyprune.allocation.budget import Budget
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.space import Point, Space
 
+Wishes = Callable[[Space, Budget, Collection[str]], tuple[Mapping[str, int], Budget]]
+"""From a space, a budget and the groups that can be widened: group -> units it gains first, and the crop's budget."""
 Needs = Literal["order", "curves", "evaluator", "natural_widths"]
 
 
@@ -38,6 +40,7 @@ class AllocatorFacts:
         guarantee: what holds of its points, in words.
         cost: what it costs beside scoring, in words.
         paper: where it comes from.
+        widens: says what it would widen before anything is removed; None for nothing.
     """
 
     summary: str
@@ -46,6 +49,7 @@ class AllocatorFacts:
     guarantee: str = ""
     cost: str = ""
     paper: str = ""
+    widens: Wishes | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ METHODS: Named[Method] = Named(
         "afpruner": "whyprune.methods.afpruner:afpruner",
         "precrop": "whyprune.methods.precrop:precrop",
         "precrop-gp": "whyprune.methods.precrop:precrop_gp",
+        "preconfig": "whyprune.methods.precrop:preconfig",
         "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",
     },
     "whyprune.methods",
