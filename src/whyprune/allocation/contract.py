@@ -8,8 +8,6 @@ from whyprune.allocation.budget import Budget
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.space import Point, Space
 
-Wishes = Callable[[Space, Budget, Collection[str]], tuple[Mapping[str, int], Budget]]
-"""From a space, a budget and the groups that can be widened: group -> units it gains first, and the crop's budget."""
 Needs = Literal["order", "curves", "evaluator", "natural_widths"]
 
 
@@ -29,6 +27,21 @@ class Allocator(Protocol):
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What an allocation would widen before anything is removed.
+
+    Attributes:
+        more: group -> units that it gains.
+        budget: of the crop that follows, in absolute numbers: ratios are to the network before.
+        notes: sentences for the report.
+    """
+
+    more: Mapping[str, int]
+    budget: Budget
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class AllocatorFacts:
     """What an allocator says of itself.
 
@@ -40,7 +53,7 @@ class AllocatorFacts:
         guarantee: what holds of its points, in words.
         cost: what it costs beside scoring, in words.
         paper: where it comes from.
-        widens: says what it would widen before anything is removed; None for nothing.
+        widens: from a space, a budget and the groups that can be widened to what it would widen; None for nothing.
     """
 
     summary: str
@@ -49,7 +62,7 @@ class AllocatorFacts:
     guarantee: str = ""
     cost: str = ""
     paper: str = ""
-    widens: Wishes | None = None
+    widens: Callable[[Space, Budget, Collection[str]], Wish] | None = None
 
 
 @dataclass(frozen=True)

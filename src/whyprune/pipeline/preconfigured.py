@@ -59,11 +59,13 @@ def preconfigured(
         return Preconfigured(network, budget)
     kept = {name: reason for name, reason in widenable(network, fresh=fresh).items() if reason}
     able = frozenset(group.name for group in network.groups) - kept.keys()
-    more, bounds = wishes(Space(network, constraints), budget, able)
+    wish = wishes(Space(network, constraints), budget, able)
     notes = [f"{len(kept)} groups could not be widened, such as {n}: {r}." for n, r in list(kept.items())[:1]]
-    if not more:
-        return Preconfigured(
-            network, bounds, notes=[*notes, "No group was to be wider than it was: nothing was widened."]
-        )
-    found = widened(network, more, fresh=fresh, seed=seed)
-    return Preconfigured(trace(found.model), bounds, found.widening, notes)
+    if not wish.more:
+        return Preconfigured(network, wish.budget, notes=[*notes, "No group was to get wider: nothing was widened."])
+    found = widened(network, wish.more, fresh=fresh, seed=seed)
+    sizes = {group.name: len(group.units) for group in network.groups}
+    wider = ", ".join(f"{name} {sizes[name]} to {sizes[name] + count}" for name, count in wish.more.items())
+    return Preconfigured(
+        trace(found.model), wish.budget, found.widening, [*notes, f"Widened before the crop: {wider}.", *wish.notes]
+    )
