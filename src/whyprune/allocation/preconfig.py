@@ -2,11 +2,12 @@
 
 [R] The same objective, sum_l log p_l, with densities that may be above 1; [M] within budgets of MACs and parameters
 together, so that an architecture is laid out anew at no more than its cost. [I] It is solved in the shares that groups
-keep (`densities.geometric_program`); a budget that is not given is held at what the network has. [I] Widening comes first: groups whose share is above 1 get as many units as that asks for, then the same program
-crops the wider network to the budgets. As the wider network already has what the program wants of those groups, the
-optimum of the second is that of the first, but for rounding. [I] No group gets wider than twice its width: in a network
-of residual blocks the objective counts the stream at every layer, so that without a bound it trades all inner widths
-for a wider stream. Groups that end at the bound are named in the report.
+keep (`densities.geometric_program`); a budget that is not given is held at what the network has. [I] Widening comes
+first: groups whose share is above 1 get as many units as that asks for, then the same program crops the wider network
+to the budgets. As the wider network already has what the program wants of those groups, the optimum of the second is
+that of the first, but for rounding. [I] No group gets wider than twice its width: in a network of residual blocks the
+objective counts the stream at every layer, so that without a bound it trades all inner widths for a wider stream.
+Groups that end at the bound are named in the report.
 """
 
 import math

@@ -134,8 +134,8 @@ def widening_of(network: Network, copies: Copies) -> Widening:
             for (name, axis), placing in sorted(placings(network, copies).items())
         ),
         attributes=tuple(
-            AttributeChange(module=m, attribute=a, place=p, value=v)
-            for m, a, p, v in attribute_changes(network, copies)
+            AttributeChange(module=module, attribute=attribute, place=place, value=value)
+            for module, attribute, place, value in attribute_changes(network, copies)
         ),
     )
 
