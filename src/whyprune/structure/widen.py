@@ -95,7 +95,7 @@ def widenable(network: Network, *, fresh: bool = False) -> dict[str, str]:
         marks = sorted({mark for unit in group.units for mark in unit.marks})
         reason = all_at_once and failure(network, {unit.label: 1 for unit in group.units})
         if not fresh and marks and not reason:
-            reason = f"statistics run over its channels ({marks[0]}), which copies change"
+            reason = f"statistics run over its channels ({marks[0]}), which copies change unless every unit has as many"
         found[group.name] = reason
     return found
 
