@@ -32,6 +32,7 @@ from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.structure.units import Group, Unit
 from whyprune.structure.verify import verify
+from whyprune.structure.widen import widen
 
 __version__ = "0.1.0"
 
@@ -100,4 +101,5 @@ __all__ = [
     "trace",
     "train_digits",
     "verify",
+    "widen",
 ]

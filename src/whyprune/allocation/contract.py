@@ -1,6 +1,6 @@
 """What every allocator is given, what it answers, and what it says of itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -28,6 +28,21 @@ class Allocator(Protocol):
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What an allocation would widen before anything is removed.
+
+    Attributes:
+        more: group -> units that it gains.
+        budget: of the crop that follows, in absolute numbers: ratios are to the network before.
+        notes: sentences for the report.
+    """
+
+    more: Mapping[str, int]
+    budget: Budget
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class AllocatorFacts:
     """What an allocator says of itself.
 
@@ -43,6 +58,7 @@ class AllocatorFacts:
         fewest_plans: how many it has to measure at least.
         libraries: optional ones that it imports, as modules are called.
         extra: the optional dependency that brings them.
+        widens: from a space, a budget and the groups that can be widened to what it would widen; None for nothing.
     """
 
     summary: str
@@ -51,6 +67,7 @@ class AllocatorFacts:
     guarantee: str = ""
     cost: str = ""
     paper: str = ""
+    widens: Callable[[Space, Budget, Collection[str]], Wish] | None = None
     plans: int = 0
     fewest_plans: int = 1
     libraries: tuple[str, ...] = ()

@@ -60,38 +60,39 @@ def layers(space: Space) -> list[Layer]:
     return list(found.values())
 
 
-def water_filling(costs: Sequence[Floats], limits: Sequence[float]) -> Floats:
-    """Densities in (0, 1] that maximise sum log p within one budget or two.
+def water_filling(costs: Sequence[Floats], limits: Sequence[float], most: float = 1.0) -> Floats:
+    """Densities up to `most` that maximise sum log p within one budget or two.
 
     Args:
         costs: per budget what every layer costs when it is whole, (layers,).
         limits: per budget the most that all may cost.
+        most: the largest density: 1 for a crop (PreCrop), more where layers may get wider (PreConfig).
 
     Returns:
-        (layers,): min(1, 1 / (lambda a + mu b)), whose budgets hold with equality unless all layers stay whole.
+        (layers,): min(most, 1 / (lambda a + mu b)), whose budgets hold with equality unless all layers are at `most`.
     """
     if len(costs) == 1:
-        return _filled(costs[0], limits[0], np.zeros_like(costs[0]))
+        return _filled(costs[0], limits[0], np.zeros_like(costs[0]), most)
     first, second = costs
-    alone = _filled(first, limits[0], np.zeros_like(first))
+    alone = _filled(first, limits[0], np.zeros_like(first), most)
     if alone @ second <= limits[1]:
         return alone
 
     def excess(log_price: float) -> float:
-        found = _filled(first, limits[0], np.exp(log_price) * second)
+        found = _filled(first, limits[0], np.exp(log_price) * second, most)
         return float(np.log((found @ second) / limits[1]))
 
     low, high = -np.log(second.max()) - 60, -np.log(limits[1] / len(second)) + 60
     price = float(np.exp(brentq(excess, low, high, xtol=1e-12)))
-    return _filled(first, limits[0], price * second)
+    return _filled(first, limits[0], price * second, most)
 
 
-def _filled(costs: Floats, limit: float, prices: Floats) -> Floats:
-    """min(1, 1 / (lambda costs + prices)) with the least lambda >= 0 at which the costs are within the limit."""
+def _filled(costs: Floats, limit: float, prices: Floats, most: float) -> Floats:
+    """min(most, 1 / (lambda costs + prices)) with the least lambda >= 0 at which the costs are within the limit."""
 
     def at(multiplier: float) -> Floats:
         with np.errstate(divide="ignore"):
-            return np.minimum(1.0, 1.0 / (multiplier * costs + prices))
+            return np.minimum(most, 1.0 / (multiplier * costs + prices))
 
     if at(0.0) @ costs <= limit:
         return at(0.0)
@@ -113,7 +114,9 @@ def shares_of_densities(space: Space, found: Sequence[Layer], densities: Floats)
     return shares
 
 
-def geometric_program(space: Space, found: Sequence[Layer], limits: Mapping[str, float]) -> dict[str, float]:
+def geometric_program(
+    space: Space, found: Sequence[Layer], limits: Mapping[str, float], most: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """The shares that groups keep which maximise sum log p over layers within all budgets; ties are kept exactly.
 
     Costs are those of the traced network at any widths. An axis on which several groups lie counts for each of them by
@@ -123,6 +126,7 @@ def geometric_program(space: Space, found: Sequence[Layer], limits: Mapping[str,
         space: of the plans.
         found: its layers.
         limits: `macs` and `params` in absolute numbers.
+        most: group -> its largest share; 1 for those not named.
 
     Raises:
         MissingDependencyError: cvxpy is not installed.
@@ -131,7 +135,9 @@ def geometric_program(space: Space, found: Sequence[Layer], limits: Mapping[str,
     cvxpy = _cvxpy()
     shares = {name: cvxpy.Variable(pos=True, name=f"share{k}") for k, name in enumerate(space.bounds.groups)}
     sizes = _AxisSizes(space, shares)
-    limited = [share <= 1 for share in shares.values()] + [share >= SMALLEST for share in shares.values()]
+    most = dict.fromkeys(shares, 1.0) | dict(most or {})
+    limited = [share <= most[name] for name, share in shares.items()]
+    limited += [share >= SMALLEST for share in shares.values()]
     for kind, limit in limits.items():
         costs = [c for c in (sizes.costs(kind)) if not isinstance(c, float)]
         fixed = sum(c for c in sizes.costs(kind) if isinstance(c, float))
@@ -149,7 +155,7 @@ def geometric_program(space: Space, found: Sequence[Layer], limits: Mapping[str,
         raise BudgetError(f"the geometric program of densities was not solved: {error}") from error
     if any(share.value is None for share in shares.values()):
         raise BudgetError(f"the geometric program of densities is {problem.status}: no shares meet the budgets")
-    return {name: min(1.0, float(share.value)) for name, share in shares.items()}
+    return {name: min(most[name], float(share.value)) for name, share in shares.items()}
 
 
 class _AxisSizes:

@@ -34,13 +34,13 @@ def precrop(space: Space, objective: Objective, budget: Budget, *, seed: int = 0
         InputError: a budget on something else than MACs or parameters.
         BudgetError: no widths on the way meet the budget.
     """
-    found, limits = layers(space), _limits(space, budget)
+    found, limits = layers(space), limits_of(space, budget)
     costs = [np.array([layer.costs[kind] for layer in found]) for kind in limits]
     whole = [sum(c) for c in costs]
     dense = space.network.cost()
     allowed = [limit / getattr(dense, kind) * total for (kind, limit), total in zip(limits.items(), whole, strict=True)]
     shares = shares_of_densities(space, found, water_filling(costs, allowed)) if found else {}
-    return _at_shares(space, shares, found, budget)
+    return at_densities(space, shares, found, budget)
 
 
 @allocator(
@@ -60,18 +60,23 @@ def precrop_gp(space: Space, objective: Objective, budget: Budget, *, seed: int 
         InputError: a budget on something else than MACs or parameters.
         BudgetError: no widths on the way meet the budget, or the program is not solved.
     """
-    found, limits = layers(space), _limits(space, budget)
-    return _at_shares(space, geometric_program(space, found, limits), found, budget)
+    found, limits = layers(space), limits_of(space, budget)
+    return at_densities(space, geometric_program(space, found, limits), found, budget)
 
 
-def _limits(space: Space, budget: Budget) -> dict[str, float]:
+def limits_of(space: Space, budget: Budget) -> dict[str, float]:
+    """The bounds in absolute numbers.
+
+    Raises:
+        InputError: a budget on something else than MACs or parameters.
+    """
     limits = budget.limits(space.network.cost())
     if other := [kind for kind in limits if kind not in KINDS]:
         raise InputError(f"precrop knows budgets of {' and '.join(KINDS)}, not of {other[0]!r}: choose 'savings'")
     return limits
 
 
-def _at_shares(space: Space, shares: Mapping[str, float], found: list[Layer], budget: Budget) -> Point:
+def at_densities(space: Space, shares: Mapping[str, float], found: list[Layer], budget: Budget) -> Point:
     """Scaled to the budget; a group counts for as many sides of layers as it is on."""
     sides = {
         name: float(sum((parameter, axis) in layer.axes for layer in found for parameter, axis, _ in group.axes))

@@ -21,6 +21,7 @@ ALLOCATORS: Named[NamedAllocator] = Named(
         "natural-widths": "whyprune.allocation.natural_widths:natural_widths",
         "precrop": "whyprune.allocation.precrop:precrop",
         "precrop-gp": "whyprune.allocation.precrop:precrop_gp",
+        "preconfig": "whyprune.allocation.preconfig:preconfig",
     },
     "whyprune.allocators",
 )

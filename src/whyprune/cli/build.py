@@ -61,11 +61,15 @@ class Built:
         """The option that says whether there is such a configuration."""
         return next((name for name, about in self.made.items() if about.name == self.options.switch), None)
 
-    def filled(self, values: Mapping[str, Any]) -> Any:
-        """The configuration from the options' values; None where its switch is off."""
+    def filled(self, values: Mapping[str, Any], given: Collection[str]) -> Any:
+        """The configuration from the options' values; None where its switch is off.
+
+        Fields whose options are not among those given have their own defaults: so it can tell which were asked for.
+        """
         if self.switch is not None and not values[self.switch]:
             return None
-        return self.configuration(**{about.name: _read(name, about, values[name]) for name, about in self.read.items()})
+        asked = {name: about for name, about in self.read.items() if name in given or about.default is MISSING}
+        return self.configuration(**{about.name: _read(name, about, values[name]) for name, about in asked.items()})
 
     def parameters(self, *, elsewhere: bool) -> list[inspect.Parameter]:
         """One keyword parameter per option: of the configuration's own panel, or of the others."""
@@ -123,7 +127,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def whole(**values: Any) -> None:
         _check_of_use(values["ctx"], groups.values(), values)
-        filled = {name: built.filled(values) for name, built in groups.items()}
+        filled = {name: built.filled(values, _given(values["ctx"], values)) for name, built in groups.items()}
         command(**{name: value for name, value in values.items() if name not in made}, **filled)
 
     whole.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -151,10 +155,14 @@ def _check_of_use(ctx: typer.Context, groups: Collection[Built], values: Mapping
     """Refuses options of which nothing comes, because what they configure is switched off."""
     useful = {name for built in groups for name in built.read if built.switch is None or values[built.switch]}
     for built in groups:
-        for name in built.made.keys() - useful - {built.switch}:
-            source = ctx.get_parameter_source(name)
-            if source is not None and source.name != "DEFAULT":
-                raise InputError(f"{_flag(name)} does nothing without {_flag(str(built.switch))}: give both or neither")
+        for name in _given(ctx, built.made.keys() - useful - {built.switch}):
+            raise InputError(f"{_flag(name)} does nothing without {_flag(str(built.switch))}: give both or neither")
+
+
+def _given(ctx: typer.Context, names: Collection[str]) -> set[str]:
+    """The options that were given, on the command line or in a file."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
 
 
 def _read(name: str, about: About, value: Any) -> Any:

@@ -90,7 +90,10 @@ def prune(
             show_default=False,
         ),
     ] = None,
-    settings: Annotated[Settings, Options(PRUNING, panels={"latency": OUTPUT, "refute": OUTPUT}, without=("ignore",))],
+    settings: Annotated[
+        Settings,
+        Options(PRUNING, panels={"latency": OUTPUT, "refute": OUTPUT, "untrained": NETWORK}, without=("ignore",)),
+    ],
     seed: SeedOption = 0,
     constraints: Annotated[Constraints, Options(STAYING, without=("stops",))],
     training: Annotated[Recovery | None, TRAINED],
@@ -131,7 +134,7 @@ def prune(
         out, training=trained is not None, searching=searching, overwrite=overwrite, resume=resume
     )
     batch_size = BATCH_SIZE if trained is None else trained.batch_size
-    setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed)
+    setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed, untrained=settings.untrained)
     if not destination.helper:
         for note in (*setup.notes, _normalization(setup.normalization)):
             screen.note(note)

@@ -75,6 +75,7 @@ def verdict(
     chance_percent: float | None = None,
     recovered: bool = False,
     after_recovery: float | None = None,
+    untrained: bool = False,
     calibration: int = ENOUGH,
     samples: str = "samples",
 ) -> Verdict:
@@ -87,9 +88,12 @@ def verdict(
         chance_percent: what always saying the commonest class would reach there.
         recovered: whether it was fine-tuned.
         after_recovery: the joint effect after that.
+        untrained: whether it was pruned before training: then only what it learned afterwards can be judged.
         calibration: how many samples plans and repairs were made from.
         samples: what to call them.
     """
+    if untrained:
+        return _before_training(pruned_percent, chance_percent)
     gone = [] if joint is None or recovered else _lost_outputs(joint)
     left = _left(dense_percent, pruned_percent, chance_percent)
     harm = None if joint is None else after_recovery if recovered else joint.measured
@@ -118,6 +122,21 @@ def verdict(
     usable = None if found is None and left is None else True
     sentence = by_effect if found is not None or left is None else by_accuracy
     return Verdict(usable=usable, level=found, sentence=sentence or "Neither effect nor accuracy was measured.")
+
+
+def _before_training(top1: float | None, chance: float | None) -> Verdict:
+    """A network that was pruned before training has nothing behind it to be compared with."""
+    if top1 is None or chance is None:
+        return Verdict(usable=None, sentence="Pruned before training; no accuracy was measured after one.")
+    learned = chance < 100 and (top1 - chance) / (100 - chance) >= CHANCE
+    return Verdict(
+        usable=learned,
+        sentence=f"Pruned before training: {top1:.2f}% after it, where always the commonest class reaches "
+        f"{chance:.2f}%. There is no trained dense network to compare with.",
+        advice=[]
+        if learned
+        else ["Train it for longer, or with another learning rate.", "Ask for less: a larger budget."],
+    )
 
 
 def _lost_outputs(joint: JointEffect) -> list[str]:

@@ -24,6 +24,7 @@ METHODS: Named[Method] = Named(
         "precrop-gp": "whyprune.methods.precrop:precrop_gp",
         "fsabp": "whyprune.methods.fsabp:fsabp",
         "halp": "whyprune.methods.halp:halp",
+        "preconfig": "whyprune.methods.precrop:preconfig",
         "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",
     },
     "whyprune.methods",

@@ -58,11 +58,11 @@ def timm_model(name: str, num_classes: int | None, image_shape: ImageShape | Non
     return model
 
 
-def transformers_model(name: str, num_classes: int | None) -> nn.Module:
+def transformers_model(name: str, num_classes: int | None, pretrained: bool = True) -> nn.Module:
     """An image classifier of the library transformers, from a local folder or a name in its cache.
 
-    A folder with a configuration but no weights gives fresh weights. Nothing is downloaded, no code that came
-    with the weights is run, and only safetensors weights are read.
+    A folder with a configuration but no weights gives fresh weights, and so does `pretrained=False`. Nothing is
+    downloaded, no code that came with the weights is run, and only safetensors weights are read.
 
     Raises:
         MissingDependencyError: transformers is missing.
@@ -79,7 +79,7 @@ def transformers_model(name: str, num_classes: int | None) -> nn.Module:
     spec = f"transformers:{name}"
     missing: list[str] = []
     try:
-        if _has_weights(Path(name)):
+        if pretrained and _has_weights(Path(name)):
             model, info = kind.from_pretrained(
                 name, local_files_only=True, use_safetensors=True, output_loading_info=True
             )

@@ -67,7 +67,8 @@ def load_model(
         spec: a name in `BUILT_INS`, `package.module:factory`, `timm:NAME` or `transformers:NAME`.
         num_classes: of the data; None for the network's own.
         image_shape: (C, H, W) of the data; None for the network's own.
-        pretrained: timm only: fetch the published weights; False where a weights file follows.
+        pretrained: take the weights that a network of timm or transformers brings along; False for fresh ones, or where
+            a weights file follows.
 
     Raises:
         InputError: an unknown name, or a network that does not fit the data.
@@ -82,7 +83,7 @@ def load_model(
     elif prefix == "timm" and name:
         model = timm_model(name, num_classes, image_shape, pretrained)
     elif prefix == "transformers" and name:
-        model = transformers_model(name, num_classes)
+        model = transformers_model(name, num_classes, pretrained)
     elif is_factory_spec(spec):
         model = factory_model(spec, num_classes, image_shape)
     else:

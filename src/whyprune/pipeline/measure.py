@@ -44,10 +44,11 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
     final = stage.model if recovered is None else recovered.model
     after = run.accuracy(final, "after recovery") if recovered is not None else None
     record, plan = stage.record, stage.plan
-    dense_cost = network.cost()
+    dense_cost = run.dense.cost()
     device = run.device or TorchDevice(repeats=LATENCY_REPEATS, seconds=LATENCY_SECONDS, threads=1)
-    times, ratio = _latency(network, final, device, seed) if latency else ({}, None)
-    effect = None if recovered is None else _after_recovery(run, plan, final)
+    times, ratio = _latency(run.dense, final, device, seed) if latency else ({}, None)
+    effect = None if recovered is None or run.untrained else _after_recovery(run, plan, final)
+    chance = record.chance_percent if after is None else after.chance_percent
     accuracy_after = record.accuracy_after.model_copy(
         update={"recovery": None if after is None else after.top1_percent}
     )
@@ -68,7 +69,7 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
         ),
         pruned=NetworkMeasurement(
             top1_percent=reached,
-            chance_percent=record.chance_percent,
+            chance_percent=chance,
             top1_interval_percent=record.repaired_top1_interval_percent if after is None else after.interval_percent,
             macs=plan.macs,
             params=plan.params,
@@ -86,8 +87,9 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
             record.joint_effect,
             dense_percent=record.dense_top1_percent,
             pruned_percent=reached,
-            chance_percent=record.chance_percent,
+            chance_percent=chance,
             recovered=recovered is not None,
+            untrained=run.untrained,
             after_recovery=effect,
             calibration=run.calibration.images,
             samples=samples,
@@ -95,7 +97,7 @@ def measured_run(run: Run, stage: Stage, recovered: RecoveryResult | None) -> tu
         verify=record.verify,
         certificate=record.certificate if after is None else certificate(record.dense_wrong, after),
         refutations=record.refutations,
-        groups=group_summaries(network, plan),
+        groups=group_summaries(network, plan, run.dense),
         blocks=list(plan.blocks),
         refusals=[RefusalSummary(where=r.where, reason=r.reason, channels=r.channels) for r in network.refusals],
         training=run.trained,
@@ -126,22 +128,31 @@ def certificate(dense_wrong: Sequence[int] | None, pruned: Accuracy | None) -> C
     return certified_drop(dense_right, pruned.correct)
 
 
-def group_summaries(network: Network, plan: Plan | None = None) -> list[GroupSummary]:
-    """Widths and MACs per group; MACs of a group are those of the layers that its channels are written or read by."""
+def group_summaries(network: Network, plan: Plan | None = None, dense: Network | None = None) -> list[GroupSummary]:
+    """Widths and MACs per group; MACs of a group are those of the layers that its channels are written or read by.
+
+    Args:
+        network: that the plan is for.
+        plan: what goes; None for nothing.
+        dense: the network before it was widened, with the same groups; None where it was not.
+    """
+    dense = dense or network
     gone = {} if plan is None else plan.removed_per_group()
     units = () if plan is None else network.select(plan.units)
     sizes = {axis: len(indices) for axis, indices in removed_indices(units).items()}
     summaries = []
+    held = {group.name: group for group in dense.groups}
     for group in network.groups:
+        before = held.get(group.name, group)
         axes = {(parameter, axis) for parameter, axis, _ in group.axes}
         summaries.append(
             GroupSummary(
                 name=group.name,
-                width=len(group.units),
+                width=len(before.units),
                 kept=len(group.units) - gone.get(group.name, 0),
-                removable=len(group.units),
+                removable=len(before.units),
                 axes=[f"{parameter}[{axis}]" for parameter, axis, _ in group.axes],
-                macs_before=network.cost.macs({}, axes),
+                macs_before=dense.cost.macs({}, axes),
                 macs_after=network.cost.macs(sizes, axes),
             )
         )

@@ -36,7 +36,7 @@ class Result:
         plan: what was removed.
         effects: what removing each unit does, as estimated on the dense network.
         measurements: everything that was asked for and measured.
-        network: the traced original.
+        network: the traced original, after widening where a method widens.
     """
 
     model: nn.Module
@@ -110,9 +110,8 @@ class Result:
 
     def __repr__(self) -> str:
         dense, pruned, found = self.measurements.dense, self.measurements.pruned, self.measurements.verdict
-        accuracy = (
-            "" if pruned.top1_percent is None else f", top-1 {dense.top1_percent:.2f}% -> {pruned.top1_percent:.2f}%"
-        )
+        from_dense = "" if dense.top1_percent is None else f"{dense.top1_percent:.2f}% -> "
+        accuracy = "" if pruned.top1_percent is None else f", top-1 {from_dense}{pruned.top1_percent:.2f}%"
         warned = "NOT USABLE, " if found is not None and found.usable is False else ""
         level = "" if found is None or found.level is None or warned else f", function {found.level}"
         macs, params = (percent(share(getattr(pruned, k), getattr(dense, k)), 1) for k in ("macs", "params"))

@@ -77,6 +77,7 @@ def prune_in_rounds(
     on_device: OnDevice | None = None,
     recover: Recover | None = None,
     kept: KeptPlans | None = None,
+    look: bool = True,
 ) -> RoundsResult:
     """Removes what a method chooses, round by round.
 
@@ -95,12 +96,13 @@ def prune_in_rounds(
         on_device: how the last round plans where a device has to confirm the plan.
         recover: fine-tunes between rounds, where the schedule asks for it.
         kept: plans that an interrupted search has measured, and where this one keeps its own.
+        look: measure the joint effect after every round; not of a network that is not trained.
 
     Raises:
         InputError: a scorer or an allocation that cannot be used on this network or these images.
         BudgetError: no plan meets the budget.
     """
-    rounds = _Rounds(network, calibration, method, outcome, constraints, images, seed, progress, kept)
+    rounds = _Rounds(network, calibration, method, outcome, constraints, images, seed, progress, kept, look)
     schedule, dense = method.schedule, network.cost()
     parts = schedule.parts(network.groups_as_run) if schedule.by_groups else []
     count = max(len(parts), 1) if schedule.by_groups else schedule.count(budget, dense)
@@ -161,7 +163,9 @@ class _Rounds:
         seed: int,
         progress: bool,
         kept: KeptPlans | None,
+        looking: bool,
     ) -> None:
+        self.looking = looking
         self.network, self.calibration, self.method = network, calibration, method
         self.outcome, self.constraints, self.images = outcome, constraints, images
         self.seed, self.progress, self._kept = seed, progress, kept
@@ -244,7 +248,8 @@ class _Rounds:
 
     def _look(self) -> None:
         """The joint effect of what is gone, on the images kept apart."""
-        self._joint = joint_effect(self.state, self.calibration.audit, outcome=self.outcome)
+        if self.looking:
+            self._joint = joint_effect(self.state, self.calibration.audit, outcome=self.outcome)
 
     def _scored(self) -> Effects:
         question = Question(
@@ -263,8 +268,9 @@ class _Rounds:
     def _batches(self) -> list[Batch]:
         """What the scorer is given; in rounds, a view of the images that no earlier round has seen."""
         in_rounds = self.method.schedule.in_rounds
-        batches = self.calibration.view(1 + self.number) if in_rounds else list(self.calibration.planning)
         facts = self.method.scorer_facts
+        new = in_rounds and facts.images
+        batches = self.calibration.view(1 + self.number) if new else list(self.calibration.planning)
         most = next(n for n in (self.method.images, facts.most_images, self.images) if n is not None)
         return cut_images(batches, most)[0] if most else batches
 

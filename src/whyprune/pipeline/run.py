@@ -28,8 +28,11 @@ from whyprune.pipeline.arguments import checked_arguments
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
 from whyprune.pipeline.evaluators import check_fitness, check_labels, needs_labels
 from whyprune.pipeline.labels import check_labelled
+from whyprune.pipeline.preconfigured import preconfigured
 from whyprune.pipeline.settings import Settings
+from whyprune.pipeline.untrained import before_training
 from whyprune.recovery import Recovery, RecoveryResult, recover
+from whyprune.recovery.config import from_scratch
 from whyprune.recovery.sources import checked_labels
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.capture import as_example
@@ -39,6 +42,7 @@ from whyprune.structure.notes import notes_on
 from whyprune.structure.outputs import Named
 from whyprune.structure.trace import trace
 from whyprune.structure.training import training_error
+from whyprune.structure.widening import Widening
 
 CALIBRATION = "the calibration data"
 TRAINING = "training.safetensors"
@@ -50,7 +54,8 @@ class Run:
     """What every step of one run shares.
 
     Attributes:
-        network: the traced model, priced where the budget needs it.
+        network: the traced model, priced where the budget needs it, widened where the allocation wants that.
+        dense: the network as it was given, which results are compared with.
         calibration: the images.
         budget: what the result may cost.
         method: how units are chosen, with the parts that the settings replace.
@@ -67,12 +72,15 @@ class Run:
         seed: of everything drawn.
         progress: show progress bars.
         device_budget: plans until the device confirms; None for budgets that need no device.
+        untrained: whether the weights are drawn, not trained: there is nothing to compare with or to refit towards.
+        widening: how the model was widened; None for not at all.
         trained: the epochs of a training before pruning.
         timings: seconds per step.
         notes: sentences for the report.
     """
 
     network: Network
+    dense: Network
     calibration: Calibration
     budget: Budget
     method: Method
@@ -89,6 +97,8 @@ class Run:
     seed: int
     progress: bool
     device_budget: DeviceBudget | None = None
+    untrained: bool = False
+    widening: Widening | None = None
     trained: list[RecoveryEpoch] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -191,6 +201,11 @@ def start_run(
     chosen = settings.applied(method, budget)
     if chosen.penalty and training is None:
         raise InputError(f"method {chosen.name!r} trains with the penalty {chosen.penalty!r} first: give training=…")
+    untrained, early = settings.untrained and training is None, list[str]()
+    if untrained:
+        chosen, recovery, early = before_training(chosen, settings, recovery)
+    elif settings.untrained and training is not None:
+        training = from_scratch(training)
     if training is not None and training.devices not in (1, "1"):
         raise InputError(f"training before pruning runs on one device, not on {training.devices!r}: leave devices at 1")
     if chosen.schedule.recovery_epochs and recovery is None:
@@ -217,13 +232,16 @@ def start_run(
         training = _with_penalty(training, chosen)
         trained = _trained(model, training_data, training, example_inputs, seed, folder, resume, progress)
     seconds, start = time.perf_counter() - start, time.perf_counter()
-    traced = trace(
-        trained.model if trained else model,
-        example_inputs,
-        heads=settings.heads,
-        outputs=outputs if outputs is not None else settings.outputs or None,
-    )
-    network = with_memory(constraints.prepared(traced), budget, where)
+
+    def traced(model: nn.Module) -> Network:
+        counting = outputs if outputs is not None else settings.outputs or None
+        found = trace(model, example_inputs, heads=settings.heads, outputs=counting)
+        return with_memory(constraints.prepared(found), budget, where)
+
+    dense = traced(trained.model if trained else model)
+    free = replace(constraints, ignore=(), together=())  # these two are in the network by now
+    wide = preconfigured(dense, budget, chosen, free, traced, fresh=untrained, seed=seed)
+    network = wide.network
     _check_recovery(network, recovery)
     _check_training_data(network, training_data, recovery)
     images = entered(data, network, CALIBRATION)
@@ -232,11 +250,12 @@ def start_run(
     network, measured, said = _judged(network, outcome, calibration)
     run = Run(
         network=network,
+        dense=dense if wide.widening else network,
         calibration=calibration,
-        budget=budget,
+        budget=wide.budget,
         method=chosen,
         outcome=measured,
-        constraints=replace(constraints, ignore=(), together=()),  # these two are in the network by now
+        constraints=free,
         settings=settings,
         recovery=recovery,
         training_data=training_data,
@@ -247,13 +266,15 @@ def start_run(
         asked={},
         seed=seed,
         progress=progress,
-        notes=[*images.notes, *notes_on(network), *said],
+        untrained=untrained,
+        widening=wide.widening,
+        notes=[*early, *wide.notes, *images.notes, *notes_on(network), *said],
     )
     run.notes += _said_of(run, wrapped, model)
     if trained is not None:
         run.trained, run.timings["train"] = list(trained.history), seconds
     run.timings["trace"] = time.perf_counter() - start
-    run.asked = _asked(run, model, constraints, training, asked)
+    run.asked = _asked(run, model, constraints, training, {"budget": str(budget), **(asked or {})})
     return run
 
 
@@ -407,6 +428,8 @@ def _asked(
         "training": None if training is None else training.model_dump(mode="json"),
         "recovery": None if run.recovery is None else run.recovery.model_dump(mode="json"),
         "device": None if run.device is None else run.device.name,
+        **({"untrained": True} if run.untrained else {}),
+        **({"widened": run.widening.groups} if run.widening else {}),
         "seed": run.seed,
         **(more or {}),
     }

@@ -51,6 +51,8 @@ class Settings:
         heads: attention goes by whole heads, or by the width that all its heads share.
         outputs: which tensors of the network's output count, by name or number; default: `logits` where there are any,
             else all that hold images and numbers.
+        untrained: the network is not trained, its weights are drawn: it is pruned before training. Nothing is refitted,
+            no effect is measured, and accuracy is that after the recovery, which trains from scratch.
 
     Raises:
         InputError: an unknown name, or a number out of range.
@@ -74,6 +76,7 @@ class Settings:
     blocks: bool | None = None
     heads: Literal["whole", "width"] = "whole"
     outputs: tuple[str, ...] = ()
+    untrained: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -81,7 +84,7 @@ class Settings:
             given = getattr(self, field)
             if isinstance(given, str) or not isinstance(given, Iterable):
                 raise InputError(f"{field}={given!r:.60}: give a tuple of names, such as ('stem',)")
-        for field in ("latency", "refute", "causal"):
+        for field in ("latency", "refute", "causal", "untrained"):
             if not isinstance(getattr(self, field), bool):
                 raise InputError(f"{field}={getattr(self, field)!r:.60}: give True or False")
         if self.schedule is not None and not isinstance(self.schedule, str):

@@ -37,7 +37,7 @@ class StageRecord(Record):
 
     asked: dict[str, Any]
     verify: Verification
-    joint_effect: JointEffect
+    joint_effect: JointEffect | None
     accuracy_after: AccuracyAfter
     dense_top1_percent: float | None
     dense_top1_interval_percent: Interval | None

@@ -88,16 +88,18 @@ def choose(run: Run) -> Chosen:
             on_device=run.device_budget,
             recover=lambda state: _recovered_between(run, state),
             kept=kept,
+            look=not run.untrained,
         )
     run.notes += [*rounds.notes, *said_of(method, run.network), *(() if kept is None else kept.notes())]
-    run.notes += widths_not_proven(run.network, rounds.plan.removed_per_group())
+    plan = rounds.plan.model_copy(update={"widening": run.widening})
+    run.notes += widths_not_proven(run.network, plan.removed_per_group())
     effects = rounds.effects
-    if method.schedule.in_rounds or effects.estimand == "curve":
+    if not run.untrained and (method.schedule.in_rounds or effects.estimand == "curve"):
         with run.step("estimate single effects"):
             single, said = single_effects(
                 run.network,
                 run.calibration.planning,
-                rounds.plan.units,
+                plan.units,
                 passes=run.settings.effect_passes,
                 images=run.settings.effect_images,
                 outcome=run.outcome,
@@ -107,7 +109,7 @@ def choose(run: Run) -> Chosen:
         run.notes += [said] if said else []
         effects = replace(single, curves=effects.curves, blocks=effects.blocks)
     refitted = method.schedule.in_rounds and repair_named(method.repair).between_rounds
-    return Chosen(rounds.plan, effects, rounds.state, refitted)
+    return Chosen(plan, effects, rounds.state, refitted)
 
 
 def removed(run: Run, chosen: Chosen) -> State:
@@ -157,11 +159,13 @@ def _kept(bare: State, mended: State) -> str:
 
 def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: State) -> Stage:
     """Everything that is known up to repair, measured, and kept in the workspace where a recovery follows."""
-    dense = run.accuracy(run.network.model, "of the dense network")
-    bare_accuracy = run.accuracy(bare.model, "after removal")
-    repaired_accuracy = None if run.method.repair == "none" else run.accuracy(mended.model, "after repair")
+    measured = not run.untrained  # what drawn weights answer is chance
+    dense = run.accuracy(run.dense.model, "of the dense network") if measured else None
+    bare_accuracy = run.accuracy(bare.model, "after removal") if measured else None
+    repairs = measured and run.method.repair != "none"
+    repaired_accuracy = run.accuracy(mended.model, "after repair") if repairs else None
     last = repaired_accuracy or bare_accuracy
-    joint = _joint(run, chosen, bare, mended)
+    joint = _joint(run, chosen, bare, mended) if measured else None
     wrong = None if dense is None else np.flatnonzero(~dense.correct).tolist()
     record = StageRecord(
         asked=run.asked,
@@ -174,7 +178,7 @@ def staged(run: Run, chosen: Chosen, bare: State, proof: Verification, mended: S
         repaired_top1_interval_percent=None if last is None else last.interval_percent,
         dense_wrong=wrong,
         certificate=certificate(wrong, last),
-        refutations=_refutations(run, joint),
+        refutations=[] if joint is None else _refutations(run, joint),
         budgets=[] if run.device_budget is None else run.device_budget.records(chosen.plan),
         timings_s=run.timings,
         notes=run.notes,

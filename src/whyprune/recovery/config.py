@@ -9,6 +9,9 @@ from whyprune.fields import OneOf
 from whyprune.recovery.penalty import PENALTIES
 from whyprune.results import Record
 
+FROM_SCRATCH = {"sgd": 0.1, "adamw": 1e-3}
+"""Optimiser -> the learning rate for drawn weights, unless another is asked for."""
+WARMUP = 0.05
 RENAMED = {"warmup": "warmup_fraction", "mixup": "mixup_alpha", "holdout": "validation_fraction"}
 """Earlier names of fields -> their names; the earlier ones are refused."""
 
@@ -85,6 +88,12 @@ class Recovery(Record):
                     f"recovery: penalty_weight is {self.penalty_weight} and there is no penalty: "
                     f"choose one from {', '.join(PENALTIES)}"
                 )
+
+
+def from_scratch(recovery: Recovery) -> Recovery:
+    """The same training for weights that are drawn: with a higher, at first rising learning rate, unless asked for."""
+    usual = {"learning_rate": FROM_SCRATCH[recovery.optimizer], "warmup_fraction": WARMUP}
+    return recovery.model_copy(update={k: v for k, v in usual.items() if k not in recovery.model_fields_set})
 
 
 def first_problem(error: ValidationError) -> str:

@@ -101,7 +101,7 @@ def strips(rows: Sequence[UnitRow], axis: SymlogAxis) -> list[Strip]:
 
 def width_bars(groups: Sequence[GroupSummary]) -> list[WidthBar]:
     """One bar per group, on one scale."""
-    widest = max((g.width for g in groups), default=0) or 1
+    widest = max((max(g.width, g.kept) for g in groups), default=0) or 1
     return [WidthBar(g, 100 * g.kept / widest, 100 * (g.width - g.kept) / widest) for g in groups]
 
 

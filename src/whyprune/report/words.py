@@ -111,6 +111,8 @@ def headline(result: RunResult) -> str:
     dense, pruned = result.dense.top1_percent, result.pruned.top1_percent
     if (dense is None or pruned is None) and (joint := result.joint_effect) is not None:
         return f"{model} pruned to {kept} of its {label}: {joint_effect(result, joint)} {effort(result)}"
+    if result.asked.get("untrained") and pruned is not None:
+        return f"{model} pruned to {kept} of its {label} before training: {percent(pruned)} top-1 {effort(result)}"
     if dense is None or pruned is None:
         return f"{model} pruned to {kept} of its {label} {effort(result)}; accuracy not measured"
     change = f"{percent(dense)} → {percent(pruned)} top-1"
@@ -126,6 +128,13 @@ def joint_effect(result: RunResult, joint: JointEffect) -> str:
 def last_effect(result: RunResult, joint: JointEffect) -> float:
     """The joint effect of the network that the run ends with."""
     return joint.measured if result.effect_after_recovery is None else result.effect_after_recovery
+
+
+def gone(result: RunResult) -> str:
+    """How many units went, and how many came where groups were widened."""
+    changes = [group.width - group.kept for group in result.groups]
+    came = sum(-change for change in changes if change < 0)
+    return f"{count(sum(max(change, 0) for change in changes))} removed" + (f", {count(came)} added" if came else "")
 
 
 def unusable(result: RunResult) -> bool:
@@ -148,7 +157,8 @@ def effort(result: RunResult) -> str:
     """What it took after the removal."""
     epochs = len(result.recovery)
     if epochs:
-        return f"after {epochs} epoch{'s' if epochs > 1 else ''} of fine-tuning"
+        what = "training" if result.asked.get("untrained") else "fine-tuning"
+        return f"after {epochs} epoch{'s' if epochs > 1 else ''} of {what}"
     if result.accuracy_after.recovery is not None:
         return "after recovery"
     return "without a gradient step"

@@ -5,7 +5,7 @@ Nothing is pickled or executed.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from safetensors.torch import save
@@ -17,6 +17,8 @@ from whyprune.models.weights import load_weights
 from whyprune.structure.copies import duplicate
 from whyprune.structure.plan import Plan, check_plan, replay_plan
 from whyprune.structure.trace import trace
+from whyprune.structure.widen import check_widening
+from whyprune.structure.widening import replay_widening
 from whyprune.structure.wrapped import unwrapped
 
 PLAN, WEIGHTS = "plan.json", "model.safetensors"
@@ -89,6 +91,14 @@ def _check_by_trace(model: nn.Module, plan: Plan, example_inputs: Any) -> None:
     """Heads may have gone whole or by their width: the plan has to fit one of the two."""
     model = duplicate(model).eval()
     try:
-        check_plan(trace(model, example_inputs), plan)
+        _check_traced(model, plan, example_inputs, "whole")
     except FormatError:
-        check_plan(trace(model, example_inputs, heads="width"), plan)
+        _check_traced(model, plan, example_inputs, "width")
+
+
+def _check_traced(model: nn.Module, plan: Plan, example_inputs: Any, heads: Literal["whole", "width"]) -> None:
+    network = trace(model, example_inputs, heads=heads)
+    if plan.widening is not None:
+        check_widening(network, plan.widening)
+        network = trace(replay_widening(model, plan.widening), example_inputs, heads=heads)
+    check_plan(network, plan)

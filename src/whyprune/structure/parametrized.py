@@ -6,9 +6,8 @@ Parametrisations (`torch.nn.utils.parametrizations`) as well as the older hooks,
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -122,8 +121,8 @@ def computed(model: nn.Module) -> Iterator[Computed]:
 
 
 def touched(
-    model: nn.Module, axes: Mapping[str, Mapping[int, NDArray[np.int64]]]
-) -> Iterable[tuple[Computed, dict[int, NDArray[np.int64]], Tensor]]:
+    model: nn.Module, axes: Mapping[str, Mapping[int, NDArray[Any]]]
+) -> Iterable[tuple[Computed, dict[int, NDArray[Any]], Tensor]]:
     """Computed tensors of which parts go: each with the indices that it loses, and its value before."""
     shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
     for tensor in computed(model):

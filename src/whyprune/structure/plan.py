@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
 from whyprune.errors import FormatError
@@ -13,20 +13,15 @@ from whyprune.models.weights import architecture_fingerprint
 from whyprune.structure.axes import Axis
 from whyprune.structure.blocks import lies_in, state_of
 from whyprune.structure.capture import first_line
-from whyprune.structure.intact import may_count, misfit
+from whyprune.structure.changes import CORRUPT, AttributeChange, Frozen, Index, checked_attributes, shapes_of
+from whyprune.structure.intact import misfit
 from whyprune.structure.network import Network
-from whyprune.structure.remove import AttributeValue, Removed, cut, removal_of
+from whyprune.structure.remove import Removed, cut, removal_of
 from whyprune.structure.units import Unit
-
-CORRUPT = "the file is corrupt or for another model"
-Index = Annotated[int, Field(ge=0, le=2**31)]
+from whyprune.structure.widening import Widening, replay_widening
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class RemovedIndices(_Frozen):
+class RemovedIndices(Frozen):
     """Indices that go from one axis of one parameter or buffer."""
 
     parameter: str
@@ -34,23 +29,7 @@ class RemovedIndices(_Frozen):
     indices: tuple[Index, ...]
 
 
-class AttributeChange(_Frozen):
-    """An integer of a user's module that counts channels, and its new value.
-
-    Attributes:
-        module: dotted path of the module.
-        attribute: the name of an integer, or of a tuple or list of integers.
-        place: the place in that tuple; 0 for a lone integer.
-        value: the new number.
-    """
-
-    module: str
-    attribute: str
-    place: Annotated[int, Field(ge=0, le=15)] = 0
-    value: Index
-
-
-class Plan(_Frozen):
+class Plan(Frozen):
     """The units to remove, with what was predicted of it.
 
     Attributes:
@@ -59,6 +38,8 @@ class Plan(_Frozen):
         removed: what that means per parameter and axis.
         attributes: integers in user modules that follow.
         blocks: residual blocks that go as a whole, by path; `removed` and `attributes` leave out what lies in them.
+        widening: how the model was widened before anything was removed; None where it was not. `architecture`,
+            `removed` and `attributes` are then those of the widened model.
         method: how the units were chosen.
         budget: the budget as asked for.
         predicted: the joint effect predicted from the plan's parts; None where a method predicts none.
@@ -73,8 +54,9 @@ class Plan(_Frozen):
     removed: tuple[RemovedIndices, ...]
     attributes: tuple[AttributeChange, ...] = ()
     blocks: tuple[str, ...] = ()
+    widening: Widening | None = None
     method: str = ""
-    budget: dict[str, Any] = {}
+    budget: dict[str, Any] = Field({})
     predicted: float | None = None
     macs: Annotated[int, Field(ge=0)]
     params: Annotated[int, Field(ge=0)]
@@ -91,7 +73,8 @@ class Plan(_Frozen):
     def __repr__(self) -> str:
         kept = f"{self.macs:,} MACs and {self.params:,} params stay"
         whole = f", {len(self.blocks)} blocks as a whole" if self.blocks else ""
-        return f"Plan({self.method}: {len(self.units)} units go{whole}, {kept})"
+        wider = f", {sum(self.widening.groups.values())} came before" if self.widening else ""
+        return f"Plan({self.method}: {len(self.units)} units go{whole}{wider}, {kept})"
 
     __str__ = __repr__
 
@@ -121,7 +104,9 @@ def make_plan(network: Network, units: Iterable[Unit | str], **about: Any) -> Pl
 
 
 def replay_plan(model: nn.Module, plan: Plan) -> nn.Module:
-    """Cuts a fresh instance of the plan's model; nothing is traced and nothing of the plan is executed.
+    """Cuts a fresh instance of the plan's model, widened first where the plan says so.
+
+    Nothing is traced and nothing of the plan is executed.
 
     What is cut has to leave layers whose parts fit each other, and integers only shrink. Whether it is a removal of
     whole units is for `check_plan`, which needs a trace.
@@ -130,18 +115,21 @@ def replay_plan(model: nn.Module, plan: Plan) -> nn.Module:
         FormatError: the plan is for another architecture, or names something the model does not have.
     """
     own = architecture_fingerprint(model)
+    if plan.widening is not None and own != plan.architecture:
+        model = replay_widening(model, plan.widening)
+        own = architecture_fingerprint(model)
     if own != plan.architecture:
         raise FormatError(
             f"the plan is for another model (its fingerprint is {plan.architecture[:12]}, not {own[:12]}): "
             "build the model exactly as it was before pruning"
         )
     blocks = _checked_blocks(model, plan.blocks)
-    shapes = {name: shape for name, shape in _shapes(model).items() if not lies_in(name, blocks)}
+    shapes = {name: shape for name, shape in shapes_of(model).items() if not lies_in(name, blocks)}
     removed = _checked_indices(plan.removed, shapes)
-    attributes = _checked_attributes(model, plan.attributes)
+    attributes = checked_attributes(model, plan.attributes, lambda old, new: new <= old, "shrink")
     try:
         pruned = cut(model, removed, attributes, blocks)
-        broken = misfit(model, pruned) or _not_as_written(shapes, removed, _shapes(pruned))
+        broken = misfit(model, pruned) or _not_as_written(shapes, removed, shapes_of(pruned))
     except (ArithmeticError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise FormatError(f"the plan cannot be carried out on this model ({first_line(error)}): {CORRUPT}") from error
     if broken:
@@ -174,10 +162,6 @@ def check_plan(network: Network, plan: Plan) -> None:
     ):
         if mine != truth:
             raise FormatError(f"the plan's {name} are not those of a removal of whole units of this model: {CORRUPT}")
-
-
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {n: tuple(t.shape) for n, t in (*model.named_parameters(), *model.named_buffers())}
 
 
 def _not_as_written(before: Mapping[str, tuple[int, ...]], removed: Removed, after: Mapping[str, Any]) -> str:
@@ -214,27 +198,3 @@ def _checked_indices(
             )
         removed[entry.parameter, entry.axis] = np.sort(indices)
     return removed
-
-
-def _checked_attributes(model: nn.Module, changes: Sequence[AttributeChange]) -> list[AttributeValue]:
-    modules = dict(model.named_modules())
-    places: set[tuple[str, str, int]] = set()
-    for change in changes:
-        place = change.module, change.attribute, change.place
-        number = _number_at(modules.get(change.module), change)
-        if number is None or change.value > number or place in places:
-            raise FormatError(
-                f"the plan sets {f'{change.module}.{change.attribute}'!r} to {change.value}, which is no integer "
-                f"of the model that could shrink to it: {CORRUPT}"
-            )
-        places.add(place)
-    return [(c.module, c.attribute, c.place, c.value) for c in changes]
-
-
-def _number_at(module: nn.Module | None, change: AttributeChange) -> int | None:
-    """The number that an attribute of a module holds, if it may count channels."""
-    held = None if module is None else vars(module).get(change.attribute)
-    numbers = list(held) if isinstance(held, tuple | list) else [held]
-    number = numbers[change.place] if change.place < len(numbers) else None
-    counts = type(number) is int and module is not None and may_count(module, change.attribute)
-    return number if counts else None

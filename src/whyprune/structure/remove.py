@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 Removed = Mapping[Axis, Indices]
 AttributeValue = tuple[str, str, int, int]
 """Module, attribute, place in it, new value."""
-Change = Callable[[Tensor, Mapping[int, Indices]], Tensor]
+Change = Callable[[Tensor, Mapping[int, NDArray[Any]]], Tensor]
 
 
 @overload
@@ -104,7 +104,7 @@ def cut(
     model: nn.Module, removed: Removed, attributes: Iterable[AttributeValue], blocks: Collection[str] = ()
 ) -> nn.Module:
     """A copy of `model` without `removed`, (parameter, axis) -> indices; `blocks` hand on what they get."""
-    smaller = _changed(model, removed, _without)
+    smaller = changed(model, removed, _without)
     for path in blocks:
         smaller.set_submodule(path, nn.Identity().train(model.training))
     for path, attribute, place, value in attributes:
@@ -147,7 +147,7 @@ def zeroed(network: Network, units: Iterable[Unit | str]) -> nn.Module:
     chosen = network.select(units)
     gone = removed_indices(chosen)
     kept = {key: indices for key, indices in gone.items() if not key[0].endswith("running_var")}
-    model = _changed(network.model, kept, _zeros)
+    model = changed(network.model, kept, _zeros)
     idle = state_of(network.bypassed(chosen))
     with torch.no_grad():
         for parameter in (p for name, p in model.named_parameters() if name in idle):
@@ -188,9 +188,15 @@ def _zeros(tensor: Tensor, axes: Mapping[int, Indices]) -> Tensor:
     return tensor
 
 
-def _changed(model: nn.Module, removed: Removed, change: Change) -> nn.Module:
-    """A copy of a model with parameters and buffers changed; shared ones stay shared."""
-    axes: dict[str, dict[int, Indices]] = {}
+def changed(model: nn.Module, removed: Mapping[Axis, NDArray[Any]], change: Change) -> nn.Module:
+    """A copy of a model with parameters and buffers changed; shared ones stay shared.
+
+    Args:
+        model: stays as it is.
+        removed: (parameter, axis) -> what `change` is told of it: the indices that go.
+        change: from a tensor, and what it is told of each of its axes, to the new tensor.
+    """
+    axes: dict[str, dict[int, NDArray[Any]]] = {}
     for (name, axis), indices in removed.items():
         axes.setdefault(name, {})[axis] = indices
     copied = duplicate(model)

@@ -14,7 +14,7 @@ GREY, COLOUR = 1, 3
 
 
 def network_for(
-    model: str, weights: str | Path | None, classes: int | None, source: DataSource
+    model: str, weights: str | Path | None, classes: int | None, source: DataSource, *, fresh_seed: int | None = None
 ) -> tuple[nn.Module, DataSource, tuple[str, ...]]:
     """The network in evaluation mode, the data as it takes it, and what is to be said of both.
 
@@ -26,6 +26,7 @@ def network_for(
         weights: a file of weights, or None for those that the network brings along.
         classes: of the data; None where they are not known.
         source: the data.
+        fresh_seed: of fresh weights, in place of those that the network brings along; None for these.
 
     Raises:
         InputError, FormatError: the network cannot be made, or weights do not fit, for any number of channels.
@@ -34,7 +35,7 @@ def network_for(
     for channels in _candidates(source):
         shape = (channels, *source.image_shape[1:])
         try:
-            network = load_model(model, num_classes=classes, image_shape=shape, pretrained=weights is None)
+            network = _made(model, classes, shape, weights, fresh_seed)
             said = "" if weights is None else load_weights(network, weights)
         except (FormatError, InputError) as error:
             first = first or error
@@ -45,6 +46,17 @@ def network_for(
         return network, matched, (*matched.notes, *([said] if said else []))
     assert first is not None
     raise first
+
+
+def _made(
+    model: str, classes: int | None, shape: tuple[int, int, int], weights: str | Path | None, fresh_seed: int | None
+) -> nn.Module:
+    """The network as it comes, or with fresh weights drawn by a seed; torch's own generator goes on as before."""
+    if fresh_seed is None:
+        return load_model(model, num_classes=classes, image_shape=shape, pretrained=weights is None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(fresh_seed)
+        return load_model(model, num_classes=classes, image_shape=shape, pretrained=False)
 
 
 def _candidates(source: DataSource) -> Iterator[int]:

@@ -67,6 +67,7 @@ def prepare(
     *,
     batch_size: int = BATCH_SIZE,
     seed: int = 0,
+    untrained: bool = False,
 ) -> Setup:
     """Loads the network and the data that the names stand for.
 
@@ -76,21 +77,27 @@ def prepare(
         network: its weights and size.
         images: what is done with them.
         batch_size: of the training.
-        seed: of the calibration images and of the order of training.
+        seed: of the calibration images, of the order of training, and of fresh weights.
+        untrained: give the network fresh weights, to prune it before training.
 
     Raises:
-        InputError: names or values that cannot be used.
+        InputError: names or values that cannot be used; weights for a network that is not to have any.
         FormatError: files that are missing, damaged or do not fit.
         MissingDependencyError: a name needs an optional library.
     """
     network, images = network or NetworkConfig(), images or DataConfig()
     weights = network.weights
-    if weights is None and model in BUILT_INS:
-        raise InputError(f"the built-in network {model} is untrained: give its weights, --weights FILE")
+    if untrained and weights is not None:
+        raise InputError(f"--untrained gives fresh weights, --weights {weights} trained ones: leave one of them out")
+    if weights is None and model in BUILT_INS and not untrained:
+        raise InputError(
+            f"the built-in network {model} is untrained: give its weights, --weights FILE, or prune it before "
+            "training, --untrained"
+        )
     source = load_source(data, image_size=images.image_size)
     classes = network.num_classes or source.num_classes
     own_channels = source.image_shape[0]
-    loaded, source, notes = network_for(model, weights, classes, source)
+    loaded, source, notes = network_for(model, weights, classes, source, fresh_seed=seed if untrained else None)
     normalization = choose_normalization(model, source, weights, images.mean, images.std)
     recipe = Recipe(
         model=model,
