@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,23 @@ from benchmarks.common import calibration, test_images, trained
 from benchmarks.methods_table_pairs import REPAIRS, Row, packed, unpacked
 from whyprune.allocation.allocate import chosen_allocator
 from whyprune.allocation.contract import NamedAllocator
-from whyprune.data import Augmentation, DataSource, Loader
+from whyprune.data import DataSource
 from whyprune.devices import accuracy
 from whyprune.methods import Method, method_named
 from whyprune.pipeline.run import Run, start_run
 from whyprune.pipeline.steps import Chosen, choose, removed, repaired
 from whyprune.scoring.contract import NamedScorer
 from whyprune.structure.state import State
+from whyprune.workspace.setup import choose_augmentation
 
 AS_REGISTERED = {"batch_norm": "batch-norm", "refit": "refit"}
 SAME = ("network", "test_images", "calibration_images", "views", "git_commit", "removed_digest")
 """Rows that agree in these cut the same units from the same network with the same code."""
+Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
+"""Images (B, 3, H, W) and labels (B,)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A trained network, and the images that all methods get.
 
@@ -53,13 +56,14 @@ class Subject:
         return trained(self.name)
 
     @cached_property
-    def test(self) -> Loader:
+    def test(self) -> Batches:
         """The test images."""
-        return test_images(self.source, self.trained[1], self.test_images)
+        return list(test_images(self.source, self.trained[1], self.test_images))
 
-    def drawn(self, seed: int) -> Loader:
+    @lru_cache(maxsize=1)  # noqa: B019 - subjects live as long as the process
+    def drawn(self, seed: int) -> Batches:
         """The calibration images of a seed."""
-        return calibration(self.source, self.trained[1], self.calibration_images, seed)
+        return list(calibration(self.source, self.trained[1], self.calibration_images, seed))
 
     @cached_property
     def dense_top1_percent(self) -> float:
@@ -162,24 +166,24 @@ def gradient_free(method: Method) -> Method:
 
 def started(subject: Subject, method: Method, ratio: float, seed: int) -> Run:
     """A run as `whyprune.prune` starts it, on all groups that it prunes by default."""
-    loader = subject.drawn(seed)
+    images = subject.drawn(seed)
     settings = wp.Settings(views=subject.views, latency=False, refute=False, effect_passes=0)
     left_out = dict.fromkeys(
         ("outcome", "outputs", "constraints", "training", "recovery", "recovery_data", "test", "workspace", "asked")
     )
     return start_run(
         subject.trained[0],
-        loader,
+        images,
         budget=wp.Budget(macs=1 / ratio),
-        example_inputs=next(iter(loader))[0][:2],
+        example_inputs=images[0][0][:2],
         method=method,
         settings=settings,
-        augment=Augmentation(),
+        augment=choose_augmentation(subject.source.image_shape),
         resume=False,
         device=None,
         seed=seed,
         progress=False,
-        **left_out,  # type: ignore[arg-type]
+        **left_out,
     )
 
 
