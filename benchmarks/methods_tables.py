@@ -197,8 +197,14 @@ def left_out(record: Record) -> str:
     labelled = sorted({r["method"] for r in rows if r["labels"]})
     commits = sorted({r["git_commit"] for r in rows})
     counts = {n: sum(r["network"] == n for r in rows) for n in TITLES}
+    halves = [(high - low) / 2 for low, high in (d["interval_points"] for d in record["differences"])]
+    seen = (
+        f"half an interval of a paired difference is {statistics.median(halves):.1f} points (median)" if halves else ""
+    )
+    tested = _span(r["test_images"] for r in rows) if rows else NOT_RUN
     return "\n".join(
         [
+            f"- Test images: {tested} of 10,000{'; ' * bool(seen)}{seen}.",
             f"- Rows: {', '.join(f'{TITLES[n]} {c}' for n, c in counts.items())}; of {_count(len(commits), 'commit')} "
             f"({', '.join(commits)}).",
             f"- In rounds, so that their planning time holds the refits on the way: {_listed(rounds)}.",

@@ -17,6 +17,8 @@ from benchmarks import methods_table_cell as cells  # noqa: E402
 from benchmarks import methods_table_pairs as pairs  # noqa: E402
 from benchmarks import methods_tables as tables  # noqa: E402
 
+from whyprune.data.calibration import calibrate  # noqa: E402
+from whyprune.devices import accuracy  # noqa: E402
 from whyprune.workspace.setup import choose_augmentation  # noqa: E402
 
 IMAGES = 200
@@ -143,6 +145,9 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     units = result.network.select(result.plan.units)
     assert found["removed_digest"] == cells.digest(SimpleNamespace(removed=units))
     assert (found["plain_top1_percent"], found["refit_top1_percent"]) == pytest.approx((after.removal, after.repair))
+    views = calibrate(data, 1, choose_augmentation((1, 8, 8)), 3).views(range(1000, 1002))
+    tuned = wp.reestimate_batch_norm(wp.remove(result.network, units), views)
+    assert found["batch_norm_top1_percent"] == pytest.approx(accuracy(tuned, test, progress=False).top1_percent)
     assert found["macs_ratio"] == pruned.macs / result.measurements.dense.macs
     assert (found["image_forwards"] > 0) == (method != "magnitude-l2")
     assert not found["taken_from"]
