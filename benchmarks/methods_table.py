@@ -7,7 +7,7 @@ draws the calibration images and everything else; there is one checkpoint per ne
 for these accuracies alone: no method, search or repair sees them.
 
 Where a method has a causal variant, their difference is paired over images and seeds. Rows are written as they come,
-and those that the record has are not run again; several processes may write one record.
+and those that the record has, with the same settings, are not run again; several processes may write one record.
 """
 
 import argparse
@@ -103,16 +103,19 @@ def run(options: argparse.Namespace) -> None:
     options.output = options.output or RESULTS / f"{NAME}{'-quick' if options.quick else ''}.json"
     source = cifar10()
     subjects = {
-        name: Subject(name, source, options.calibration_images, options.test_images, options.views)
+        name: Subject(
+            name, source, options.calibration_images, options.test_images, options.views, options.search_plans
+        )
         for name in options.networks
     }
     rows = keep(options, [], source)
     for key in wanted(options):
-        if any(tuple(r[f] for f in KEY) == key and "error" not in r for r in rows):
-            continue
         network, ratio, method, seed = key
+        cell_of = dict(zip(KEY, key, strict=True)) | subjects[network].settings
+        if any(all(r.get(f) == v for f, v in cell_of.items()) and "error" not in r for r in rows):
+            continue
         machine = machine_state()
-        about = dict(zip(KEY, key, strict=True)) | {
+        about = cell_of | {
             "git_commit": commit(),
             "command": command_of(NAME),
             "machine": {f: machine.get(f) for f in MACHINE},
@@ -137,12 +140,13 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--test-images", type=int, default=3_000, help="how many, from the first on")
     parser.add_argument("--calibration-images", type=int, default=1_024)
     parser.add_argument("--views", type=int, default=1, help="augmented views of every image in the last repair")
+    parser.add_argument("--search-plans", type=int, help="that a search measures at most; default: its own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--most-cpu-seconds", type=float, default=5_400.0, help="per row; what takes longer is stopped")
     if parser.parse_known_args(given)[0].quick:
         of_pairs = [name for pair in pairs().items() for name in pair]
         parser.set_defaults(networks=["resnet20"], ratios=[2.0], seeds=1, methods=[*QUICK, *of_pairs])
-        parser.set_defaults(test_images=1_000, calibration_images=256)
+        parser.set_defaults(test_images=1_000, calibration_images=256, search_plans=6)
     return parser.parse_args(given)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import whyprune as wp
 from benchmarks.common import calibration, test_images, trained
-from benchmarks.methods_table_pairs import REPAIRS, Row, packed, unpacked
+from benchmarks.methods_table_pairs import REPAIRS, SETTINGS, Row, packed, unpacked
 from whyprune.allocation.allocate import chosen_allocator
 from whyprune.allocation.contract import NamedAllocator
 from whyprune.data import DataSource
@@ -42,6 +42,7 @@ class Subject:
         calibration_images: drawn from the training split by seed; methods, repairs and searches see no others.
         test_images: the first of the test split; read for the accuracies of the row alone.
         views: augmented views of every calibration image in the last repair.
+        search_plans: how many plans a search measures at most; None for its own default.
     """
 
     name: str
@@ -49,6 +50,12 @@ class Subject:
     calibration_images: int
     test_images: int
     views: int
+    search_plans: int | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of a row that say so."""
+        return {field: getattr(self, field) for field in SETTINGS}
 
     @cached_property
     def trained(self) -> tuple[nn.Module, Any]:
@@ -127,7 +134,7 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
         ratio: how many times fewer MACs.
         seed: of the calibration images and of everything drawn.
         known: rows of the record, whose measurements of the same units are taken over.
-        about: fields of the row: key, commit, command, machine.
+        about: fields of the row: key, settings, commit, command, machine.
     """
     method = gradient_free(method_named(name))
     run = started(subject, method, ratio, seed)
@@ -140,9 +147,6 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
     cost, dense = run.network.cost(bare.removed), run.network.cost()
     row = {
         **about,
-        "test_images": subject.test_images,
-        "calibration_images": subject.calibration_images,
-        "views": subject.views,
         "dense_top1_percent": subject.dense_top1_percent,
         "macs_ratio": cost.macs / dense.macs,
         "params_ratio": cost.params / dense.params,
@@ -167,7 +171,8 @@ def gradient_free(method: Method) -> Method:
 def started(subject: Subject, method: Method, ratio: float, seed: int) -> Run:
     """A run as `whyprune.prune` starts it, on all groups that it prunes by default."""
     images = subject.drawn(seed)
-    settings = wp.Settings(views=subject.views, latency=False, refute=False, effect_passes=0)
+    effort = {} if subject.search_plans is None else {"search_plans": subject.search_plans}
+    settings = wp.Settings(views=subject.views, latency=False, refute=False, effect_passes=0, **effort)
     left_out = dict.fromkeys(
         ("outcome", "outputs", "constraints", "training", "recovery", "recovery_data", "test", "workspace", "asked")
     )

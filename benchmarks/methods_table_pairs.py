@@ -13,6 +13,8 @@ REPAIRS = ("plain", "batch_norm", "refit")
 COUNTED_AT = 2.0
 """The headline counts differences at so many times fewer MACs."""
 CELL = ("network", "fewer_macs", "method")
+SETTINGS = ("test_images", "calibration_images", "views", "search_plans")
+"""What has to be alike in rows that are compared."""
 
 Row = Mapping[str, Any]
 Rights = NDArray[np.bool_]
@@ -89,8 +91,8 @@ def differences(rows: Sequence[Row], pairs: Mapping[str, str]) -> list[dict[str,
 
 
 def _alike(one: Row, other: Row) -> bool:
-    """Whether two rows are of the same images."""
-    return all(one[f] == other[f] for f in ("test_images", "calibration_images", "views"))
+    """Whether two rows are of the same images, at the same effort."""
+    return all(one.get(f) == other.get(f) for f in SETTINGS)
 
 
 def headline(rows: Sequence[Row], pairs: Mapping[str, str]) -> dict[str, Any]:

@@ -202,8 +202,11 @@ def left_out(record: Record) -> str:
         f"half an interval of a paired difference is {statistics.median(halves):.1f} points (median)" if halves else ""
     )
     tested = _span(r["test_images"] for r in rows) if rows else NOT_RUN
+    limits = sorted({n for r in rows if (n := r.get("search_plans")) is not None})
+    effort = f"at most {', '.join(map(str, limits))} plans" if limits else "as many plans as they do by default"
     return "\n".join(
         [
+            f"- Searches measured {effort}.",
             f"- Test images: {tested} of 10,000{'; ' * bool(seen)}{seen}.",
             f"- Rows: {', '.join(f'{TITLES[n]} {c}' for n, c in counts.items())}; of {_count(len(commits), 'commit')} "
             f"({', '.join(commits)}).",

@@ -122,12 +122,13 @@ def test_only_measurements_of_the_same_network_are_taken_over():
 @pytest.mark.parametrize("method", ["magnitude-l2", "causal", "random-search"])
 def test_a_row_is_what_prune_plans_and_measures(method):
     data, test = tiny.batches(0, 128), tiny.batches(1400, 1600)
+    settings = {"test_images": 200, "calibration_images": 128, "views": 2, "search_plans": None}
     subject = SimpleNamespace(
-        **{"trained": (tiny.trained(), None), "drawn": lambda _: data, "test": test, "views": 2},
-        **{"source": SimpleNamespace(image_shape=(1, 8, 8)), "test_images": 200, "calibration_images": 128},
+        **{"trained": (tiny.trained(), None), "drawn": lambda _: data, "test": test, **settings},
+        **{"source": SimpleNamespace(image_shape=(1, 8, 8))},
         **{"dense_top1_percent": 99.0, "dense_pass_cpu_s": 0.01},
     )
-    about = {"network": "tiny", "fewer_macs": 1.5, "method": method, "seed": 3, "git_commit": "abc"}
+    about = {"network": "tiny", "fewer_macs": 1.5, "method": method, "seed": 3, "git_commit": "abc"} | settings
     found = cells.cell(subject, method, 1.5, 3, [], about)
     result = wp.prune(
         tiny.trained(),
@@ -179,6 +180,10 @@ def test_rows_are_kept_failures_are_tried_again_and_others_stay(tmp_path, monkey
     assert len(found["rows"]) == 6
     assert not any("error" in r for r in found["rows"])
     assert {"git_commit", "command", "machine", "seed"} <= set(found["rows"][0])
+    before = list(ran)
+    methods_table.run(methods_table.parsed([*given, "taylor", "--test-images", "500"]))
+    assert ran[len(before) :] == [("taylor", 0), ("taylor", 1)]  # other images: it is another row
+    assert len(json.loads(path.read_text())["rows"]) == 6
 
 
 def test_the_page_is_written_from_half_a_record(tmp_path, monkeypatch):
