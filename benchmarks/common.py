@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from whyprune.atomic import atomic_file
 from whyprune.data import DataSource, Loader, Normalization, calibration_indices, load_source
 from whyprune.devices import library_versions, machine_state
 from whyprune.models import load_model, load_weights
@@ -96,7 +97,8 @@ def write_record(
     }
     path = options.output or RESULTS / f"{name}{'-quick' if options.quick else ''}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"headline: {json.dumps(headline)}", flush=True)
     return path
 

@@ -14,17 +14,18 @@ from benchmarks.coverage_tables import COVERAGE_TABLES
 from benchmarks.device_tables import DEVICE_TABLES
 from benchmarks.evidence_tables import EVIDENCE_TABLES
 from benchmarks.latency_tables import LATENCY_TABLES
+from benchmarks.methods_tables import METHODS_TABLES
 from benchmarks.runtime_tables import RUNTIME_TABLES
 from benchmarks.tasks_tables import TASKS_TABLES
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
     *("README.md", "docs/index.md", "docs/coverage.md", "docs/causal-tools.md", "docs/evidence.md"),
-    *("docs/devices.md", "docs/budgets.md", "docs/not-classifiers.md"),
+    *("docs/devices.md", "docs/budgets.md", "docs/not-classifiers.md", "docs/methods-compared.md"),
 )
 FROM_RECORDS = (
     *(COVERAGE_TABLES, CAUSAL_TOOLS_TABLES, EVIDENCE_TABLES, DEVICE_TABLES, LATENCY_TABLES, RUNTIME_TABLES),
-    TASKS_TABLES,
+    *(TASKS_TABLES, METHODS_TABLES),
 )
 NAMES = {"causal": "**causal**", "magnitude-l2": "L2 magnitude", "taylor": "Taylor", "random": "random"}
 
