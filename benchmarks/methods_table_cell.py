@@ -19,7 +19,8 @@ from whyprune.allocation.contract import NamedAllocator
 from whyprune.data import DataSource
 from whyprune.devices import accuracy
 from whyprune.methods import Method, method_named
-from whyprune.pipeline.run import Run, start_run
+from whyprune.pipeline.run import Run
+from whyprune.pipeline.start import start_run
 from whyprune.pipeline.steps import Chosen, choose, removed, repaired
 from whyprune.scoring.contract import NamedScorer
 from whyprune.structure.state import State

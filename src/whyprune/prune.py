@@ -13,8 +13,8 @@ from whyprune.effects.outcomes import Outcome, OutcomeFunction
 from whyprune.methods import Method
 from whyprune.pipeline.measure import measured_run
 from whyprune.pipeline.result import Result
-from whyprune.pipeline.run import start_run
 from whyprune.pipeline.settings import Settings
+from whyprune.pipeline.start import start_run
 from whyprune.pipeline.steps import choose, proven, recovered, removed, repaired, resumed, staged
 from whyprune.recovery import Recovery
 from whyprune.structure.outputs import Named

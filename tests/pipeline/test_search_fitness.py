@@ -16,7 +16,7 @@ from whyprune.data.batches import Batch
 from whyprune.data.calibration import calibrate
 from whyprune.effects.joint import joint_effect
 from whyprune.errors import InputError
-from whyprune.pipeline import run as start
+from whyprune.pipeline import start
 from whyprune.pipeline.evaluators import evaluator_of
 from whyprune.recovery.randomness import Stream, generator
 from whyprune.repair import repair

@@ -8,6 +8,7 @@ from whyprune.data.opened import first_of, opened
 from whyprune.effects.outcomes import Outcome, OutcomeFunction, as_outcome
 from whyprune.errors import InputError
 from whyprune.methods import Method
+from whyprune.pipeline.evaluators import check_labels, needs_labels
 
 
 def check_labelled(
@@ -16,7 +17,7 @@ def check_labelled(
     """Refuses data without labels where the outcome or the method cannot do without.
 
     Args:
-        method: whose facts say what it needs.
+        method: whose facts and fitness say what it needs.
         outcome: what harm is.
         data: calibration data, of which the first batch is read.
         example: what the network is traced on.
@@ -27,11 +28,12 @@ def check_labelled(
     """
     asked = as_outcome(outcome)
     always = method.scorer_facts.labels == "yes"
-    if not (always or asked.needs_labels):
+    if not (always or asked.needs_labels or needs_labels(method)):
         return
     batches, _ = opened(data, example, what)
-    if (first := first_of(batches, what)) is None or expected_batch(first, example, what).labels is not None:
+    if (first := first_of(batches, what)) is None or (found := expected_batch(first, example, what)).labels is not None:
         return
+    check_labels(method, found)
     who, instead = f"outcome {asked.name}", ", or outcome='logit-shift'"
     if always:
         who, instead = f"scorer {method.scorer_name!r}", ", or choose another scorer"

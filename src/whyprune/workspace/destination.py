@@ -7,8 +7,8 @@ from pathlib import Path
 
 from whyprune.errors import InputError
 from whyprune.pipeline.result import check_target
-from whyprune.pipeline.run import TRAINING
 from whyprune.pipeline.stage import SEARCH, STAGE
+from whyprune.pipeline.start import TRAINING
 from whyprune.pipeline.steps import CHECKPOINT
 
 SUFFIX = ".partial"
