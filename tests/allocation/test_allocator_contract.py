@@ -1,4 +1,4 @@
-"""`check_allocator` tells an allocator that minds the order of channels or the unit of effects, or does not say enough."""
+"""`check_allocator` tells an allocator that minds the order of channels, the unit of effects, or says too little."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every scorer on what is small, empty or broken: an answer, or one message; never another exception, nothing silent."""
+"""Every scorer on what is small, empty or broken: an answer or one message, nothing else and nothing silent."""
 
 import copy
 
@@ -102,7 +102,7 @@ def test_weights_that_are_no_numbers_are_refused_by_the_trace(images):
     model = narrow(3)
     with torch.no_grad():
         model[3].weight[0, 1] = float("nan")
-    with pytest.raises(InputError, match="parameter 3.weight holds NaN"):
+    with pytest.raises(InputError, match=r"parameter 3\.weight holds NaN"):
         trace(model, images[:2])
 
 
@@ -110,7 +110,7 @@ def test_a_network_without_units_says_where_to_look(images):
     model = nn.Sequential(nn.Conv2d(3, 1, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 3))
     network = trace(model.eval(), images[:2])
     for name in NAMES:
-        with pytest.raises(InputError, match="there is no unit to measure: see network.refusals"):
+        with pytest.raises(InputError, match=r"there is no unit to measure: see network\.refusals"):
             asked(name, network, images)
 
 

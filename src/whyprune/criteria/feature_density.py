@@ -5,8 +5,8 @@ distance and min_samples = 5; the width of a layer is its clusters plus its nois
 layers. [C] Which filters stay is not said by the clusters: here those of largest L1 norm, one of the paper's options.
 [I] The score of the n-th unit to go is the smallest epsilon at which the group's width is down by n, so that one
 ranking over all groups is one epsilon for all layers. Where DBSCAN finds noise alone, no map is like another one: units
-then go by their norm, the same share of every such group at a time. Widths at every epsilon come at once from the minimum spanning
-tree of mutual reachability distances (Campello et al., PAKDD 2013), which is exact.
+then go by their norm, the same share of every such group at a time. Widths at every epsilon come at once from the
+minimum spanning tree of mutual reachability distances (Campello et al., PAKDD 2013), which is exact.
 """
 
 from collections.abc import Iterable, Sequence

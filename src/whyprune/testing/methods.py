@@ -28,9 +28,9 @@ def check_method(method: str | Method, *, budget: Budget | None = None, images: 
     """Prunes a small network with planted truth and checks what every method must keep.
 
     Its facts say what it is; the budget is met; the removal is proven; the network it was given is left alone; the same
-    seed gives the same plan; the result comes back from its folder as it was; and a budget that nothing can meet ends in
-    a `BudgetError` that names the smallest reachable ratio. With its channels in another order the network loses units
-    of the same scores, where a method has one round and measures no plans, and its scorer states that it draws for none.
+    seed gives the same plan; the result comes back from its folder as it was; and a budget that nothing can meet ends
+    in a `BudgetError` that names the smallest reachable ratio. With its channels in another order the network loses
+    units of the same scores, where a method has one round and measures no plans, and its scorer draws for no unit.
 
     Args:
         method: the method, or the name of one.
