@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from whyprune.allocation import ALLOCATORS
+from whyprune.allocation.fitness import EPOCHS, FITNESS
 from whyprune.methods import METHODS, Method
 from whyprune.methods.schedule import ABOUT, ROUNDS, STEP
 from whyprune.recovery import PENALTIES
@@ -112,6 +113,16 @@ def allocations() -> str:
     return _table(("allocation", "needs", "decides", "what it does", "guarantee", "cost", "source"), rows)
 
 
+def fitness() -> str:
+    """What searches minimise."""
+    rows = []
+    for name, facts in FITNESS.items():
+        text = f"`{name}[:EPOCHS]`" if facts.training else f"`{name}`"
+        cost = facts.cost.replace("EPOCHS", str(EPOCHS))
+        rows.append((text, facts.summary, LABELS[facts.labels], _yes(facts.training), cost, facts.paper or NOTHING))
+    return _table(("fitness", "what a plan is judged by", "labels", "training", "cost of a plan", "source"), rows)
+
+
 def schedules() -> str:
     """In how many rounds."""
     rows = [
@@ -154,6 +165,7 @@ TABLES = {
     "questions": questions,
     "symmetries": symmetries,
     "allocations": allocations,
+    "fitness": fitness,
     "schedules": schedules,
     "repairs": repairs,
     "penalties": penalties,

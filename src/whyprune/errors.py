@@ -9,6 +9,10 @@ class InputError(WhypruneError, ValueError):
     """An argument, a configuration or a batch of data that cannot be used."""
 
 
+class DivergedError(InputError):
+    """A training whose loss, or whose network, no longer gives finite numbers."""
+
+
 class TraceError(WhypruneError):
     """A model whose computation could not be captured; says where in the user's code, and why."""
 

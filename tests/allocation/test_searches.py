@@ -11,7 +11,7 @@ from whyprune.allocation import ALLOCATORS, Budget, Space, along_scores
 from whyprune.criteria import random_scores
 from whyprune.structure.trace import trace
 
-SEARCHES = ["particle-swarm", "genetic"]
+SEARCHES = ["particle-swarm", "genetic", "informed-swarm", "informed-genetic"]
 
 
 def network():
@@ -62,7 +62,7 @@ def best_of_all(space, landscape, budget):
 @pytest.fixture
 def chosen(request):
     name = request.param
-    if name == "genetic":
+    if name.endswith("genetic"):
         pytest.importorskip("pymoo", reason="the extra `search` is not installed")
     return ALLOCATORS(name)
 

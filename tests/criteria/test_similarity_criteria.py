@@ -14,9 +14,9 @@ from whyprune.criteria import feature_clusters, feature_density, feature_similar
 from whyprune.criteria.feature_clusters import clustered
 from whyprune.criteria.feature_density import NEVER, epsilons
 from whyprune.criteria.feature_similarity import cosine_distances
-from whyprune.criteria.filter_similarity import channel_distances
 from whyprune.criteria.redundancy import drop_distances
 from whyprune.errors import InputError
+from whyprune.scoring.filters import channel_distances
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 

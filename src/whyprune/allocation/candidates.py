@@ -1,6 +1,6 @@
 """Candidates of a search: vectors of the shares that groups keep, brought to the budget's edge and measured there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,16 +28,31 @@ def broken(plans: int) -> InputError:
     )
 
 
-def best_of(points: Sequence[Point], objective: Objective, *, progress: bool = False) -> Point:
+def best_of(
+    drawn: Iterable[Point | None], plans: int, objective: Objective, budget: Budget, *, progress: bool = False
+) -> Point:
     """The point of least measured harm, the first of several.
 
+    Args:
+        drawn: points, one by one; None where one did not meet the budget.
+        plans: how many there will be.
+        objective: measures them.
+        budget: that they meet, for the message.
+        progress: show a progress bar.
+
     Raises:
+        BudgetError: no point met the budget.
         InputError: none of the networks gave finite numbers.
     """
-    measured = [objective.measured(point) for point in track(points, "Measuring plans", enabled=progress)]
-    if not np.isfinite(measured).any():
-        raise broken(len(points))
-    return points[int(np.argmin(measured))]
+    best, least, met = None, np.inf, 0
+    for point in track(drawn, "Measuring plans", plans, enabled=progress):
+        if point is not None:
+            met, harm = met + 1, objective.measured(point)
+            if harm < least:
+                best, least = point, harm
+    if best is None:
+        raise broken(met) if met else BudgetError(f"none of {plans} plans that were drawn meets the budget {budget}")
+    return best
 
 
 @dataclass

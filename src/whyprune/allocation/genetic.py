@@ -174,8 +174,9 @@ class _Pymoo:
 
     def _guided(self, guide: Guide, rng: np.random.Generator) -> Any:
         """A mutation that a guide makes."""
+        mutation: Any = self._modules["Mutation"]
 
-        class Guided(self._modules["Mutation"]):  # type: ignore[misc]
+        class Guided(mutation):  # type: ignore[misc]
             def _do(self, _: Any, numbers: Floats, **__: Any) -> Floats:
                 moved = guide.mutated(_shares(numbers, guide.parts), rng) * guide.parts
                 return np.clip(np.round(moved), 1, guide.parts)

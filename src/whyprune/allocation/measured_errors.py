@@ -14,7 +14,7 @@ from whyprune.allocation.evaluator import MeasuredPlans
 from whyprune.data.batches import Batch
 from whyprune.data.outputs import logits_of
 from whyprune.devices.evaluation import call, device_of, evaluating
-from whyprune.errors import InputError
+from whyprune.errors import DivergedError, InputError
 from whyprune.structure.state import State
 
 
@@ -47,10 +47,13 @@ class MeasuredErrors(MeasuredPlans):
     fit: Sequence[Batch]
 
     def measured(self, pruned: State) -> tuple[float, float]:
-        """The error of a network, mended; infinite where its logits are not finite."""
+        """The error of a network, mended; infinite where its training or its logits end in no finite numbers."""
         share, (dense, cut) = self.share(pruned), self.mending.passes
         passes = share * sum(map(len, self.batches)) + (dense + cut * share) * sum(map(len, self.fit))
-        mended = self.mending.apply(pruned, self.fit)
+        try:
+            mended = self.mending.apply(pruned, self.fit)
+        except DivergedError:  # a plan that cannot be trained is a bad plan, and no end of the search
+            return float("inf"), passes
         outputs = mended.network.outputs
         read = outputs.logits if outputs.asked else logits_of
         device = device_of(mended.model)

@@ -17,9 +17,8 @@ from whyprune.allocation.contract import allocator
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.space import Point, Space
-from whyprune.errors import BudgetError
 
-PLANS, DRAWS = 256, 8
+PLANS, DRAWS = 256, 6
 LARGEST = (0.7, 0.8, 0.9, 1.0)
 TOLERANCE = 0.005
 FACTORS = np.concatenate([[0.0], np.geomspace(0.05, 1000, 512)])
@@ -45,21 +44,17 @@ def random_ratios(
     check_reachable(space, budget)
     rng, plans = np.random.default_rng(seed), objective.plans or PLANS
     ratios = _Ratios(space, budget)
-    found = [point for _ in range(plans) if (point := ratios.drawn(rng)) is not None]
-    if not found:
-        raise BudgetError(f"no vector of ratios meets the budget {budget}: choose another allocation")
-    return best_of(found, objective, progress=progress)
+    return best_of((ratios.drawn(rng) for _ in range(plans)), plans, objective, budget, progress=progress)
 
 
 class _Ratios:
     """Vectors of ratios of one space, and the points they lead to."""
 
     def __init__(self, space: Space, budget: Budget) -> None:
-        self._space, self._budget = space, budget
-        self._dense = space.network.cost()
+        self._space, self._limits = space, budget.limits(space.network.cost())
         self._sizes = {name: len(group.units) for name, group in space.bounds.groups.items()}
         everywhere = np.ones(len(self._sizes))
-        self._largest = next((top for top in LARGEST if self._met(self._at(top * everywhere))), LARGEST[-1])
+        self._largest = next((top for top in LARGEST if self._spent(self._at(top * everywhere)) <= 1), LARGEST[-1])
 
     def drawn(self, rng: np.random.Generator) -> Point | None:
         """A random point on the edge of the budget, or the nearest of several; None where none meets it."""
@@ -78,10 +73,10 @@ class _Ratios:
             low, high = 0, len(FACTORS) - 1
             while low < high:  # the smallest factor that meets the budget
                 middle = (low + high) // 2
-                met = self._met(self._at(np.minimum(self._largest, FACTORS[middle] * pull)))
+                met = self._spent(self._at(np.minimum(self._largest, FACTORS[middle] * pull))) <= 1
                 low, high = (low, middle) if met else (middle + 1, high)
             point = self._at(np.minimum(self._largest, FACTORS[low] * pull))
-            if self._met(point):
+            if self._spent(point) <= 1:
                 yield point
 
     def _at(self, ratios: Floats) -> dict[str, int]:
@@ -90,10 +85,6 @@ class _Ratios:
         bounds, start = self._space.bounds, self._space.start
         return bounds.rounded(bounds.filled({name: max(0, count - start[name]) for name, count in gone.items()}))
 
-    def _met(self, point: Point) -> bool:
-        return self._budget.met_by(self._space.cost(point), self._dense)
-
     def _spent(self, point: Point) -> float:
         """How much of the budget a point spends, of the kind that it spends most of; 1 is the edge."""
-        cost, limits = self._space.cost(point), self._budget.limits(self._dense)
-        return max(float(getattr(cost, kind)) / limit for kind, limit in limits.items())
+        return max(self._space.amount(kind, point) / limit for kind, limit in self._limits.items())

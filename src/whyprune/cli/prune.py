@@ -126,7 +126,10 @@ def prune(
     screen = Screen(quiet, as_json)
     bounds = Budget.parse(budget)
     trained = recovery or training
-    destination = Destination.claim(out, training=trained is not None, overwrite=overwrite, resume=resume)
+    searching = settings.applied(method, bounds).searches
+    destination = Destination.claim(
+        out, training=trained is not None, searching=searching, overwrite=overwrite, resume=resume
+    )
     batch_size = BATCH_SIZE if trained is None else trained.batch_size
     setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed)
     if not destination.helper:

@@ -1,4 +1,4 @@
-"""Random search: points drawn at random, each measured on the network itself; the least measured joint effect wins.
+"""Random search: points drawn at random, each measured on the network itself; the least measured harm wins.
 
 The baseline that a search must beat with as many plans (Bergstra and Bengio, JMLR 2012 [P], for hyper-parameters). How
 points are drawn is ours [I]: widths shrink along random pulls until the budget holds, so that all lie close to it.
@@ -12,7 +12,6 @@ from whyprune.allocation.contract import allocator
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.space import Point, Space
-from whyprune.errors import BudgetError
 from whyprune.methods.method import Method
 
 PLANS, SHARES = 32, np.linspace(0, 1, 65)
@@ -20,7 +19,7 @@ PLANS, SHARES = 32, np.linspace(0, 1, 65)
 
 @allocator(
     "random-search",
-    summary="random widths within the budget, each plan measured; the least joint effect wins",
+    summary="random widths within the budget, each plan measured; the least harm wins",
     needs="evaluator",
     guarantee="the best of the plans it measured, on the images it measured them on",
     paper="Bergstra & Bengio, JMLR 2012",
@@ -29,12 +28,7 @@ PLANS, SHARES = 32, np.linspace(0, 1, 65)
 def random_search(
     space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False
 ) -> Point:
-    """The best of so many random points.
-
-    Raises:
-        BudgetError: no random point met the budget.
-        InputError: no network that was measured gave finite numbers.
-    """
+    """The best of so many random points; raises `BudgetError` where none met the budget."""
     check_reachable(space, budget)
     rng, dense = np.random.default_rng(seed), space.network.cost()
     widths = [v for v in space if v.kind == "width"]
@@ -51,10 +45,7 @@ def random_search(
         return None
 
     plans = objective.plans or PLANS
-    found = [point for _ in range(plans) if (point := drawn()) is not None]
-    if not found:
-        raise BudgetError(f"none of {plans} random plans meets the budget {budget}: choose another allocation")
-    return best_of(found, objective, progress=progress)
+    return best_of((drawn() for _ in range(plans)), plans, objective, budget, progress=progress)
 
 
 method = Method(name="random-search", scorer="magnitude-l2", allocation=random_search)

@@ -17,6 +17,7 @@ METHODS: Named[Method] = Named(
         "acp": "whyprune.methods.acp:acp",
         "afpruner": "whyprune.methods.afpruner:afpruner",
         "eagleeye": "whyprune.methods.eagleeye:eagleeye",
+        "causal-feature-clusters": "whyprune.methods.feature_clusters:causal_feature_clusters",
         "causal-acp": "whyprune.methods.causal_acp:causal_acp",
         "causal-afpruner": "whyprune.methods.causal_afpruner:causal_afpruner",
         "precrop": "whyprune.methods.precrop:precrop",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from whyprune.devices.evaluation import device_of
-from whyprune.errors import InputError
+from whyprune.errors import DivergedError, InputError
 from whyprune.recovery.config import Recovery
 from whyprune.recovery.job import Logits
 from whyprune.recovery.sources import checked_labels, class_numbers
@@ -47,5 +47,5 @@ def _checked_logits(logits: Tensor, rows: int, name: str) -> tuple[int, int]:
     if logits.dim() != 2 or logits.shape[0] != rows:
         raise InputError(f"{name} gives logits of shape {tuple(logits.shape)} for {rows} rows: recovery needs (B, K)")
     if not bool(torch.isfinite(logits).all()):
-        raise InputError(f"{name} gives NaN or infinite logits before training: its weights are broken")
+        raise DivergedError(f"{name} gives NaN or infinite logits before training: its weights are broken")
     return rows, int(logits.shape[1])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from whyprune.data.batches import Batch
-from whyprune.errors import InputError
+from whyprune.errors import DivergedError, InputError
 from whyprune.progress import Progress
 from whyprune.recovery import checkpoint as files
 from whyprune.recovery.features import Tap, feature_loss
@@ -147,7 +147,7 @@ class Training:
         mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
         value = float(cast(Tensor, mean))
         if not math.isfinite(value):
-            raise InputError(self._diverged(f"epoch {state.epoch}, step {state.step + 1}", value))
+            raise DivergedError(self._diverged(f"epoch {state.epoch}, step {state.step + 1}", value))
         self.fabric.backward(loss)
         if recovery.clip_grad_norm is not None:
             self.fabric.clip_gradients(
@@ -177,7 +177,7 @@ class Training:
             labelled = labelled and batch.labels is not None
             right += 0 if batch.labels is None else int((logits.argmax(1) == batch.labels).sum())
         if not math.isfinite(loss):
-            raise InputError(self._diverged(f"the validation part after epoch {self.state.epoch}", loss))
+            raise DivergedError(self._diverged(f"the validation part after epoch {self.state.epoch}", loss))
         return Validation(loss / rows, 100 * right / rows if labelled else None)
 
     def _mixed(self, batch: Batch, key: tuple[int, ...]) -> tuple[Batch, Mixture | None]:

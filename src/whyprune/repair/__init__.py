@@ -3,7 +3,7 @@
 from whyprune.repair.batch_norm import reestimate_batch_norm
 from whyprune.repair.constants import fold_constants, repair_constants
 from whyprune.repair.coverage import Unrefitted, unrefitted
-from whyprune.repair.merge import merge
+from whyprune.repair.merging import merge
 from whyprune.repair.reconstruction import reconstruct
 from whyprune.repair.refit import repair
 

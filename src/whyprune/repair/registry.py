@@ -9,7 +9,7 @@ from whyprune.errors import InputError
 from whyprune.repair.batch_norm import reestimate_batch_norm
 from whyprune.repair.constants import repair_constants, unfolded
 from whyprune.repair.coverage import sentence, unrefitted
-from whyprune.repair.merge import merge, unmerged
+from whyprune.repair.merging import merge, unmerged
 from whyprune.repair.reconstruction import reconstruct
 from whyprune.repair.refit import repair
 from whyprune.structure.state import State

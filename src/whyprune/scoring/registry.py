@@ -9,6 +9,7 @@ SCORERS: Named[NamedScorer] = Named(
         "curves": "whyprune.causal.response.scorer:curves",
         "cxplain": "whyprune.causal.cxplain.estimator:cxplain",
         "adaptive": "whyprune.causal.adaptive.estimator:adaptive",
+        "causal-filter-similarity": "whyprune.causal.similar.scorer:causal_filter_similarity",
         "causal-taylor": "whyprune.causal.adaptive.taylor:causal_taylor",
         "exact": "whyprune.causal.exact:exact",
         "random-masks": "whyprune.causal.masks.random_masks:random_masks",

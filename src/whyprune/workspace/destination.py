@@ -8,7 +8,7 @@ from pathlib import Path
 from whyprune.errors import InputError
 from whyprune.pipeline.result import check_target
 from whyprune.pipeline.run import TRAINING
-from whyprune.pipeline.stage import STAGE
+from whyprune.pipeline.stage import SEARCH, STAGE
 from whyprune.pipeline.steps import CHECKPOINT
 
 SUFFIX = ".partial"
@@ -20,7 +20,7 @@ class Destination:
 
     Attributes:
         out: the result folder, absolute.
-        workspace: where finished stages and checkpoints go; None for a run that trains nothing.
+        workspace: where finished stages, checkpoints and measured plans go; None for a run that keeps nothing.
         overwrite: replace an existing result.
         resume: go on from what is in the workspace.
         helper: this process only helps with the recovery; another one writes the result.
@@ -34,13 +34,20 @@ class Destination:
 
     @classmethod
     def claim(
-        cls, out: str | Path, *, training: bool = False, overwrite: bool = False, resume: bool = False
+        cls,
+        out: str | Path,
+        *,
+        training: bool = False,
+        searching: bool = False,
+        overwrite: bool = False,
+        resume: bool = False,
     ) -> "Destination":
         """Checks, before any work, that a result can be written there; forgets an interrupted run if told to.
 
         Args:
             out: the result folder.
             training: the run trains, before or after pruning, and keeps what it has on the way.
+            searching: the run measures plans, and keeps what it has measured.
             overwrite: replace an existing result.
             resume: go on with an interrupted run.
 
@@ -48,7 +55,7 @@ class Destination:
             InputError: the folder exists, cannot be made, or an interrupted run is kept beside it.
         """
         folder = Path(os.path.abspath(out))
-        workspace = folder.with_name(folder.name + SUFFIX) if training else None
+        workspace = folder.with_name(folder.name + SUFFIX) if training or searching else None
         if _is_helper():
             if workspace is None or not (workspace / STAGE).is_file():
                 raise InputError("start whyprune as one process: it starts the others by itself, see --devices")
@@ -64,11 +71,14 @@ class Destination:
         """What an interrupted run leaves to resume from, in one sentence; None for nothing."""
         if self.workspace is None or not _resumable(self.workspace):
             return None
-        what = "the pruned network is"
-        if (self.workspace / CHECKPOINT).is_file():
-            what = "the pruned network and the recovery's checkpoint are"
-        if not (self.workspace / STAGE).is_file():
-            what = "the checkpoint of the training before pruning is"
+        has = {name: (self.workspace / name).is_file() for name in (STAGE, CHECKPOINT, TRAINING, SEARCH)}
+        if has[STAGE]:
+            what = "the pruned network" + (" and the recovery's checkpoint are" if has[CHECKPOINT] else " is")
+        elif has[TRAINING]:
+            beside = " and the plans that were measured are" if has[SEARCH] else " is"
+            what = f"the checkpoint of the training before pruning{beside}"
+        else:
+            what = "the plans that were measured are"
         return f"{what} kept in {self.workspace}: run the same command with --resume to go on"
 
     def tidy(self) -> None:
@@ -91,7 +101,7 @@ def _check_workspace(workspace: Path, overwrite: bool, resume: bool) -> None:
 
 def _resumable(workspace: Path) -> bool:
     """Whether there is something to go on from."""
-    return any((workspace / name).is_file() for name in (STAGE, TRAINING))
+    return any((workspace / name).is_file() for name in (STAGE, TRAINING, SEARCH))
 
 
 def _is_helper() -> bool:

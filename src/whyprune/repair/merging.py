@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from whyprune.data.batches import Batch, split_images
@@ -32,7 +33,7 @@ from whyprune.repair.writeback import write_direction_and_length
 from whyprune.structure.copies import duplicate
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Reader
-from whyprune.structure.operations import AFFINE, bind, name_of, where
+from whyprune.structure.operations import AFFINE, bind, name_of, shape_of, where
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
@@ -113,7 +114,7 @@ def merged(state: State, found: dict[fx.Node, list[Heir]]) -> State:
     result = duplicate(state.model)
     for reader in pruned.network.readers:
         own = found.get(reader.data, [])
-        if own and reader.node in state.network.written and _why_not(pruned, reader) is None:
+        if own and _why_not(pruned, reader) is None:
             weight = _with_columns(dense, pruned, reader, own)
             if weight is not None:
                 _write(pruned, result, reader.node, weight)
@@ -206,14 +207,14 @@ def _cases(state: State, reader: Reader) -> list[_Case]:
 
 def _with_columns(dense: Replay, pruned: Replay, reader: Reader, own: Sequence[Heir]) -> Tensor | None:
     """The reader's weight with the columns of removed units added to those of their heirs; None where none is."""
-    node, network = reader.node, dense.network
+    node = reader.node
     old, new = (layout_of(node, replay.groups_of(node)) for replay in (dense, pruned))
     before, after = (replay.bound(bind(node)["weight"]) for replay in (dense, pruned))
     given = old.filters(before) * _scale(dense, node, old.filters(before))
     filters = new.filters(after).clone()
     scale = _scale(pruned, node, filters)
     taken = torch.where(scale == 0, torch.zeros_like(scale), 1 / torch.where(scale == 0, torch.ones_like(scale), scale))
-    stay = np.flatnonzero(~np.isin(network.written[node], list(pruned.gone)))
+    stay = _staying(pruned, node, len(given))
     changed = False
     for heir in own:
         pairs = zip(
@@ -230,6 +231,16 @@ def _with_columns(dense: Replay, pruned: Replay, reader: Reader, own: Sequence[H
                 place += heir.factor * column * taken[rows].reshape(-1, *[1] * (column.dim() - 1))
                 changed = True
     return new.weight(filters) if changed else None
+
+
+def _staying(pruned: Replay, node: fx.Node, outputs: int) -> NDArray[np.int64]:
+    """Which of a layer's outputs the pruned network still has."""
+    dim = len(shape_of(node)) - 1 if name_of(node) == "linear" else 1
+    stays = np.ones(outputs, dtype=np.bool_)
+    for along, labels in pruned.network.extents.get(node, ()):
+        if along == dim:
+            stays &= ~np.isin(labels, list(pruned.gone))
+    return np.flatnonzero(stays)
 
 
 def _column(filters: Tensor, groups: int, channel: int) -> tuple[slice, Tensor]:

@@ -1,0 +1,1 @@
+"""Filter similarity with causal insight: similar filters are asked by joint interventions."""
