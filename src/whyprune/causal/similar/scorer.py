@@ -46,6 +46,8 @@ Floats = NDArray[np.float64]
     paper="Geng & Niu, Machine Learning 2022 (similarity); the rest is ours",
     natural_widths=True,
     most_images=0,
+    scaling="invariant",
+    duplicates="one-first",
 )
 def causal_filter_similarity(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """What every unit adds to the joint effect of those of its group that go before it; never below 0."""
