@@ -22,6 +22,8 @@ METHODS: Named[Method] = Named(
         "causal-afpruner": "whyprune.methods.causal_afpruner:causal_afpruner",
         "precrop": "whyprune.methods.precrop:precrop",
         "precrop-gp": "whyprune.methods.precrop:precrop_gp",
+        "fsabp": "whyprune.methods.fsabp:fsabp",
+        "halp": "whyprune.methods.halp:halp",
         "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",
     },
     "whyprune.methods",

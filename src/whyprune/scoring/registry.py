@@ -7,6 +7,7 @@ SCORERS: Named[NamedScorer] = Named(
     "scorer",
     {
         "curves": "whyprune.causal.response.scorer:curves",
+        "elimination": "whyprune.causal.response.elimination_scorer:elimination",
         "cxplain": "whyprune.causal.cxplain.estimator:cxplain",
         "adaptive": "whyprune.causal.adaptive.estimator:adaptive",
         "causal-filter-similarity": "whyprune.causal.similar.scorer:causal_filter_similarity",
@@ -28,6 +29,7 @@ SCORERS: Named[NamedScorer] = Named(
         "magnitude-l1": "whyprune.criteria.magnitude:magnitude_l1",
         "magnitude-l2": "whyprune.criteria.magnitude:magnitude_l2",
         "taylor": "whyprune.criteria.taylor:taylor_scores",
+        "taylor-bn": "whyprune.criteria.taylor_bn:taylor_bn_scores",
         "bn-scale": "whyprune.criteria.bn_scale:bn_scale_scores",
         "lamp": "whyprune.criteria.lamp:lamp_scores",
         "geometric-median": "whyprune.criteria.geometric_median:geometric_median_scores",
