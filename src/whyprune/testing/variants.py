@@ -25,7 +25,7 @@ def in_another_order(network: Network, seed: int = 3) -> tuple[nn.Module, dict[s
         The model, and for every unit's name what the unit that stands there now was called.
     """
     generator = torch.Generator().manual_seed(seed)
-    model, was = copy.deepcopy(network.model), {}
+    model, was = copy.deepcopy(network.model), dict[str, str]()
     tensors = model.state_dict()
     for group in network.groups:
         order = torch.randperm(len(group.units), generator=generator).tolist()
