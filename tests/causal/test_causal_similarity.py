@@ -120,13 +120,16 @@ def test_scores_are_joint_effects_by_another_way_through_the_network():
     network = trace(model.eval(), images[:2])
     found = estimate(network, [images], method=NAME, units=[u for u in network.units if u.group == "units"])
     worlds = Worlds(network, [images], intervention="carried", units=found.units)
-    gone = np.argsort(found.mean)[: 7 - found.natural_widths["units"]]
-    assert sorted(gone % 5) == [0, 1]  # one of each pair of copies
-    base = np.isin(np.arange(7), gone)
-    for place in np.flatnonzero(~base):
-        more = base | (np.arange(7) == place)
-        expected = worlds.joint(more).mean() - worlds.joint(base).mean()
-        assert found.mean[place] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+    def joint(places):
+        return float(worlds.joint(np.isin(np.arange(7), places)).mean())
+
+    gone = [int(k) for k in np.argsort(found.mean)[: 7 - found.natural_widths["units"]]]
+    assert sorted(k % 5 for k in gone) == [0, 1]  # one of each pair of copies
+    rest = sorted(set(range(7)) - set(gone), key=lambda k: joint([*gone, k]))
+    heights = [joint([*gone, *rest[:k]]) for k in range(len(rest) + 1)]
+    np.testing.assert_allclose(found.mean[rest], np.maximum.accumulate(np.diff(heights)), rtol=1e-3, atol=1e-6)
+    assert found.mean[gone] == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["residual", "flatten", "separable", "grouped"])

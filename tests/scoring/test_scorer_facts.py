@@ -32,15 +32,16 @@ def by_place(state, batches, question):
 
 
 def test_the_networks_written_in_another_way_compute_the_same():
-    base, reordered, rescaled = planted.case(1), variants.reordered(), variants.rescaled()
+    base, (reordered, was), rescaled = planted.case(1), variants.reordered(), variants.rescaled()
     with torch.no_grad():
         expected = base.network.model(base.images)
         torch.testing.assert_close(reordered.network.model(base.images), expected, rtol=1e-4, atol=1e-5)
         assert torch.equal(rescaled.network.model(base.images), expected)
     for unit in reordered.network.units:
-        group, index = unit.group, int(variants.original(unit.name).partition(":")[2])
+        group, index = unit.group, int(was[unit.name].partition(":")[2])
         layer = getattr(base.network.model, group), getattr(reordered.network.model, group)
         assert torch.equal(layer[1].bias[unit.index], layer[0].bias[index])
+    assert any(name != old for name, old in was.items())
 
 
 @pytest.mark.parametrize("name", [*SCORERS])

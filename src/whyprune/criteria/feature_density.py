@@ -4,8 +4,9 @@ Chang et al., ACP, Applied Intelligence 2022, first stage. [C] maps of 200 image
 distance and min_samples = 5; the width of a layer is its clusters plus its noise points, and one epsilon serves all
 layers. [C] Which filters stay is not said by the clusters: here those of largest L1 norm, one of the paper's options.
 [I] The score of the n-th unit to go is the smallest epsilon at which the group's width is down by n, so that one
-ranking over all groups is one epsilon for all layers. Widths at every epsilon come at once from the minimum spanning
-tree of mutual reachability distances (Campello et al., PAKDD 2013), which is exact.
+ranking over all groups is one epsilon for all layers. Where DBSCAN finds noise alone, no map is like another one: units
+then go by their norm, the same share of every such group at a time. Widths at every epsilon come at once from the
+minimum spanning tree of mutual reachability distances (Campello et al., PAKDD 2013), which is exact.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,8 @@ MIN_SAMPLES = 5
 """[C] The authors' code: identical channels make a cluster from five copies on."""
 NEVER = 2.0
 """The largest cosine distance: units that no epsilon merges go last."""
+TIE = 1e-9
+"""Of units that one epsilon merges, the one of smaller norm goes first."""
 
 
 def feature_density(
@@ -77,7 +80,8 @@ def _scores(distances: Floats, norms: Floats, min_samples: int) -> Floats:
     alive = np.flatnonzero(~silent) if not silent.all() else np.arange(len(distances))
     found = np.zeros(len(distances))
     order = np.argsort(norms[alive], kind="stable")
-    found[alive[order]] = epsilons(distances[np.ix_(alive, alive)], min_samples)
+    share = np.arange(len(alive)) / len(alive)
+    found[alive[order]] = epsilons(distances[np.ix_(alive, alive)], min_samples) + TIE * share
     return found
 
 

@@ -146,6 +146,8 @@ def _of_unit(replay: Replay, unit: Unit, sites: Sites, terms: Mapping[fx.Node, T
     paper="Molchanov et al., CVPR 2019; Shen et al., NeurIPS 2022",
     gradients=True,
     most_images=0,
+    scaling="invariant",
+    duplicates="alike",
 )
 def taylor_bn_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """First-order scores at normalisations, on as many of the first images as the budget pays for."""

@@ -1,6 +1,7 @@
 """The contract of an allocator, as a check that anybody can run on their own."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from whyprune.structure.network import Network
 from whyprune.structure.remove import remove
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
+from whyprune.testing.variants import in_another_order
 
 PLANS = 24
 """A search measures so many, or as few as it can do with."""
@@ -78,7 +80,8 @@ def check_allocator(allocator: Allocator) -> list[Point]:
 
     Every budget that can be met is met, at a feasible point; the same seed gives the same point; a budget that nothing
     can meet ends in a `BudgetError` that names the smallest reachable ratio; from a network that is pruned already,
-    what is gone stays gone; the network is left alone.
+    what is gone stays gone; the network is left alone. Channels in another order keep the same units, and effects times
+    one factor change nothing (unless plans are measured).
 
     Args:
         allocator: the allocator.
@@ -98,22 +101,18 @@ def check_allocator(allocator: Allocator) -> list[Point]:
         _checked(allocator, remove(dense, gone), budget)
     for name, tensor in network.model.state_dict().items():
         assert torch.equal(tensor, before[name]), f"the network's {name} was changed"
-    space, objective = _case(allocator, dense)
-    said = ""
-    try:
-        allocator(space, objective, Budget(macs=1e-6), seed=0)
-    except BudgetError as error:
-        said = str(error)
-    assert "smallest reachable" in said, f"a budget that nothing can meet ended in {said!r}, not in what can be reached"
+    for kind in ("macs", "params"):
+        _check_unreachable(allocator, dense, kind)
+    _check_same_choice(allocator, dense, BUDGETS[1], found[1])
     return found
 
 
-def _case(allocator: Allocator, state: State) -> tuple[Space, Objective]:
+def _case(allocator: Allocator, state: State, effects: Effects | None = None) -> tuple[Space, Objective]:
     facts = facts_of(allocator)
     space = Space(state, kinds=facts.kinds)
     images = Batch((torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1)),), {})
     evaluator = MeasuredEffects(state, [images])
-    objective = objective_of(space, made_up_effects(state), facts, evaluator=evaluator)
+    objective = objective_of(space, effects or made_up_effects(state), facts, evaluator=evaluator)
     plans = max(PLANS, facts.fewest_plans) if facts.searches else None
     return space, replace(objective, plans=plans)
 
@@ -130,3 +129,47 @@ def _checked(allocator: Allocator, state: State, budget: Budget) -> Point:
     again = _case(allocator, state)
     assert dict(allocator(*again, budget, seed=3)) == dict(point), "the same seed gave another point"
     return point
+
+
+def _check_unreachable(allocator: Allocator, state: State, kind: str) -> None:
+    said = ""
+    try:
+        allocator(*_case(allocator, state), Budget(**{kind: 1e-6}), seed=0)
+    except BudgetError as error:
+        said = str(error)
+    assert "smallest reachable" in said, f"a budget that nothing can meet ended in {said!r}, not in what can be reached"
+
+
+def _check_same_choice(allocator: Allocator, state: State, budget: Budget, chosen: Point) -> None:
+    """The same network with its channels in another order, and the same effects in another unit."""
+    effects = made_up_effects(state)
+    other, was = _reordered()
+    point = allocator(*_case(allocator, State.of(other), _renamed(effects, was)), budget, seed=3)
+    assert dict(point) == dict(chosen), "channels in another order got other widths"
+    if facts_of(allocator).needs != "evaluator":
+        point = allocator(*_case(allocator, state, _scaled(effects, 4.0)), budget, seed=3)
+        assert dict(point) == dict(chosen), "effects times one factor gave another point"
+
+
+@cache
+def _reordered() -> tuple[Network, dict[str, str]]:
+    network = small_network()
+    model, was = in_another_order(network)
+    return trace(model, network.example.args[0]), was
+
+
+def _renamed(effects: Effects, was: dict[str, str]) -> Effects:
+    """The effects of the same units under their new names; `was` says what each of these was called."""
+    name_of = {old: new for new, old in was.items()}
+    curves = {
+        group: replace(curve, order=tuple(name_of[name] for name in curve.order))
+        for group, curve in effects.curves.items()
+    }
+    mean = np.array([effects[was[name]] for name in effects.units])
+    return replace(effects, mean=mean, curves=curves)
+
+
+def _scaled(effects: Effects, factor: float) -> Effects:
+    curves = {group: replace(curve, effect=factor * curve.effect) for group, curve in effects.curves.items()}
+    blocks = {name: factor * effect for name, effect in effects.blocks.items()}
+    return replace(effects, mean=factor * effects.mean, curves=curves, blocks=blocks)

@@ -2,17 +2,23 @@
 
 import copy
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from whyprune.allocation import Budget
+from whyprune.errors import BudgetError
 from whyprune.methods import Method, method_named
 from whyprune.pipeline.result import Result
 from whyprune.pipeline.settings import Settings
 from whyprune.prune import prune
+from whyprune.scoring.contract import NamedScorer
 from whyprune.structure.file import load
-from whyprune.testing import planted
+from whyprune.testing import planted, variants
+from whyprune.testing.symmetries import CLOSE
 
 PLANS = 6
 TEXTS = ("name", "summary", "scorer", "schedule", "repair", "estimand", "cost", "guarantee")
@@ -22,7 +28,9 @@ def check_method(method: str | Method, *, budget: Budget | None = None, images: 
     """Prunes a small network with planted truth and checks what every method must keep.
 
     Its facts say what it is; the budget is met; the removal is proven; the network it was given is left alone; the same
-    seed gives the same plan; and the result comes back from its folder as it was.
+    seed gives the same plan; the result comes back from its folder as it was; and a budget that nothing can meet ends
+    in a `BudgetError` that names the smallest reachable ratio. With its channels in another order the network loses
+    units of the same scores, where a method has one round and measures no plans, and its scorer draws for no unit.
 
     Args:
         method: the method, or the name of one.
@@ -42,9 +50,9 @@ def check_method(method: str | Method, *, budget: Budget | None = None, images: 
     case, budget = planted.case(1, images), budget or Budget(macs=0.7)
     before = copy.deepcopy(case.network.model)
 
-    def run() -> Result:
+    def run(model: nn.Module = case.network.model, budget: Budget = budget) -> Result:
         return prune(
-            case.network.model,
+            model,
             [(case.images, case.labels)],
             budget=budget,
             example_inputs=case.images[:2],
@@ -65,6 +73,11 @@ def check_method(method: str | Method, *, budget: Budget | None = None, images: 
     assert measured.asked["method"] == found.plan.method == chosen.name, "the result is under another name"
     assert run().plan.units == found.plan.units, "the same seed gave another plan"
     _check_folder(found, before, case.images)
+    _check_unreachable(run)
+    if isinstance(chosen.judge, NamedScorer) and not (
+        chosen.judge.facts.drawn or chosen.searches or chosen.schedule.in_rounds
+    ):
+        _check_order(found, run)
     return found
 
 
@@ -73,6 +86,33 @@ def with_few_plans(method: Method) -> Method:
     if not method.searches or method.allocation_facts is None:
         return method
     return method.with_parts(search_plans=max(PLANS, method.allocation_facts.fewest_plans))
+
+
+def _check_unreachable(run: Callable[..., Result]) -> None:
+    said = ""
+    try:
+        run(budget=Budget(macs=1e-6))
+    except BudgetError as error:
+        said = str(error)
+    assert "smallest reachable" in said, f"a budget that nothing can meet ended in {said!r}, not in what can be reached"
+
+
+def _check_order(found: Result, run: Callable[..., Result]) -> None:
+    """Which of two units with the same score goes may depend on their order, and nothing else."""
+    model, _ = variants.in_another_order(found.network)
+    other = run(model=model)
+    assert found.plan.removed_per_group() == other.plan.removed_per_group(), (
+        "channels in another order got other widths"
+    )
+    for group in found.plan.removed_per_group():
+        scores, others = (
+            np.sort([result.effects[name] for name in result.plan.units if name.startswith(f"{group}:")])
+            for result in (found, other)
+        )
+        allowed = CLOSE * float(np.abs(found.effects.mean).max())
+        assert np.allclose(scores, others, rtol=0, atol=allowed), (
+            f"with channels in another order units of other scores go in {group!r}: {others}, not {scores}"
+        )
 
 
 def _check_folder(found: Result, fresh: torch.nn.Module, images: torch.Tensor) -> None:

@@ -12,6 +12,8 @@ from whyprune.structure.network import Network
 from whyprune.structure.trace import trace
 
 COPY, OTHER_COPY, PLUS, MINUS, DEAD, BYSTANDER, ORIGINAL, ONE_CLASS, PLAIN = range(9)
+TWINS = ((COPY, OTHER_COPY), (PLUS, MINUS), (BYSTANDER, ORIGINAL))
+"""Units that compute the same."""
 UNITS, CLASSES, SPECIAL = 9, 3, 2
 PRIMARY, BACKUP = 0, 1
 

@@ -1,69 +1,64 @@
-"""The planted network in other ways that compute the same: units in another order, weights at another scale."""
+"""Networks in other ways that compute the same: units in another order, weights at another scale."""
 
 import copy
 from functools import cache
 
 import torch
+from torch import nn
 
+from whyprune.structure.network import Network
 from whyprune.structure.trace import trace
-from whyprune.testing.planted import UNITS, Case, Planted, case
+from whyprune.testing.planted import Case, Planted, case
 
 FACTOR = 4.0
 """A power of two: scaling by it and back rounds nothing."""
-READ = 5
-"""Units of the group `left`."""
+
+
+def in_another_order(network: Network, seed: int = 3) -> tuple[nn.Module, dict[str, str]]:
+    """A copy of a network's model with the units of every group in another order.
+
+    Args:
+        network: a traced network of which nothing is removed.
+        seed: of the order.
+
+    Returns:
+        The model, and for every unit's name what the unit that stands there now was called.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model, was = copy.deepcopy(network.model), dict[str, str]()
+    tensors = model.state_dict()
+    for group in network.groups:
+        order = torch.randperm(len(group.units), generator=generator).tolist()
+        was |= {unit.name: group.units[old].name for unit, old in zip(group.units, order, strict=True)}
+        for tensor, axis in {(s.parameter, s.axis) for unit in group.units for s in unit.slices}:
+            places = [
+                [int(k) for s in unit.slices if (s.parameter, s.axis) == (tensor, axis) for k in s.indices]
+                for unit in group.units
+            ]
+            to = torch.tensor([k for own in places for k in own])
+            source = torch.tensor([k for old in order for k in places[old]])
+            moved = tensors[tensor].index_select(axis, source)
+            with torch.no_grad():
+                tensors[tensor].index_copy_(axis, to, moved)
+    return model, was
 
 
 @cache
-def orders() -> dict[str, torch.Tensor]:
-    """Group -> for every place in the reordered network the place in the original of the unit that is there."""
-    generator = torch.Generator().manual_seed(3)
-    return {name: torch.randperm(size, generator=generator) for name, size in (("units", UNITS), ("left", READ))}
-
-
-def original(name: str) -> str:
-    """What a unit of the reordered network is called in the original."""
-    group, _, index = name.partition(":")
-    return f"{group}:{int(orders()[group][int(index)])}"
-
-
-@cache
-def reordered(images: int = 96) -> Case:
-    """The same function with the units of both groups in another order."""
+def reordered(images: int = 96) -> tuple[Case, dict[str, str]]:
+    """The planted network with its units in another order, and what every unit was called."""
     base = case(1, images)
-    model = _copy(base)
-    units, left = orders()["units"], orders()["left"]
-    with torch.no_grad():
-        for parameter, axis, order in (
-            (model.units.weight, 0, units),
-            (model.units.bias, 0, units),
-            (model.left.weight, 1, units),
-            (model.left.weight, 0, left),
-            (model.left.bias, 0, left),
-            (model.head.weight, 1, left),
-        ):
-            assert parameter is not None
-            parameter.copy_(parameter.index_select(axis, order))
-    return Case(trace(model, base.images[:3]), base.images, base.labels)
+    model, was = in_another_order(base.network)
+    return Case(trace(model, base.images[:3]), base.images, base.labels), was
 
 
 @cache
 def rescaled(images: int = 96) -> Case:
-    """The same function: the layer of the planted units times `FACTOR`, the layer that reads them divided by it."""
+    """The planted network with the layer of its units times `FACTOR`, and the layer that reads them divided by it."""
     base = case(1, images)
-    model = _copy(base)
-    with torch.no_grad():
-        for parameter, times in (
-            (model.units.weight, FACTOR),
-            (model.units.bias, FACTOR),
-            (model.left.weight, 1 / FACTOR),
-        ):
-            assert parameter is not None
-            parameter.mul_(times)
-    return Case(trace(model, base.images[:3]), base.images, base.labels)
-
-
-def _copy(base: Case) -> Planted:
     model = copy.deepcopy(base.network.model)
     assert isinstance(model, Planted)
-    return model
+    with torch.no_grad():
+        for parameter in model.units.parameters():
+            parameter.mul_(FACTOR)
+        model.left.weight.div_(FACTOR)
+    return Case(trace(model, base.images[:3]), base.images, base.labels)

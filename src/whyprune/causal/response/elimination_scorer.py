@@ -111,6 +111,8 @@ def _rising(units: Sequence[Unit], path: Elimination) -> dict[str, float]:
     paper="OSSCAR, Meng et al., ICML 2024; OBC, Frantar & Alistarh, NeurIPS 2022",
     labels="no",
     most_images=FIT_IMAGES,
+    scaling="invariant",
+    duplicates="one-first",
 )
 def elimination(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Eliminates units of the groups that are asked for, on as many of the first images as the budget pays for."""

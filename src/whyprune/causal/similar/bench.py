@@ -35,6 +35,7 @@ from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
+Joint = Callable[[Sequence[int]], Floats]
 UNCARRIED = 0.1
 """A unit is redundant if others carry all but this share of what it does."""
 ROUNDING = 1e-6
@@ -136,15 +137,19 @@ class Bench:
             close = np.minimum(filter_distances(self.state, units, self._filters), self._seen_distances(units))
             yield Group(units, close, self._unique[own], self._alone[own])
 
-    def sets(self, units: Sequence[Unit]) -> Callable[[Sequence[int]], Floats]:
-        """(images,) from places among the units of a group: their joint effect under `carried`."""
-        joint = SetEffects(self._replay, self._dense, self._measured, units, self.outcome, self._value)
+    def joint(self, group: Group) -> Joint:
+        """(images,) from places among the units of a group: their joint effect under `carried`; each is run once."""
+        joint = SetEffects(self._replay, self._dense, self._measured, group.units, self.outcome, self._value)
         self.forward_passes += self._plain * self.images
+        known: dict[frozenset[int], Floats] = {frozenset([k]): effects for k, effects in enumerate(group.unique)}
+        known[frozenset()] = np.zeros(self.images)
 
         def effects(places: Sequence[int]) -> Floats:
-            self.asked += 1
-            self.forward_passes += joint.cost * self.images
-            return joint([units[k] for k in places])
+            if (key := frozenset(places)) not in known:
+                self.asked += 1
+                self.forward_passes += joint.cost * self.images
+                known[key] = joint([group.units[k] for k in places])
+            return known[key]
 
         return effects
 
@@ -154,7 +159,7 @@ class Bench:
         if total < 2:
             raise InputError(f"{total} image(s) of data: at least 2 are needed to tell effects from chance")
         groups = [list(group) for _, group in groupby(self.units, key=lambda u: u.group)]
-        joint = sum(self._plain + 2 * len(units) * set_cost(self._replay, units) for units in groups)
+        joint = sum(self._plain + 3 * len(units) * set_cost(self._replay, units) for units in groups)
         each = 1 + 2 * (self._plain + self._each) + joint
         paid = int((1 - FITTED) * (PASSES if passes is None else passes) // each)
         if paid < 2 and passes is not None:

@@ -8,7 +8,8 @@ Geng & Niu, FSABP, Machine Learning 2022 [A]: of similar filters one can go. Wha
 2. With G the units of the group that go already and U the joint effect under `carried` (all of a set predicted from
    those outside of it), it goes too if U(G + u) - U(G), paired on the images, is clearly at most a tenth of what it
    does when nobody carries it (`mean`). So of copies all but one go, never all: the last one is asked given the others.
-3. The score is that difference: for units that go, at their time; for those that stay, given all that go.
+3. The others follow in the order of their effect given G. A score is what U rises by where the unit goes, given all
+   that go before it; of the others, no less than that of the one before.
 
 The idea is that the similarity of two filters is a guess at what they do, and the joint effect is the thing itself: a
 pair that looks alike and does not stand in for each other stays, a pair that does not look alike and does loses one.
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from whyprune.causal.similar.bench import Bench, Group
+from whyprune.causal.similar.bench import Bench, Group, Joint
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_scores
 from whyprune.interventions.suffix import chosen_units
@@ -37,17 +38,19 @@ Floats = NDArray[np.float64]
 @scorer(
     "causal-filter-similarity",
     kind="criterion",
-    summary="unique effect, given the similar units that go before: those that the joint intervention finds redundant",
+    summary="what a group's joint effect rises by; first go similar units that the joint intervention finds carried",
     estimand="score",
-    cost="up to four partial forward passes per unit and image, on at most 64 images; one forward pass for each other",
+    cost="up to five partial forward passes per unit and image, on at most 64 images; one forward pass for each other",
     guarantee="of units that stand in for each other, one stays; scores are measured, on images that no prediction was "
     "fitted on; no interval",
     paper="Geng & Niu, Machine Learning 2022 (similarity); the rest is ours",
     natural_widths=True,
     most_images=0,
+    scaling="invariant",
+    duplicates="one-first",
 )
 def causal_filter_similarity(state: State, batches: Sequence[Batch], question: Question) -> Effects:
-    """Conditional unique effects of every unit, within its group; never below 0."""
+    """What every unit adds to the joint effect of those of its group that go before it; never below 0."""
     chosen = chosen_units(state, question.units)
     bench = Bench(state, batches, question)
     scores, widths = dict[str, float](), dict[str, int]()
@@ -74,21 +77,26 @@ def causal_filter_similarity(state: State, batches: Sequence[Batch], question: Q
 
 
 def _walked(bench: Bench, group: Group) -> tuple[Floats, int]:
-    """Scores (units,), and how many stay; from the closest pair on, the unit of less unique effect is asked, once."""
-    scores, base = group.unique.mean(axis=1), np.zeros(bench.images)
+    """Scores (units,), and how many units are not redundant."""
+    joint = bench.joint(group)
+    gone = _redundant(group, joint)
+    others = [k for k in range(len(group.units)) if k not in gone]
+    others.sort(key=lambda k: float(joint([*gone, k]).mean()))
+    order = [*gone, *others]
+    rises = np.diff([joint(order[:k]).mean() for k in range(len(order) + 1)]).clip(min=0)
+    rises[len(gone) :] = np.maximum.accumulate(rises[len(gone) :])
+    scores = np.empty(len(order))
+    scores[order] = rises
+    return scores, len(others)
+
+
+def _redundant(group: Group, joint: Joint) -> list[int]:
+    """Places of units that others carry, given all before; from the closest pair on one of each is asked, once."""
     gone, asked = list[int](), np.zeros(len(group.units), dtype=bool)
-    joint = bench.sets(group.units)
     for place, other in group.closest_first():
         if asked[place] or other in gone:
             continue
         asked[place] = True
-        if not group.carried(place, group.unique[place]):
-            continue
-        together = joint([*gone, place]) if gone else group.unique[place]
-        if group.carried(place, together - base):
-            scores[place] = (together - base).mean()
+        if group.carried(place, group.unique[place]) and group.carried(place, joint([*gone, place]) - joint(gone)):
             gone.append(place)
-            base = together
-    for place in set(range(len(group.units))) - set(gone) if gone else ():
-        scores[place] = (joint([*gone, place]) - base).mean()
-    return scores, len(group.units) - len(gone)
+    return gone
