@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from whyprune.allocation import ALLOCATORS
-from whyprune.methods import METHODS, Method
+from whyprune.methods import METHODS, Method, method_named
 from whyprune.methods.schedule import ABOUT, ROUNDS, STEP
 from whyprune.recovery import PENALTIES
 from whyprune.recovery.penalty import NamedPenalty
@@ -64,6 +64,16 @@ def scorers() -> str:
         about = (facts.cost, facts.guarantee, facts.paper or NOTHING)
         rows.append((f"`{name}`{mark}", facts.summary, facts.estimand, *needs, *about))
     return _table(head, rows)
+
+
+def variants() -> str:
+    """What `--causal` takes in whose place."""
+    rows = []
+    for name in dict.fromkeys((*METHODS.places, *SCORERS.places)):
+        if variant := method_named(name).variant:
+            facts = method_named(variant).facts()
+            rows.append((f"`{name}`", f"`{variant}`", facts["summary"], facts["cost"], facts["guarantee"]))
+    return _table(("method", "with `--causal`", "what it does instead", "cost", "guarantee"), rows)
 
 
 def questions() -> str:
@@ -128,6 +138,7 @@ def penalties() -> str:
 TABLES = {
     "methods": methods,
     "scorers": scorers,
+    "variants": variants,
     "questions": questions,
     "allocations": allocations,
     "schedules": schedules,
