@@ -14,7 +14,7 @@ from pathlib import Path
 
 from whyprune.allocation import ALLOCATORS
 from whyprune.allocation.fitness import EPOCHS, FITNESS
-from whyprune.methods import METHODS, Method
+from whyprune.methods import METHODS, Method, method_named
 from whyprune.methods.schedule import ABOUT, ROUNDS, STEP
 from whyprune.recovery import PENALTIES
 from whyprune.recovery.penalty import NamedPenalty
@@ -77,6 +77,16 @@ def scorers() -> str:
         about = (facts.cost, facts.guarantee, facts.paper or NOTHING)
         rows.append((f"`{name}`{mark}", facts.summary, facts.estimand, *needs, *about))
     return _table(head, rows)
+
+
+def variants() -> str:
+    """What `--causal` takes in whose place."""
+    rows = []
+    for name in dict.fromkeys((*METHODS.places, *SCORERS.places)):
+        if variant := method_named(name).variant:
+            facts = method_named(variant).facts()
+            rows.append((f"`{name}`", f"`{variant}`", facts["summary"], facts["cost"], facts["guarantee"]))
+    return _table(("method", "with `--causal`", "what it does instead", "cost", "guarantee"), rows)
 
 
 def questions() -> str:
@@ -163,6 +173,7 @@ def penalties() -> str:
 TABLES = {
     "methods": methods,
     "scorers": scorers,
+    "variants": variants,
     "questions": questions,
     "symmetries": symmetries,
     "allocations": allocations,

@@ -58,6 +58,13 @@ def test_causal_is_rounds_of_curves():
     assert parts == {"scorer": "curves", "allocation": "curves", "schedule": "geometric:2", "repair": "refit"}
 
 
+def test_a_method_says_which_its_causal_variant_is():
+    assert "causal variant causal-taylor" in " ".join(run("methods", "taylor").out.split())
+    assert "causal variant none" in " ".join(run("methods", "causal").out.split())
+    assert json.loads(run("methods", "filter-similarity", "--json").out)["causal"] == "causal-filter-similarity"
+    assert "taylor" in " ".join(run("methods").out.split()).rpartition("prune --causal")[2]
+
+
 def test_an_unknown_method_is_one_message(here):
     message = refused("methods", "magic")
     assert "no method named 'magic'" in message

@@ -1,7 +1,7 @@
 """What `whyprune prune` is told reaches `prune`: the parts of a method, a training before and a recovery after."""
 
 import pytest
-from command_line import run
+from command_line import refused, run
 
 from whyprune.cli import prune as command
 from whyprune.recovery import Recovery
@@ -28,6 +28,17 @@ def test_parts_of_the_method_are_replaced(asked):
     assert (settings.heads, settings.views, settings.effect_passes, settings.effect_images) == ("width", 2, 10, 8)
     assert asked()["settings"].scorer is None
     assert asked("--schedule", "linear:3", "--recover-between", "2")["settings"].recover_between == 2
+
+
+def test_the_causal_variant_is_one_flag_away(asked):
+    assert asked("--causal")["settings"].causal
+    assert not asked()["settings"].causal
+
+
+def test_where_there_is_no_causal_variant_one_line_lists_those_that_have_one(prune, here):
+    message = refused(*prune, "--causal", "--out", "out")
+    assert "method 'magnitude-l2' has no causal variant: leave causal out, or choose from" in message
+    assert "taylor" in message
 
 
 def test_training_before_and_recovery_after_are_configured_apart(asked):

@@ -42,8 +42,8 @@ ROUNDING = 1e-6
 """Effects below this share of the group's largest are sums of rounding errors."""
 MEASURED_ON = 64
 """Images at most; all others fit the linear predictions."""
-PASSES = 49_152.0
-"""Forward passes by default: so many images of a ResNet-20, and half of them of a ResNet-56."""
+PASSES = 98_304.0
+"""Forward passes by default: they pay for so many images of a ResNet-20, and for half of them of a ResNet-56."""
 FITTED = 0.25
 """Of a budget, at most, for the linear predictions."""
 LEAST = 16
