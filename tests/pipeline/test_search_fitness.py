@@ -57,6 +57,20 @@ def error(model, images, labels):
     return (np.sum(top != labels.numpy()) + surprise.mean() / (1 + surprise.mean())) / len(top)
 
 
+def pieces(batches, size):
+    """All images in even pieces of about that size."""
+    images, labels = (torch.cat(parts) for parts in zip(*((b.args[0], b.labels) for b in batches), strict=True))
+    count = max(1, round(len(images) / size))
+    return [
+        Batch((x,), {}, y)
+        for x, y in zip(*(t.tensor_split(edges(len(images), count)) for t in (images, labels)), strict=True)
+    ]
+
+
+def edges(images, count):
+    return [round(k * images / count) for k in range(1, count)]
+
+
 def averaged_norms(model, batches):
     """By hand: statistics of what each norm is given while all norms use those of the batch, averaged over batches."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -113,10 +127,9 @@ def test_a_fitness_is_that_of_a_second_implementation(fitness, state, units):
     elif fitness == "refit":
         expected = error(repair(cut, evaluator.fit, seed=SEED).model, images, labels)
     elif fitness == "batch-norm":
-        expected = error(averaged_norms(cut.model, evaluator.fit), images, labels)
+        expected = error(averaged_norms(cut.model, pieces(evaluator.fit, 128)), images, labels)
     else:
-        chunks = [b[slice(i, i + 32)] for b in evaluator.fit for i in range(0, len(b), 32)]
-        model = trained(cut.model, chunks, int(fitness[-1]))
+        model = trained(cut.model, pieces(evaluator.fit, 32), int(fitness[-1]))
         expected = error(model, images, labels)
     assert found == pytest.approx(expected, rel=1e-3)
     assert evaluator.forward_passes > 0
@@ -138,6 +151,17 @@ def test_plans_are_measured_apart_from_what_mends_and_what_audits(fitness, image
     facts = FITNESS[fitness]
     assert len(measured_on) == min(facts.measured_on, (images - len(audit)) // 3)
     assert 0 < len(mended_on) <= facts.mended_on
+
+
+@pytest.mark.parametrize("fitness", ["batch-norm", "short-training:1"])
+def test_images_that_come_one_by_one_mend_as_well(fitness, state, units):
+    """Statistics of one image are none: batches are made even first."""
+    one_by_one = [(x[k : k + 1], y[k : k + 1]) for x, y in LABELLED for k in range(len(y))]
+    found = [
+        evaluator_of(searching(fitness), state, calibrate(data, 1, None, 0).view(1), seed=SEED)(units)
+        for data in (LABELLED, one_by_one)
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_without_a_refit_of_the_method_a_joint_effect_is_that_of_the_network_as_cut(state, units):

@@ -5,12 +5,15 @@ which the joint effect of the result is measured, are never among them, and test
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from whyprune.allocation.evaluator import MeasuredEffects, MeasuredPlans
 from whyprune.allocation.fitness import BATCH_NORM, JOINT_EFFECT, REFIT, Fitness
 from whyprune.allocation.kept_plans import KeptPlans
 from whyprune.allocation.measured_errors import MeasuredErrors, Mending
-from whyprune.data.batches import Batch, chunked, cut_images, split_images
+from whyprune.data.batches import Batch, chunked, cut_images, joined, split_images
 from whyprune.devices.evaluation import device_of
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
@@ -25,7 +28,7 @@ from whyprune.structure.training import training_error
 
 SHORT = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 32, "validation_fraction": 0.0}
 """ACP [C]: momentum and decay, batches of 64, rate 0.1. At that rate thirty steps would undo the weights; ours [I]."""
-SHARE = 1 / 3
+SHARE, BATCH = 1 / 3, 128
 
 
 def evaluator_of(
@@ -126,12 +129,26 @@ def _mending(fitness: Fitness, outcome: Outcome | str | None, seed: int) -> Mend
     def trained(state: State, fit: Sequence[Batch]) -> State:
         on = {"epochs": fitness.epochs, "accelerator": device_of(state.model).type}
         how = Recovery.model_validate(SHORT | on)
-        batches = chunked(fit, how.batch_size)
-        found = recover(state, batches, how, positional=state.network.positional, seed=seed, progress=False)
+        found = recover(
+            state, _even(fit, how.batch_size), how, positional=state.network.positional, seed=seed, progress=False
+        )
         return state.with_model(found.model)
 
     return Mending(f"{fitness} {SHORT}", trained, (0.0, 3.0 * fitness.epochs))
 
 
 def _with_batch_norm(state: State, fit: Sequence[Batch]) -> State:
-    return state.with_model(reestimate_batch_norm(state.model, fit, state.network.positional))
+    return state.with_model(reestimate_batch_norm(state.model, _even(fit, BATCH), state.network.positional))
+
+
+def _even(fit: Sequence[Batch], size: int) -> list[Batch]:
+    """Batches of about so many images each, whatever batches the data came in: statistics of one image are none.
+
+    Inputs of several sizes stay in the batches that they came in.
+    """
+    try:
+        whole = joined(fit)
+    except InputError:
+        return chunked(fit, size)
+    edges = np.linspace(0, len(whole), max(1, round(len(whole) / size)) + 1).round().astype(int)
+    return [whole[slice(int(low), int(high))] for low, high in pairwise(edges)]
