@@ -8,7 +8,7 @@ import torch
 
 import tiny
 from allocation.test_searches import Landscape, network
-from whyprune.allocation import ALLOCATORS, Budget, Space, along_curves
+from whyprune.allocation import ALLOCATORS, Budget, Space, along_curves, candidates
 from whyprune.allocation.evaluator import MeasuredEffects
 from whyprune.allocation.slopes import Slopes
 from whyprune.data.batches import as_batches
@@ -93,3 +93,11 @@ def test_on_a_network_the_search_is_no_worse_than_its_start_on_the_images_it_mea
     assert tuple(sorted(objective.units(start))) in evaluator.known
     assert objective.measured(point) == min(evaluator.known.values())
     assert objective.measured(point) <= objective.measured(start)
+
+
+def test_the_start_is_the_very_plan_even_where_budget_is_left(monkeypatch):
+    space, objective = case((1.0, 4.0, 2.0), (1.0, 1.0, 1.0))
+    frugal = dict(ALLOCATORS("curves")(space, objective, Budget(macs=0.3)))
+    monkeypatch.setattr(candidates, "searched", lambda *_: frugal)
+    found = candidates.Candidates(space, objective, Budget(macs=0.6))
+    assert found.point(found.start()) == frugal
