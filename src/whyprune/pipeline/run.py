@@ -27,9 +27,8 @@ from whyprune.pipeline.arguments import checked_arguments
 from whyprune.pipeline.device_budget import DeviceBudget, check_device, on_device, with_memory
 from whyprune.pipeline.preconfigured import preconfigured
 from whyprune.pipeline.settings import Settings
-from whyprune.pipeline.untrained import before_training
+from whyprune.pipeline.untrained import before_training, doubts
 from whyprune.recovery import Recovery, RecoveryResult, recover
-from whyprune.recovery.config import from_scratch
 from whyprune.recovery.sources import checked_labels
 from whyprune.results import RecoveryEpoch
 from whyprune.structure.capture import as_example
@@ -198,11 +197,8 @@ def start_run(
     chosen = settings.applied(method, budget)
     if chosen.penalty and training is None:
         raise InputError(f"method {chosen.name!r} trains with the penalty {chosen.penalty!r} first: give training=…")
-    untrained, early = settings.untrained and training is None, list[str]()
-    if untrained:
-        chosen, recovery, early = before_training(chosen, settings, recovery)
-    elif settings.untrained and training is not None:
-        training = from_scratch(training)
+    untrained = settings.untrained and training is None
+    chosen, training, recovery, early = before_training(chosen, settings, training, recovery)
     if training is not None and training.devices not in (1, "1"):
         raise InputError(f"training before pruning runs on one device, not on {training.devices!r}: leave devices at 1")
     if chosen.schedule.recovery_epochs and recovery is None:
@@ -230,6 +226,7 @@ def start_run(
         return with_memory(constraints.prepared(found), budget, where)
 
     dense = traced(trained.model if trained else model)
+    early += doubts(dense.model, untrained=untrained)
     free = replace(constraints, ignore=(), together=())  # these two are in the network by now
     wide = preconfigured(dense, budget, chosen, free, traced, fresh=untrained, seed=seed)
     network = wide.network
@@ -258,7 +255,14 @@ def start_run(
         progress=progress,
         untrained=untrained,
         widening=wide.widening,
-        notes=[*early, *wide.notes, *images.notes, *notes_on(network), *said],
+        notes=[
+            *early,
+            *doubts(dense.model, untrained=untrained),
+            *wide.notes,
+            *images.notes,
+            *notes_on(network),
+            *said,
+        ],
     )
     run.notes += _said_of(run, wrapped, model)
     if trained is not None:
@@ -282,7 +286,8 @@ def _judged(
 
 def _said_of(run: Run, given: nn.Module, model: nn.Module) -> list[str]:
     """Sentences on the images, the model and the test data that the user gave."""
-    said = [few] if (few := few_images(run.calibration.images)) else []
+    few = "" if run.untrained else few_images(run.calibration.images)  # before training they prove the removal, no more
+    said = [few] if few else []
     if model is not given:
         said.append(f"The network inside the {type(given).__name__} is pruned, and comes back without it.")
     return said + (run.test.notes if isinstance(run.test, Entered) else [])
