@@ -38,8 +38,8 @@ def before_training(
 ) -> tuple[Method, Recovery | None, Recovery | None, list[str]]:
     """What is asked of a network that is not trained; of any other, all as it is.
 
-    Without a training the method loses its repair, and the recovery trains from scratch. A training before pruning trains
-    from scratch, and what it gives is pruned as a trained network.
+    Without a training the method loses its repair, and the recovery trains from scratch. A training before pruning
+    trains from scratch, and what it gives is pruned as a trained network.
 
     Returns:
         Method, training, recovery, and sentences for the report.
