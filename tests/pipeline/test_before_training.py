@@ -6,7 +6,7 @@ import torch
 import tiny
 from whyprune import Budget, Method, Recovery, Schedule, Settings, load, prune
 from whyprune.errors import InputError
-from whyprune.pipeline.untrained import NOTE, STILL_UNTRAINED
+from whyprune.pipeline.untrained import FRESH, NOTE, SEEN, STILL_UNTRAINED, doubts
 from whyprune.recovery.config import FROM_SCRATCH, WARMUP, from_scratch
 
 DATA = tiny.batches(0, 600)
@@ -99,7 +99,8 @@ def test_a_training_before_pruning_makes_it_a_trained_network():
 
 def test_preconfig_widens_crops_trains_and_is_loaded_again(tmp_path):
     pytest.importorskip("cvxpy", reason="the extra `search` is not installed")
-    result = run("preconfig", budget=Budget(macs=1.0, params=0.9), recovery=Recovery(epochs=1))
+    about = {"budget": Budget(macs=1.0, params=0.9), "recovery": Recovery(epochs=1), "workspace": tmp_path / "kept"}
+    result = run("preconfig", **about)
     found = result.measurements
     assert type(result.model) is tiny.Tiny
     assert found.dense.macs == 110_712 < result.network.cost().macs  # of the network as given, not as widened
@@ -114,6 +115,9 @@ def test_preconfig_widens_crops_trains_and_is_loaded_again(tmp_path):
     loaded = load(fresh(), tmp_path / "out", example_inputs=DATA[0][0][:2])
     assert torch.equal(loaded(DATA[0][0]), result.model(DATA[0][0]))
     assert sum(p.numel() for p in loaded.parameters()) == found.pruned.params
+    resumed = run("preconfig", **about, resume=True)
+    assert resumed.plan == result.plan
+    assert torch.equal(resumed.model(DATA[0][0]), result.model(DATA[0][0]))
 
 
 def test_a_trained_network_is_widened_by_copies_and_keeps_its_function():
@@ -125,3 +129,10 @@ def test_a_trained_network_is_widened_by_copies_and_keeps_its_function():
     assert result.plan.widening is not None
     torch.testing.assert_close(result.network.model(few[0][0]), model(few[0][0]), rtol=0, atol=1e-4)
     assert result.measurements.joint_effect is not None
+
+
+@pytest.mark.parametrize(("model", "untrained", "said"), [(fresh, False, FRESH), (tiny.trained, True, SEEN)])
+def test_batch_norms_that_contradict_what_is_said_of_the_weights_are_named(model, untrained, said):
+    assert doubts(model(), untrained=untrained) == [said]
+    assert doubts(model(), untrained=not untrained) == []
+    assert doubts(torch.nn.Linear(2, 2), untrained=untrained) == []

@@ -156,7 +156,7 @@ def prune(
     )
     if record is not None:
         screen.show(run_tables(record, out))
-        if few := few_images(setup.calibration.images):
+        if (few := few_images(setup.calibration.images)) and not record.asked.get("untrained"):
             screen.note(few)
         screen.emit({**record.model_dump(mode="json"), "folder": str(out)})
 

@@ -27,9 +27,8 @@ from whyprune.pipeline.labels import check_labelled
 from whyprune.pipeline.preconfigured import preconfigured
 from whyprune.pipeline.run import Run
 from whyprune.pipeline.settings import Settings
-from whyprune.pipeline.untrained import before_training
+from whyprune.pipeline.untrained import before_training, doubts
 from whyprune.recovery import Recovery, RecoveryResult, recover
-from whyprune.recovery.config import from_scratch
 from whyprune.structure.capture import as_example
 from whyprune.structure.entry import Entered, entered
 from whyprune.structure.network import Network
@@ -143,7 +142,14 @@ def start_run(
         progress=progress,
         untrained=parts.untrained,
         widening=wide.widening,
-        notes=[*parts.notes, *wide.notes, *images.notes, *notes_on(network), *said],
+        notes=[
+            *parts.notes,
+            *doubts(dense.model, untrained=parts.untrained),
+            *wide.notes,
+            *images.notes,
+            *notes_on(network),
+            *said,
+        ],
     )
     run.notes += _said_of(run, wrapped, model)
     if trained is not None:
@@ -172,11 +178,10 @@ def _parts(method: Method, settings: Settings, training: Recovery | None, recove
     """
     if method.penalty and training is None:
         raise InputError(f"method {method.name!r} trains with the penalty {method.penalty!r} first: give training=…")
-    untrained, notes = settings.untrained and training is None, list[str]()
-    if untrained:
-        method, recovery, notes = before_training(method, settings, recovery)
+    untrained = settings.untrained and training is None
+    method, training, recovery, notes = before_training(method, settings, training, recovery)
     if training is not None:
-        training = _with_penalty(from_scratch(training) if settings.untrained else training, method)
+        training = _with_penalty(training, method)
         if training.devices not in (1, "1"):
             raise InputError(
                 f"training before pruning runs on one device, not on {training.devices!r}: leave devices at 1"
@@ -204,7 +209,8 @@ def _judged(
 
 def _said_of(run: Run, given: nn.Module, model: nn.Module) -> list[str]:
     """Sentences on the images, the model and the test data that the user gave."""
-    said = [few] if (few := few_images(run.calibration.images)) else []
+    few = "" if run.untrained else few_images(run.calibration.images)  # before training they prove the removal, no more
+    said = [few] if few else []
     if model is not given:
         said.append(f"The network inside the {type(given).__name__} is pruned, and comes back without it.")
     return said + (run.test.notes if isinstance(run.test, Entered) else [])

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from torch import Tensor, nn
+
 from whyprune.allocation.allocate import chosen_allocator, facts_of
 from whyprune.errors import InputError
 from whyprune.methods import Method
@@ -16,15 +18,39 @@ NOTE = (
 )
 STILL_UNTRAINED = "The pruned network is not trained yet: train it, or ask for a recovery (--finetune-epochs)."
 
+FRESH = (
+    "No batch norm of the network has seen an image: if it is not trained, say so, Settings(untrained=True) or "
+    "--untrained; effects of drawn weights mean nothing."
+)
+SEEN = "Batch norms of the network have seen images, so that its weights may be trained: they were taken for drawn."
+
+
+def doubts(model: nn.Module, *, untrained: bool) -> list[str]:
+    """A sentence where batch norms contradict what is said of the weights; a network without any says nothing."""
+    pairs = [(getattr(m, "running_mean", None), getattr(m, "running_var", None)) for m in model.modules()]
+    held = [(mean, var) for mean, var in pairs if isinstance(mean, Tensor) and isinstance(var, Tensor)]
+    fresh = all(not bool(mean.any()) and bool((var == 1).all()) for mean, var in held)
+    return [] if not held or fresh == untrained else [FRESH if fresh else SEEN]
+
 
 def before_training(
-    method: Method, settings: Settings, recovery: Recovery | None
-) -> tuple[Method, Recovery | None, list[str]]:
-    """The method without repair, the recovery as a training from scratch, and sentences for the report.
+    method: Method, settings: Settings, training: Recovery | None, recovery: Recovery | None
+) -> tuple[Method, Recovery | None, Recovery | None, list[str]]:
+    """What is asked of a network that is not trained; of any other, all as it is.
+
+    Without a training the method loses its repair, and the recovery trains from scratch. A training before pruning
+    trains from scratch, and what it gives is pruned as a trained network.
+
+    Returns:
+        Method, training, recovery, and sentences for the report.
 
     Raises:
         InputError: a part of the method, or of the recovery, needs a trained network.
     """
+    if not settings.untrained:
+        return method, training, recovery, []
+    if training is not None:
+        return method, from_scratch(training), recovery, []
     facts = method.scorer_facts
     if facts.kind != "criterion":
         raise InputError(
@@ -46,4 +72,4 @@ def before_training(
         notes.append(f"{method.scorer_name!r} judged units by images seen through weights that are drawn.")
     if recovery is None:
         notes.append(STILL_UNTRAINED)
-    return replace(method, repair="none"), None if recovery is None else from_scratch(recovery), notes
+    return replace(method, repair="none"), None, None if recovery is None else from_scratch(recovery), notes

@@ -12,8 +12,8 @@ Where copies belong on an axis (behind a concatenation, a flattened map, a padde
 with other numbers in all weights the widened model must give what the model gives.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,17 +24,19 @@ from whyprune.errors import FormatError, InputError
 from whyprune.models.weights import architecture_fingerprint
 from whyprune.structure.capture import first_line
 from whyprune.structure.changes import CORRUPT, AttributeChange
+from whyprune.structure.copies import duplicate
 from whyprune.structure.copying import Copies, attribute_changes, placings, redraw, spread
 from whyprune.structure.network import Network
-from whyprune.structure.precise import doubled
-from whyprune.structure.probe import small
-from whyprune.structure.remove import changed
+from whyprune.structure.precise import in_double
+from whyprune.structure.probe import small, tolerance
 from whyprune.structure.state import State
+from whyprune.structure.units import Group
 from whyprune.structure.widening import WidenedAxis, Widening
 
 TOLERANCE = 1e-6
 """Of outputs in double precision, relative to the largest."""
 NOISE = 0.1
+UNEVEN = "which copies change unless every unit has as many"
 
 
 @dataclass(frozen=True)
@@ -88,39 +90,54 @@ def widenable(network: Network, *, fresh: bool = False) -> dict[str, str]:
         network: the traced model.
         fresh: whether new weights may be drawn; else the function has to stay the same.
     """
-    every = {unit.label: 1 for unit in network.units}
-    all_at_once = failure(network, every) if every else ""
-    found = {}
-    for group in network.groups:
-        marks = sorted({mark for unit in group.units for mark in unit.marks})
-        reason = all_at_once and failure(network, {unit.label: 1 for unit in group.units})
-        if not fresh and marks and not reason:
-            reason = f"statistics run over its channels ({marks[0]}), which copies change unless every unit has as many"
-        found[group.name] = reason
+    found = _reasons(network, network.groups)
+    if not fresh:
+        for group in network.groups:
+            marks = sorted({mark for unit in group.units for mark in unit.marks})
+            if marks and not found[group.name]:
+                found[group.name] = f"statistics run over its channels ({marks[0]}), {UNEVEN}"
     return found
+
+
+def _reasons(network: Network, groups: Sequence[Group]) -> dict[str, str]:
+    """Group -> why doubling it does not leave the function as it was, by halves; what only fails together fails."""
+    reason = failure(network, {unit.label: 1 for group in groups for unit in group.units}) if groups else ""
+    if not reason or len(groups) == 1:
+        return {group.name: reason for group in groups}
+    middle = len(groups) // 2
+    found = _reasons(network, groups[:middle]) | _reasons(network, groups[middle:])
+    return found if any(found.values()) else dict.fromkeys(found, f"beside others, {reason}")
 
 
 def failure(network: Network, copies: Copies) -> str:
     """Why copies of units do not leave a network the same function; empty where they do.
 
     Both run in double precision on drawn inputs, with other numbers added to all weights, so that no scale that
-    starts at zero hides what lies behind it.
+    starts at zero hides what lies behind it. Code that insists on its own precision is held to what that allows.
     """
-    generator, probe = torch.Generator().manual_seed(0), small(network)
-    batch = doubled(probe.example).mapped(lambda t: _like(t, generator))
+    probe = small(network)
     try:
-        model = changed(probe.model, {}, lambda t, _: t).double()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.is_floating_point():
-                    drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
-                    parameter.add_((NOISE * drawn).to(parameter))
-            wider = spread(network, model, copies, np.random.default_rng(0))
-            expected, found = (tensors_of(batch.call(each)) for each in (model, wider))
-            worst = max((_difference(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
-    except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
-        return first_line(error)
-    return "" if worst <= TOLERANCE else f"its outputs would differ by {worst:.3g} of their size"
+        return _failure(in_double(probe), copies, TOLERANCE)
+    except RuntimeError:
+        return _failure(replace(probe, model=duplicate(probe.model)), copies, tolerance(probe))
+
+
+def _failure(probe: Network, copies: Copies, allowed: float) -> str:
+    """As `failure`, on a network whose model nobody else has."""
+    generator = torch.Generator().manual_seed(0)
+    batch = probe.example.mapped(lambda tensor: _like(tensor, generator))
+    with torch.no_grad():
+        for parameter in probe.model.parameters():
+            if parameter.is_floating_point():
+                drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+                parameter.add_((NOISE * drawn).to(parameter))
+        try:
+            wider = spread(probe, probe.model, copies, np.random.default_rng(0))
+            expected, found = (tensors_of(batch.call(each)) for each in (probe.model, wider))
+        except Exception as error:  # noqa: BLE001 - whatever the user's code raises, the answer is the same
+            return first_line(error)
+    worst = max((_difference(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
+    return "" if worst <= allowed else f"its outputs would differ by {worst:.3g} of their size"
 
 
 def widening_of(network: Network, copies: Copies) -> Widening:
