@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
     rows = keep(options, [], source)
     for key in wanted(options):
         network, ratio, method, seed = key
-        cell_of = dict(zip(KEY, key, strict=True)) | subjects[network].settings
+        cell_of = dict(zip(KEY, key, strict=True)) | subjects[network].settings(method)
         if any(all(r.get(f) == v for f, v in cell_of.items()) and "error" not in r for r in rows):
             continue
         machine = machine_state()

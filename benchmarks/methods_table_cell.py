@@ -14,7 +14,7 @@ from torch import nn
 import whyprune as wp
 from benchmarks.common import calibration, test_images, trained
 from benchmarks.methods_table_pairs import REPAIRS, SETTINGS, Row, packed, unpacked
-from whyprune.allocation.allocate import chosen_allocator
+from whyprune.allocation.allocate import chosen_allocator, facts_of
 from whyprune.allocation.contract import NamedAllocator
 from whyprune.data import DataSource
 from whyprune.devices import accuracy
@@ -52,10 +52,10 @@ class Subject:
     views: int
     search_plans: int | None = None
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The fields of a row that say so."""
-        return {field: getattr(self, field) for field in SETTINGS}
+    def settings(self, name: str) -> dict[str, Any]:
+        """The fields of a method's row that say so; a method that measures no plans is asked for no number of them."""
+        found = {field: getattr(self, field) for field in SETTINGS}
+        return found if searches(name) else found | {"search_plans": None}
 
     @cached_property
     def trained(self) -> tuple[nn.Module, Any]:
@@ -163,6 +163,12 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
     return row | accuracies(subject, run, bare, chosen, row, known)
 
 
+def searches(name: str) -> bool:
+    """Whether a method measures plans on the network while it looks for one."""
+    allocation = method_named(name).allocation
+    return allocation is not None and facts_of(chosen_allocator(allocation)).needs == "evaluator"
+
+
 def gradient_free(method: Method) -> Method:
     """The method without the fine-tuning between rounds that its schedule has: no row of this table is trained."""
     return replace(method, schedule=replace(method.schedule, recovery_epochs=0))
@@ -171,7 +177,8 @@ def gradient_free(method: Method) -> Method:
 def started(subject: Subject, method: Method, ratio: float, seed: int) -> Run:
     """A run as `whyprune.prune` starts it, on all groups that it prunes by default."""
     images = subject.drawn(seed)
-    effort = {} if subject.search_plans is None else {"search_plans": subject.search_plans}
+    plans = subject.settings(method.name)["search_plans"]
+    effort = {} if plans is None else {"search_plans": plans}
     settings = wp.Settings(views=subject.views, latency=False, refute=False, effect_passes=0, **effort)
     left_out = dict.fromkeys(
         ("outcome", "outputs", "constraints", "training", "recovery", "recovery_data", "test", "workspace", "asked")

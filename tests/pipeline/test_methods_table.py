@@ -124,9 +124,9 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     data, test = tiny.batches(0, 128), tiny.batches(1400, 1600)
     settings = {"test_images": 200, "calibration_images": 128, "views": 2, "search_plans": None}
     subject = SimpleNamespace(
-        **{"trained": (tiny.trained(), None), "drawn": lambda _: data, "test": test, **settings},
-        **{"source": SimpleNamespace(image_shape=(1, 8, 8))},
-        **{"dense_top1_percent": 99.0, "dense_pass_cpu_s": 0.01},
+        **{"trained": (tiny.trained(), None), "drawn": lambda _: data, "test": test},
+        **{"source": SimpleNamespace(image_shape=(1, 8, 8)), "settings": lambda _: settings},
+        **{"dense_top1_percent": 99.0, "dense_pass_cpu_s": 0.01, **settings},
     )
     about = {"network": "tiny", "fewer_macs": 1.5, "method": method, "seed": 3, "git_commit": "abc"} | settings
     found = cells.cell(subject, method, 1.5, 3, [], about)
@@ -155,6 +155,12 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     again = cells.cell(subject, method, 1.5, 3, [found], about)
     assert again["right"] == found["right"]
     assert set(again["taken_from"]) == set(pairs.REPAIRS if method != "causal" else pairs.REPAIRS[:2])
+
+
+def test_only_searches_are_asked_for_a_number_of_plans():
+    subject = cells.Subject("resnet20", None, 64, 100, 1, 6)
+    plans = {name: subject.settings(name)["search_plans"] for name in ("taylor", "causal", "acp", "random-search")}
+    assert plans == {"taylor": None, "causal": None, "acp": 6, "random-search": 6}
 
 
 def test_rows_are_kept_failures_are_tried_again_and_others_stay(tmp_path, monkeypatch):
