@@ -136,8 +136,8 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
         known: rows of the record, whose measurements of the same units are taken over.
         about: fields of the row: key, settings, commit, command, machine.
     """
-    method = gradient_free(method_named(name))
-    run = started(subject, method, ratio, seed)
+    method = gradient_free(composed(name))
+    run = started(subject, name, method, ratio, seed)
     passes = Passes()
     run.method = passes.counted(run.method)
     start = time.process_time()
@@ -163,9 +163,22 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
     return row | accuracies(subject, run, bare, chosen, row, known)
 
 
+def composed(name: str) -> Method:
+    """A method by its name, or by `NAME+ALLOCATION` with another allocation."""
+    method, _, allocation = name.partition("+")
+    return method_named(method).with_parts(allocation=allocation or None)
+
+
+def allocation_of(name: str) -> str:
+    """What a method allocates by; where it leaves that to the scorer, what `default_allocation` takes for its kind."""
+    method = composed(name)
+    by_kind = {"curves": "curves", "estimator": "global", "criterion": "uniform"}
+    return method.allocation_name or by_kind[method.scorer_facts.kind]
+
+
 def searches(name: str) -> bool:
     """Whether a method measures plans on the network while it looks for one."""
-    allocation = method_named(name).allocation
+    allocation = composed(name).allocation
     return allocation is not None and facts_of(chosen_allocator(allocation)).needs == "evaluator"
 
 
@@ -174,10 +187,10 @@ def gradient_free(method: Method) -> Method:
     return replace(method, schedule=replace(method.schedule, recovery_epochs=0))
 
 
-def started(subject: Subject, method: Method, ratio: float, seed: int) -> Run:
+def started(subject: Subject, name: str, method: Method, ratio: float, seed: int) -> Run:
     """A run as `whyprune.prune` starts it, on all groups that it prunes by default."""
     images = subject.drawn(seed)
-    plans = subject.settings(method.name)["search_plans"]
+    plans = subject.settings(name)["search_plans"]
     effort = {} if plans is None else {"search_plans": plans}
     settings = wp.Settings(views=subject.views, latency=False, refute=False, effect_passes=0, **effort)
     left_out = dict.fromkeys(
@@ -202,7 +215,7 @@ def started(subject: Subject, method: Method, ratio: float, seed: int) -> Run:
 def needs(name: str, method: Method) -> dict[str, Any]:
     """Whether it used labels and gradients; the outcome, a shift of logits, needs no labels."""
     facts = method.facts()
-    left_out = method_named(name).schedule.recovery_epochs
+    left_out = composed(name).schedule.recovery_epochs
     return {
         "labels": facts["labels"] == "yes",
         "gradients": bool(facts["gradients"]),

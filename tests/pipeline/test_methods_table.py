@@ -86,14 +86,21 @@ def test_what_never_differs_is_open():
 def test_the_headline_counts_what_was_planted():
     better = {**RIGHT, "refit": np.arange(IMAGES) < 150, "plain": np.arange(IMAGES) < 40}
     rows = [row(m, s, right=r) for m, r in (("taylor", RIGHT), ("causal-taylor", better)) for s in range(3)]
-    rows += [row(m, 0, right=better, ratio=3.0) for m in ("taylor", "causal-taylor")]
+    rows += [row(m, 0, right=better, ratio=3.0) for m in ("afpruner", "causal-afpruner")]
     rows += [row("acp", 0), row("causal-acp", 1), row("causal-afpruner", 0, test_images=100), row("afpruner", 0)]
     rows.append({"network": "resnet56", "fewer_macs": 2.0, "method": "exact", "seed": 0, "error": "ValueError: no"})
-    variants = {"taylor": "causal-taylor", "acp": "causal-acp", "afpruner": "causal-afpruner"}
+    rows += [row("taylor+global", s) for s in range(3)]
+    variants = {
+        "taylor": "causal-taylor",
+        "taylor+global": "causal-taylor",
+        "acp": "causal-acp",
+        "afpruner": "causal-afpruner",
+    }
     found = pairs.headline(rows, variants)
     counts = [found[f"causal_{word}"] for word in ("helps", "hurts", "open")]
     assert (found["methods"], counts, found["pairs"], found["seeds"]) == (6, [1, 1, 1], ["taylor"], 3)
-    gaps = {d["repair"]: d["points"] for d in pairs.differences(rows, variants) if d["fewer_macs"] == 2.0}
+    assert found["same_allocation"] == {"helps": 1, "hurts": 1, "open": 1}
+    gaps = {d["repair"]: d["points"] for d in pairs.differences(rows, variants) if d["method"] == "taylor"}
     assert gaps == pytest.approx({"plain": -30.0, "batch_norm": 0.0, "refit": 25.0})
 
 
@@ -155,6 +162,18 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     again = cells.cell(subject, method, 1.5, 3, [found], about)
     assert again["right"] == found["right"]
     assert set(again["taken_from"]) == set(pairs.REPAIRS if method != "causal" else pairs.REPAIRS[:2])
+
+
+def test_a_variant_is_held_against_its_own_allocation_as_well(monkeypatch):
+    monkeypatch.setattr(methods_table, "PAIRS", {"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"})
+    monkeypatch.setattr(methods_table, "_variant", lambda _: "")
+    found = methods_table.pairs()
+    assert found == {
+        **{"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"},
+        **{"taylor+global": "exact", "lamp+global": "exact"},
+    }
+    assert cells.composed("taylor+global").allocation_name == "global"
+    assert cells.allocation_of("taylor+global") == cells.allocation_of("exact")
 
 
 def test_only_searches_are_asked_for_a_number_of_plans():
