@@ -31,7 +31,7 @@ from benchmarks.common import (
     merged,
     write_record,
 )
-from benchmarks.methods_table_cell import Subject, cell, failed
+from benchmarks.methods_table_cell import Subject, allocation_of, cell, failed
 from benchmarks.methods_table_pairs import differences, headline
 from whyprune.data import DataSource
 from whyprune.devices import machine_state
@@ -47,10 +47,16 @@ MACHINE = ("cpu", "cores", "torch_threads", "load_average", "python")
 
 
 def pairs() -> dict[str, str]:
-    """Method -> its causal variant, of those that are registered."""
+    """Method -> its causal variant, of those that are registered.
+
+    Where the variant allocates by other means, there is a second pair: the method with the variant's allocation
+    (`NAME+ALLOCATION`), so that it is known which of the two makes the difference.
+    """
     names = list(method_names())
     found = {name: _variant(name) or PAIRS.get(name, "") for name in names}
-    return {name: variant for name, variant in found.items() if variant in names}
+    found = {name: variant for name, variant in found.items() if variant in names}
+    allocations = {name: (allocation_of(name), allocation_of(variant)) for name, variant in found.items()}
+    return found | {f"{n}+{theirs}": found[n] for n, (own, theirs) in allocations.items() if own != theirs}
 
 
 def _variant(name: str) -> str:
@@ -58,6 +64,11 @@ def _variant(name: str) -> str:
         return str(method_named(name).facts().get("causal", ""))
     except WhypruneError:  # an optional library is missing
         return ""
+
+
+def runnable() -> list[str]:
+    """All methods, and those that pairs need with another allocation."""
+    return list(dict.fromkeys([*method_names(), *pairs()]))
 
 
 @contextmanager
@@ -111,7 +122,7 @@ def run(options: argparse.Namespace) -> None:
     rows = keep(options, [], source)
     for key in wanted(options):
         network, ratio, method, seed = key
-        cell_of = dict(zip(KEY, key, strict=True)) | subjects[network].settings
+        cell_of = dict(zip(KEY, key, strict=True)) | subjects[network].settings(method)
         if any(all(r.get(f) == v for f, v in cell_of.items()) and "error" not in r for r in rows):
             continue
         machine = machine_state()
@@ -136,7 +147,7 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS[:2]), choices=NETWORKS)
     parser.add_argument("--ratios", nargs="+", type=float, default=[2.0, 3.0, 1.5], help="how many times fewer MACs")
     parser.add_argument("--only-seeds", nargs="+", type=int, help="instead of all seeds")
-    parser.add_argument("--methods", nargs="+", default=list(method_names()), help="rows to run; others are kept")
+    parser.add_argument("--methods", nargs="+", default=runnable(), help="rows to run; others are kept")
     parser.add_argument("--test-images", type=int, default=3_000, help="how many, from the first on")
     parser.add_argument("--calibration-images", type=int, default=1_024)
     parser.add_argument("--views", type=int, default=1, help="augmented views of every image in the last repair")
@@ -144,7 +155,7 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--most-cpu-seconds", type=float, default=5_400.0, help="per row; what takes longer is stopped")
     if parser.parse_known_args(given)[0].quick:
-        of_pairs = [name for pair in pairs().items() for name in pair]
+        of_pairs = list(dict.fromkeys(name for pair in pairs().items() for name in pair))
         parser.set_defaults(networks=["resnet20"], ratios=[2.0], seeds=1, methods=[*QUICK, *of_pairs])
         parser.set_defaults(test_images=1_000, calibration_images=256, search_plans=6)
     return parser.parse_args(given)

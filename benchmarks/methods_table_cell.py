@@ -14,7 +14,7 @@ from torch import nn
 import whyprune as wp
 from benchmarks.common import calibration, test_images, trained
 from benchmarks.methods_table_pairs import REPAIRS, SETTINGS, Row, packed, unpacked
-from whyprune.allocation.allocate import chosen_allocator
+from whyprune.allocation.allocate import chosen_allocator, facts_of
 from whyprune.allocation.contract import NamedAllocator
 from whyprune.data import DataSource
 from whyprune.devices import accuracy
@@ -53,10 +53,10 @@ class Subject:
     views: int
     search_plans: int | None = None
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The fields of a row that say so."""
-        return {field: getattr(self, field) for field in SETTINGS}
+    def settings(self, name: str) -> dict[str, Any]:
+        """The fields of a method's row that say so; a method that measures no plans is asked for no number of them."""
+        found = {field: getattr(self, field) for field in SETTINGS}
+        return found if searches(name) else found | {"search_plans": None}
 
     @cached_property
     def trained(self) -> tuple[nn.Module, Any]:
@@ -137,8 +137,8 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
         known: rows of the record, whose measurements of the same units are taken over.
         about: fields of the row: key, settings, commit, command, machine.
     """
-    method = gradient_free(method_named(name))
-    run = started(subject, method, ratio, seed)
+    method = gradient_free(composed(name))
+    run = started(subject, name, method, ratio, seed)
     passes = Passes()
     run.method = passes.counted(run.method)
     start = time.process_time()
@@ -164,15 +164,35 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
     return row | accuracies(subject, run, bare, chosen, row, known)
 
 
+def composed(name: str) -> Method:
+    """A method by its name, or by `NAME+ALLOCATION` with another allocation."""
+    method, _, allocation = name.partition("+")
+    return method_named(method).with_parts(allocation=allocation or None)
+
+
+def allocation_of(name: str) -> str:
+    """What a method allocates by; where it leaves that to the scorer, what `default_allocation` takes for its kind."""
+    method = composed(name)
+    by_kind = {"curves": "curves", "estimator": "global", "criterion": "uniform"}
+    return method.allocation_name or by_kind[method.scorer_facts.kind]
+
+
+def searches(name: str) -> bool:
+    """Whether a method measures plans on the network while it looks for one."""
+    allocation = composed(name).allocation
+    return allocation is not None and facts_of(chosen_allocator(allocation)).needs == "evaluator"
+
+
 def gradient_free(method: Method) -> Method:
     """The method without the fine-tuning between rounds that its schedule has: no row of this table is trained."""
     return replace(method, schedule=replace(method.schedule, recovery_epochs=0))
 
 
-def started(subject: Subject, method: Method, ratio: float, seed: int) -> Run:
+def started(subject: Subject, name: str, method: Method, ratio: float, seed: int) -> Run:
     """A run as `whyprune.prune` starts it, on all groups that it prunes by default."""
     images = subject.drawn(seed)
-    effort = {} if subject.search_plans is None else {"search_plans": subject.search_plans}
+    plans = subject.settings(name)["search_plans"]
+    effort = {} if plans is None else {"search_plans": plans}
     settings = wp.Settings(views=subject.views, latency=False, refute=False, effect_passes=0, **effort)
     left_out = dict.fromkeys(
         ("outcome", "outputs", "constraints", "training", "recovery", "recovery_data", "test", "workspace", "asked")
@@ -196,7 +216,7 @@ def started(subject: Subject, method: Method, ratio: float, seed: int) -> Run:
 def needs(name: str, method: Method) -> dict[str, Any]:
     """Whether it used labels and gradients; the outcome, a shift of logits, needs no labels."""
     facts = method.facts()
-    left_out = method_named(name).schedule.recovery_epochs
+    left_out = composed(name).schedule.recovery_epochs
     return {
         "labels": facts["labels"] == "yes",
         "gradients": bool(facts["gradients"]),

@@ -96,16 +96,21 @@ def _alike(one: Row, other: Row) -> bool:
 
 
 def headline(rows: Sequence[Row], pairs: Mapping[str, str]) -> dict[str, Any]:
-    """How many methods were run, and how many paired differences at 2x exclude zero either way, over all repairs."""
+    """How many methods were run, and how many paired differences at 2x exclude zero either way, over all repairs.
+
+    Pairs in which the method got the variant's allocation are counted apart, as `same_allocation`.
+    """
     done = [r for r in rows if "error" not in r]
     at = [d for d in differences(rows, pairs) if d["fewer_macs"] == COUNTED_AT]
-    verdicts = [d["verdict"] for d in at]
+    own, same = ([d for d in at if ("+" in d["method"]) == other] for other in (False, True))
+    verdicts = [d["verdict"] for d in own]
     return {
-        "methods": len({r["method"] for r in done}),
+        "methods": len({r["method"] for r in done if "+" not in r["method"]}),
         "causal_helps": verdicts.count("helps"),
         "causal_hurts": verdicts.count("hurts"),
         "causal_open": verdicts.count("open"),
-        "pairs": sorted({d["method"] for d in at}),
+        "same_allocation": {word: [d["verdict"] for d in same].count(word) for word in ("helps", "hurts", "open")},
+        "pairs": sorted({d["method"] for d in own}),
         "networks": sorted({d["network"] for d in at}),
         "repairs": list(REPAIRS),
         "seeds": min((d["seeds"] for d in at), default=0),

@@ -168,20 +168,26 @@ def verdicts(record: Record) -> str:
         return f"At {COUNTED_AT:g}x fewer MACs no pair was run yet."
     found = record["headline"]
     networks = " and ".join(TITLES[n] for n in found["networks"])
+    own, same = sum("+" not in d["method"] for d in at), found["same_allocation"]
     lines = [
         f"At {COUNTED_AT:g}x fewer MACs, on {networks}, plain, with batch norms re-estimated and after a refit, "
-        f"causal insight helps in **{found['causal_helps']}** of {len(at)} paired differences, hurts in "
+        f"causal insight helps in **{found['causal_helps']}** of {own} paired differences, hurts in "
         f"**{found['causal_hurts']}**, and in **{found['causal_open']}** the interval includes zero.",
         "",
     ]
+    if own < len(at):
+        lines[0] += (
+            f" Where the method gets the variant's allocation as well (`NAME+ALLOCATION`), it helps in "
+            f"{same['helps']} of {len(at) - own}, hurts in {same['hurts']}, and is open in {same['open']}."
+        )
     for method in dict.fromkeys(d["method"] for d in at):
-        own = [d for d in at if d["method"] == method]
-        without = [d for d in own if d["verdict"] != "helps"]
+        gaps = [d for d in at if d["method"] == method]
+        without = [d for d in gaps if d["verdict"] != "helps"]
         ranked = sorted(without, key=lambda d: d["points"])
         named = "; ".join(f"{_where(d)} {_gap(d)}, {d['verdict']}" for d in ranked)
         ending = f"; it did not in {len(without)}: {named}." if without else "."
-        helped = f"{len(own) - len(without)} of {len(own)} differences to `{method}`"
-        lines.append(f"- `{own[0]['causal']}` helps in {helped}{ending}")
+        helped = f"{len(gaps) - len(without)} of {len(gaps)} differences to `{method}`"
+        lines.append(f"- `{gaps[0]['causal']}` helps in {helped}{ending}")
     return "\n".join(lines)
 
 

@@ -86,14 +86,21 @@ def test_what_never_differs_is_open():
 def test_the_headline_counts_what_was_planted():
     better = {**RIGHT, "refit": np.arange(IMAGES) < 150, "plain": np.arange(IMAGES) < 40}
     rows = [row(m, s, right=r) for m, r in (("taylor", RIGHT), ("causal-taylor", better)) for s in range(3)]
-    rows += [row(m, 0, right=better, ratio=3.0) for m in ("taylor", "causal-taylor")]
+    rows += [row(m, 0, right=better, ratio=3.0) for m in ("afpruner", "causal-afpruner")]
     rows += [row("acp", 0), row("causal-acp", 1), row("causal-afpruner", 0, test_images=100), row("afpruner", 0)]
     rows.append({"network": "resnet56", "fewer_macs": 2.0, "method": "exact", "seed": 0, "error": "ValueError: no"})
-    variants = {"taylor": "causal-taylor", "acp": "causal-acp", "afpruner": "causal-afpruner"}
+    rows += [row("taylor+global", s) for s in range(3)]
+    variants = {
+        "taylor": "causal-taylor",
+        "taylor+global": "causal-taylor",
+        "acp": "causal-acp",
+        "afpruner": "causal-afpruner",
+    }
     found = pairs.headline(rows, variants)
     counts = [found[f"causal_{word}"] for word in ("helps", "hurts", "open")]
     assert (found["methods"], counts, found["pairs"], found["seeds"]) == (6, [1, 1, 1], ["taylor"], 3)
-    gaps = {d["repair"]: d["points"] for d in pairs.differences(rows, variants) if d["fewer_macs"] == 2.0}
+    assert found["same_allocation"] == {"helps": 1, "hurts": 1, "open": 1}
+    gaps = {d["repair"]: d["points"] for d in pairs.differences(rows, variants) if d["method"] == "taylor"}
     assert gaps == pytest.approx({"plain": -30.0, "batch_norm": 0.0, "refit": 25.0})
 
 
@@ -124,9 +131,9 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     data, test = tiny.batches(0, 128), tiny.batches(1400, 1600)
     settings = {"test_images": 200, "calibration_images": 128, "views": 2, "search_plans": None}
     subject = SimpleNamespace(
-        **{"trained": (tiny.trained(), None), "drawn": lambda _: data, "test": test, **settings},
-        **{"source": SimpleNamespace(image_shape=(1, 8, 8))},
-        **{"dense_top1_percent": 99.0, "dense_pass_cpu_s": 0.01},
+        **{"trained": (tiny.trained(), None), "drawn": lambda _: data, "test": test},
+        **{"source": SimpleNamespace(image_shape=(1, 8, 8)), "settings": lambda _: settings},
+        **{"dense_top1_percent": 99.0, "dense_pass_cpu_s": 0.01, **settings},
     )
     about = {"network": "tiny", "fewer_macs": 1.5, "method": method, "seed": 3, "git_commit": "abc"} | settings
     found = cells.cell(subject, method, 1.5, 3, [], about)
@@ -155,6 +162,24 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     again = cells.cell(subject, method, 1.5, 3, [found], about)
     assert again["right"] == found["right"]
     assert set(again["taken_from"]) == set(pairs.REPAIRS if method != "causal" else pairs.REPAIRS[:2])
+
+
+def test_a_variant_is_held_against_its_own_allocation_as_well(monkeypatch):
+    monkeypatch.setattr(methods_table, "PAIRS", {"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"})
+    monkeypatch.setattr(methods_table, "_variant", lambda _: "")
+    found = methods_table.pairs()
+    assert found == {
+        **{"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"},
+        **{"taylor+global": "exact", "lamp+global": "exact"},
+    }
+    assert cells.composed("taylor+global").allocation_name == "global"
+    assert cells.allocation_of("taylor+global") == cells.allocation_of("exact")
+
+
+def test_only_searches_are_asked_for_a_number_of_plans():
+    subject = cells.Subject("resnet20", None, 64, 100, 1, 6)
+    plans = {name: subject.settings(name)["search_plans"] for name in ("taylor", "causal", "acp", "random-search")}
+    assert plans == {"taylor": None, "causal": None, "acp": 6, "random-search": 6}
 
 
 def test_rows_are_kept_failures_are_tried_again_and_others_stay(tmp_path, monkeypatch):
