@@ -14,7 +14,7 @@ from pathlib import Path
 
 from whyprune.allocation import ALLOCATORS
 from whyprune.allocation.fitness import EPOCHS, FITNESS
-from whyprune.methods import METHODS, Method, method_named
+from whyprune.methods import METHODS, Method, causal_method, method_named
 from whyprune.methods.schedule import ABOUT, ROUNDS, STEP
 from whyprune.recovery import PENALTIES
 from whyprune.recovery.penalty import NamedPenalty
@@ -84,7 +84,7 @@ def variants() -> str:
     rows = []
     for name in dict.fromkeys((*METHODS.places, *SCORERS.places)):
         if variant := method_named(name).variant:
-            facts = method_named(variant).facts()
+            facts = causal_method(name).facts()
             rows.append((f"`{name}`", f"`{variant}`", facts["summary"], facts["cost"], facts["guarantee"]))
     return _table(("method", "with `--causal`", "what it does instead", "cost", "guarantee"), rows)
 

@@ -9,7 +9,12 @@ in three parts of the groups and not layer by layer, since every part is planned
 The causal idea: similarity says which filters may stand in for each other, but how many go is decided by interventions,
 the measured error of whole deletions given all deletions behind. It would be wrong if the same similarity with
 unmeasured widths (`--allocation global`) kept as much accuracy at the same budget.
+
+`causal_fsabp` goes by the similarity that a joint intervention confirms (`causal/similar`). It would be wrong to prefer
+it if it kept no more accuracy than the plain coefficient at the same budget.
 """
+
+from dataclasses import replace
 
 from whyprune.allocation.fitness import BATCH_NORM
 from whyprune.methods.method import Method
@@ -23,4 +28,13 @@ fsabp = Method(
     fitness=BATCH_NORM,
     summary="of similar filters one goes, from the last layers to the first, each as far as the measured error allows",
     paper="FSABP, Geng & Niu, Machine Learning 2022",
+    causal="causal-fsabp",
+)
+causal_fsabp = replace(
+    fsabp,
+    name="causal-fsabp",
+    scorer="causal-filter-similarity",
+    summary="of filters that a joint intervention shows to be alike one goes, from the last layers to the first",
+    paper="after FSABP, Geng & Niu, Machine Learning 2022",
+    causal="",
 )

@@ -23,6 +23,7 @@ METHODS: Named[Method] = Named(
         "precrop": "whyprune.methods.precrop:precrop",
         "precrop-gp": "whyprune.methods.precrop:precrop_gp",
         "fsabp": "whyprune.methods.fsabp:fsabp",
+        "causal-fsabp": "whyprune.methods.fsabp:causal_fsabp",
         "halp": "whyprune.methods.halp:halp",
         "preconfig": "whyprune.methods.precrop:preconfig",
         "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",
