@@ -10,7 +10,7 @@ from torch import nn
 
 from structure.networks import traced
 from structure.removal_property import fresh_batch
-from whyprune.causal.similar.bench import MEASURED_ON, UNCARRIED
+from whyprune.causal.similar.bench import MEASURED_ON, UNCARRIED, Group
 from whyprune.criteria import filter_similarity
 from whyprune.effects.outcomes import LogitShift
 from whyprune.errors import InputError
@@ -18,7 +18,9 @@ from whyprune.interventions.sets import SetEffects
 from whyprune.interventions.values import Intervention
 from whyprune.interventions.worlds import Worlds
 from whyprune.scoring.estimate import estimate
+from whyprune.structure.remove import remove
 from whyprune.structure.replay import Replay
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 from whyprune.testing import planted
 
@@ -145,6 +147,26 @@ def test_effects_of_sets_are_those_of_worlds(name, value):
         for units in (group.units[:1], group.units[::2]):
             mask = np.array([u in units for u in worlds.units])
             np.testing.assert_allclose(joint(units), worlds.joint(mask), rtol=1e-3, atol=1e-5)
+
+
+def test_effects_of_sets_in_a_state_are_on_top_of_what_is_gone():
+    network = traced("residual")
+    batch, state = fresh_batch(network), remove(State.of(network), network.units[::5])
+    worlds, replay = Worlds(state, [batch]), Replay.of(state)
+    outcome = LogitShift().fit(worlds.dense)
+    units = [u for u in state.units if u.group == state.units[0].group]
+    joint = SetEffects(replay, Replay(network), [batch], units, outcome, Intervention("zero"))
+    mask = np.array([u in units[:2] for u in worlds.units])
+    np.testing.assert_allclose(joint(units[:2]), worlds.joint(mask), rtol=1e-3, atol=1e-5)
+    assert np.abs(worlds.base).max() > 1e-3
+
+
+def test_rounding_does_not_say_who_is_asked():
+    alone = np.stack([np.full(8, 1.0), np.full(8, 0.5)])
+    unique = np.stack([np.full(8, 1e-13), np.full(8, 2e-13)])
+    group = Group(list(traced("residual").units[:2]), np.zeros((2, 2)), unique, alone)
+    assert list(group.closest_first()) == [(1, 0)]
+    assert group.carried(0, unique[1])
 
 
 def test_it_keeps_to_its_passes_and_says_what_two_images_cost():

@@ -170,7 +170,8 @@ class Bench:
         count = min(MEASURED_ON, max(paid, LEAST if passes is None else 2), total if total < FEW else total // 2)
         count = max(count // size, 1) * size
         measured, rest = cut_images(batches, count)
-        fitted = cut_images(rest, int(FITTED * (PASSES if passes is None else passes)))[0]
+        most = int(FITTED * (PASSES if passes is None else passes))
+        fitted = cut_images(rest, most - most % size)[0]
         return measured, fitted if total >= FEW and sum(map(len, fitted)) >= 2 else measured
 
     def _singles(self, value: Intervention) -> Floats:
