@@ -131,7 +131,8 @@ def unmerged(state: State) -> tuple[Unrefitted, ...]:
             if reason is not None:
                 found[where(reader.node), reason] = Unrefitted(where(reader.node), reason)
     for reader in pruned.loops(state.removed):
-        found[where(reader.node), ""] = Unrefitted(where(reader.node), "recurrent layers are not refitted")
+        reason = obstacle(reader.node) or "it reads its own units"
+        found[where(reader.node), reason] = Unrefitted(where(reader.node), reason)
     return tuple(found.values())
 
 
