@@ -31,8 +31,8 @@ NEEDS = {
     "evaluator": "images to measure plans on",
     "natural_widths": "a scorer that finds widths",
 }
-FORMS = {"one-shot": "`one-shot`", "geometric": "`geometric[:STEP]`", "cubic": "`cubic[:ROUNDS]`"}
-DEFAULTS = {"geometric": f"STEP is {STEP:g} by default", "cubic": f"ROUNDS is {ROUNDS} by default"}
+NUMBERS = {"one-shot": "", "geometric": "STEP"}
+DEFAULTS = {"STEP": f"; STEP is {STEP:g} by default", "ROUNDS": f"; ROUNDS is {ROUNDS} by default", "": ""}
 NOTHING = "–"
 
 
@@ -102,10 +102,11 @@ def fitness() -> str:
 
 def schedules() -> str:
     """In how many rounds."""
-    rows = [
-        (FORMS[kind], "; ".join(filter(None, (said, DEFAULTS.get(kind)))), source or NOTHING)
-        for kind, (said, source) in ABOUT.items()
-    ]
+    rows = []
+    for kind, (said, source) in ABOUT.items():
+        number = NUMBERS.get(kind, "ROUNDS")
+        form = f"{kind}[:{number}]" if number else kind
+        rows.append((f"`{form}`", said + DEFAULTS[number], source or NOTHING))
     return _table(("schedule", "what it does", "source"), rows)
 
 

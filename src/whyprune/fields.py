@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from operator import ge, gt, le, lt
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -86,8 +87,9 @@ def check_fields(configuration: Any) -> None:
             continue
         if field.choices is not None and value not in field.choices.names:
             raise InputError(f"no {field.name} named {value!r}: choose from {', '.join(field.choices.names)}")
-        if field.rules and not (math.isfinite(value) and all(RULES[r](value, at) for r, at in field.rules.items())):
-            raise InputError(f"{field.name}={value}: give a finite number x with {ranged(field.rules)}")
+        finite = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+        if field.rules and not (finite and all(RULES[r](value, at) for r, at in field.rules.items())):
+            raise InputError(f"{field.name}={value!r:.60}: give a finite number x with {ranged(field.rules)}")
 
 
 def ranged(rules: dict[str, float]) -> str:

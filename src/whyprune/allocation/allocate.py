@@ -1,6 +1,6 @@
 """`allocate`: from effects and a budget to a plan, by the name of an allocation."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,7 @@ def allocate(
     base: float = 0.0,
     evaluator: Evaluator | None = None,
     search_plans: int | None = None,
+    decided: Collection[str] = (),
     seed: int = 0,
     progress: bool = False,
 ) -> Plan:
@@ -44,6 +45,7 @@ def allocate(
         base: the joint effect of what a state lacks already.
         evaluator: measures points, for allocators that look at the network itself.
         search_plans: how many points such an allocator measures at most; None for its own default.
+        decided: names of groups of which no further units go.
         seed: of everything drawn.
         progress: show a progress bar.
 
@@ -63,6 +65,8 @@ def allocate(
         state = replace(state, network=constraints.confirmed(state.network))
     kinds = (WIDTH, BLOCK) if effects.blocks else (WIDTH,)
     space = Space(state, constraints, kinds=kinds)
+    if decided:
+        space = space.bounded({name: space.start[name] for name in decided})
     chosen = chosen_allocator(allocation or default_allocation(effects, budget))
     facts = facts_of(chosen)
     check_search_plans(facts, search_plans, name_of(chosen))

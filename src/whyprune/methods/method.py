@@ -164,6 +164,11 @@ class Method:
         if self.search_plans is not None:
             check_search_plans(allocator or AllocatorFacts(""), self.search_plans, self.allocation_name or "by scorer")
         self._check_kinds(f"scorer {self.scorer_name!r} judges", facts.kinds)
+        if self.schedule.by_groups and BLOCK in self.kinds:
+            raise InputError(
+                f"schedule {self.schedule} goes group by group, and no whole residual blocks: leave out blocks, or "
+                "choose another schedule"
+            )
         if self.reduction is not None and not facts.reduces:
             raise InputError(f"scorer {self.scorer_name!r} reduces nothing over coupled slices: leave reduction out")
         return self

@@ -3,9 +3,12 @@
 In rounds, effects are measured on the network as repaired so far, a part of the way to the budget is planned from
 them, removed and repaired, and the joint effect is measured on images that the plan was not made from. Where it
 disagrees with the prediction in the last round, that round is planned again, once, in two smaller steps.
+
+A schedule that goes by groups plans all that is not decided yet to the budget in every round, and cuts its own part of
+the groups as planned; they are decided then. So each part is planned on the network as the parts before it left it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -99,14 +102,18 @@ def prune_in_rounds(
     """
     rounds = _Rounds(network, calibration, method, outcome, constraints, images, seed, progress, kept)
     schedule, dense = method.schedule, network.cost()
-    count = schedule.count(budget, dense)
+    parts = schedule.parts(network.groups_as_run) if schedule.by_groups else []
+    count = max(len(parts), 1) if schedule.by_groups else schedule.count(budget, dense)
     steps = [(number, False) for number in range(count)]
     while steps:
         number, half = steps[0]
         target = _target(budget, method, dense, network.cost(rounds.state.removed), number, count, half)
         final = len(steps) == 1
         with clock("estimate and allocate in rounds" if schedule.in_rounds else "estimate and allocate"):
-            plan = rounds.planned(target, final, on_device if final else None)
+            decided = {group.name for part in parts[:number] for group in part}
+            plan = rounds.planned(target, final, on_device if final or schedule.by_groups else None, decided)
+            if schedule.by_groups and not final:
+                plan = rounds.part_of(plan, {group.name for group in parts[number]} | decided)
         with clock("repair" if schedule.in_rounds else "remove"):
             rounds.apply(plan, views if final else 1)
         if final and not half and schedule.replan and rounds.disagrees(plan):
@@ -165,8 +172,11 @@ class _Rounds:
         self._before: tuple[State, Joint | None] = (self.state, None)
         self._repairing = method.schedule.in_rounds and repair_named(method.repair).between_rounds
 
-    def planned(self, target: Budget, final: bool, on_device: OnDevice | None) -> Plan:
-        """A plan that meets the target, or comes nearer to it where the round is not the last."""
+    def planned(self, target: Budget, final: bool, on_device: OnDevice | None, decided: Collection[str] = ()) -> Plan:
+        """A plan that meets the target, or comes nearer to it where the round is not the last.
+
+        Of groups that are `decided` no further units go.
+        """
         effects = self._scored()
         if self.number == 0 and not hasattr(self, "effects"):
             self.effects = effects
@@ -182,12 +192,19 @@ class _Rounds:
                 base=0.0 if self._joint is None else self._joint.mean,
                 evaluator=evaluator,
                 search_plans=self.method.search_plans,
+                decided=decided,
                 seed=self.seed + self.number,
                 progress=self.progress,
             )
 
         plan = at(self.network, target, self.constraints) if on_device is None else on_device(at, target)
-        return plan if final or not self.method.schedule.certain else self._certain(effects, plan)
+        schedule = self.method.schedule
+        return plan if final or schedule.by_groups or not schedule.certain else self._certain(effects, plan)
+
+    def part_of(self, plan: Plan, groups: Collection[str]) -> Plan:
+        """The plan's removals of these groups alone; it says nothing of the joint effect."""
+        units = [unit for unit in self.network.select(plan.units) if unit.group in groups]
+        return make_plan(self.network, units, method=plan.method, budget=plan.budget)
 
     def apply(self, plan: Plan, views: int) -> None:
         """Removes what is new in the plan; in rounds it repairs on `views` views of the images, and looks."""

@@ -193,7 +193,11 @@ def start_run(
     if training is not None and training.devices not in (1, "1"):
         raise InputError(f"training before pruning runs on one device, not on {training.devices!r}: leave devices at 1")
     if chosen.schedule.recovery_epochs and recovery is None:
-        raise InputError(f"schedule {chosen.schedule} fine-tunes between rounds: give recovery=…")
+        raise InputError(
+            f"schedule {chosen.schedule} fine-tunes between rounds ({chosen.schedule.recovery_epochs} epochs each): "
+            "give recovery=Recovery(epochs=…), on the command line --finetune-epochs, for how it trains and how long "
+            "after the last round"
+        )
     constraints = constraints or Constraints()
     constraints = replace(constraints, ignore=(*settings.ignore, *constraints.ignore))
     where = device_named(device) if isinstance(device, str) else device
@@ -394,6 +398,7 @@ def _asked(
         "fitness": str(Fitness.parse(run.method.fitness)) if run.method.searches else None,
         "search_plans": run.method.search_plans,
         "schedule": str(run.method.schedule),
+        "recover_between": run.method.schedule.recovery_epochs or None,
         "blocks": "block" in run.method.kinds,
         "ignore": list(constraints.ignore),
         "constraints": replace(constraints, ignore=()).as_dict(),

@@ -27,7 +27,10 @@ class Settings:
         scorer: who judges units in every round: any method that `whyprune methods` lists as a scorer.
         allocation: how much goes where; default by scorer, and the method `causal` has its own.
         reduction: how a criterion makes one score of a unit's coupled slices; default: their mean.
-        schedule: rounds: one-shot, geometric, geometric:1.5 (times cheaper in each) or cubic:6 (how many).
+        schedule: rounds: one-shot, geometric:1.5 (times cheaper in each), or linear:6, exponential:6, cubic:6 or
+            backward:6 (how many).
+        recover_between: epochs of fine-tuning after every round but the last: prune and recover in rounds. It needs a
+            recovery and a schedule with rounds.
         repair: what is done without labels to the weights that stay: a refit in closed form, a refit and then the
             layers of every residual branch together, means of the removed units in biases, batch-norm statistics only,
             or nothing.
@@ -55,6 +58,7 @@ class Settings:
     allocation: Annotated[str | None, OneOf(ALLOCATORS)] = None
     reduction: Literal["mean", "sum", "max"] | None = None
     schedule: str | None = None
+    recover_between: Annotated[int | None, Field(ge=0)] = None
     repair: Annotated[str | None, OneOf(REPAIRS)] = None
     fitness: str | None = None
     search_plans: Annotated[int | None, Field(ge=1)] = None
@@ -94,7 +98,7 @@ class Settings:
         if self.blocks and BLOCK not in chosen.kinds:
             able = ", ".join(repr(name) for name in METHODS if BLOCK in METHODS(name).kinds)
             raise InputError(f"only method {able} measures what whole blocks do: leave out blocks with {chosen.name!r}")
-        schedule = None if self.schedule is None else Schedule.parse(self.schedule, chosen.schedule)
+        schedule = self._schedule(chosen.schedule)
         found = chosen.with_parts(
             scorer=self.scorer,
             allocation=self.allocation,
@@ -109,8 +113,15 @@ class Settings:
                 f"fitness={self.fitness!r} does nothing with method {found.name!r}, whose allocation measures no "
                 "plans: leave it out, or choose a search, such as allocation='particle-swarm'"
             )
-        deciding = bool(budget.on_device) if self.blocks is None else self.blocks
+        whole = bool(budget.on_device) and not found.schedule.by_groups
+        deciding = whole if self.blocks is None else self.blocks
         judged = bool(self.blocks) or BLOCK in found.scorer_facts.kinds  # what was asked for is refused, not dropped
         if not (deciding and judged and BLOCK in found.kinds):
             found = replace(found, kinds=tuple(kind for kind in found.kinds if kind != BLOCK) or (WIDTH,))
         return found.checked()
+
+    def _schedule(self, usual: Schedule) -> Schedule:
+        """The schedule of a method with what these settings replace."""
+        found = usual if self.schedule is None else Schedule.parse(self.schedule, replace(usual, recovery_epochs=0))
+        trained = usual.recovery_epochs if found.in_rounds else 0
+        return replace(found, recovery_epochs=trained if self.recover_between is None else self.recover_between)

@@ -155,6 +155,16 @@ class Network:
             raise InputError(f"no group named {name!r}: the groups are {[g.name for g in self.groups]}")
         return found
 
+    @cached_property
+    def groups_as_run(self) -> tuple[Group, ...]:
+        """The groups in the order in which the layers run that first write them."""
+        runs: dict[str, int] = {}
+        for place, node in enumerate(self.graph.operations):
+            for taken in node.all_input_nodes:
+                if taken.name in self.graph.state_names:
+                    runs.setdefault(self.graph.state_names[taken.name], place)
+        return tuple(sorted(self.groups, key=lambda group: runs.get(group.home[0], len(runs))))
+
     def ignoring(self, names: Iterable[str]) -> "Network":
         """The same network with the named groups, and all groups that the named modules write, kept whole.
 
