@@ -16,6 +16,7 @@ from whyprune.criteria.obd_c import obd_c
 from whyprune.criteria.random_scores import random_scores
 from whyprune.criteria.synflow import synflow
 from whyprune.criteria.taylor import taylor
+from whyprune.criteria.taylor_bn import taylor_bn
 
 __all__ = [
     "activation_variance",
@@ -34,4 +35,5 @@ __all__ = [
     "random_scores",
     "synflow",
     "taylor",
+    "taylor_bn",
 ]

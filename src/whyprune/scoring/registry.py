@@ -25,6 +25,7 @@ SCORERS: Named[NamedScorer] = Named(
         "magnitude-l1": "whyprune.criteria.magnitude:magnitude_l1",
         "magnitude-l2": "whyprune.criteria.magnitude:magnitude_l2",
         "taylor": "whyprune.criteria.taylor:taylor_scores",
+        "taylor-bn": "whyprune.criteria.taylor_bn:taylor_bn_scores",
         "bn-scale": "whyprune.criteria.bn_scale:bn_scale_scores",
         "lamp": "whyprune.criteria.lamp:lamp_scores",
         "geometric-median": "whyprune.criteria.geometric_median:geometric_median_scores",
