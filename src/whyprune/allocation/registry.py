@@ -12,6 +12,7 @@ ALLOCATORS: Named[NamedAllocator] = Named(
         "savings": "whyprune.allocation.knapsack:savings",
         "greedy": "whyprune.allocation.greedy:greedy",
         "particle-swarm": "whyprune.allocation.particle_swarm:particle_swarm",
+        "backward": "whyprune.allocation.backward:backward",
         "halp": "whyprune.allocation.halp:halp",
         "genetic": "whyprune.allocation.genetic:genetic",
         "random-ratios": "whyprune.allocation.random_ratios:random_ratios",
