@@ -55,7 +55,9 @@ class Apart(nn.Module):
     def __init__(self):
         super().__init__()
         self.ins = nn.ModuleList(nn.Conv2d(2, width, 1) for width in (5, 7, 6))
-        self.outs = nn.ModuleList(nn.Conv2d(width, 2, size, padding=size // 2) for width, size in ((5, 3), (7, 1), (6, 5)))
+        self.outs = nn.ModuleList(
+            nn.Conv2d(width, 2, size, padding=size // 2) for width, size in ((5, 3), (7, 1), (6, 5))
+        )
 
     def forward(self, x):
         return sum(out(into(x).relu()) for into, out in zip(self.ins, self.outs, strict=True)).mean(dim=(2, 3))

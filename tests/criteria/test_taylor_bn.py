@@ -53,7 +53,14 @@ def test_it_is_scale_and_shift_times_their_gradients_summed_over_coupled_layers(
 def test_without_a_normalisation_it_is_weight_and_bias_times_their_gradients():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layers = [nn.Conv2d(3, 5, 3), nn.ReLU(), nn.ConvTranspose2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3)]
+        layers = [
+            nn.Conv2d(3, 5, 3),
+            nn.ReLU(),
+            nn.ConvTranspose2d(5, 4, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(256, 3),
+        ]
         model = nn.Sequential(*layers).eval()
     network = trace(model, torch.zeros(2, 3, 8, 8))
     images, labels = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 1])
@@ -73,7 +80,9 @@ def test_how_images_are_batched_does_not_matter():
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["operation: layer norm", "operation: group norm", "pre-activation", "concat", "sequence", "tied"])
+@pytest.mark.parametrize(
+    "name", ["operation: layer norm", "operation: group norm", "pre-activation", "concat", "sequence", "tied"]
+)
 def test_every_unit_has_a_score_whatever_normalises_it(name):
     network = traced(name)
     found = taylor_bn(network, [fresh_batch(network)]).mean

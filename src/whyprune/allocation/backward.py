@@ -2,15 +2,18 @@
 
 Geng & Niu, FSABP, Machine Learning 2022. [A] Filters are deleted layer by layer, from the last to the first, so that
 shallow filters do not go too early and the loss of accuracy stays under control. [I] The threshold of a layer is the
-largest deletion whose measured harm, given all deletions behind it, stays below delta: the joint effect, or whatever the
-method's fitness is, may rise by no more than delta with one group. Deletions are looked for among `PARTS` equal parts of
+largest deletion whose measured harm, given all deletions behind it, stays below delta: the method's fitness, an error
+or a joint effect, may rise by no more than delta with one group. Deletions are looked for among `PARTS` equal parts of
 a group by halving, as if harm only rose with them. [I] A budget is met by choosing delta: the smallest of a geometric
-scale, found by halving, with which the budget is met; as soon as it is, what lies in front stays whole. Layers run in the
-order in which they first write a group's channels; a residual stream is one group, of its first layer.
+scale, found by halving, with which the budget is met; as soon as it is, what lies in front stays whole. Where no delta
+does, or all plans that may be measured are spent before, groups go as far as they can without a look, the last first.
+Layers run in the order in which they first write a group's channels; a residual stream is one group, of its first
+layer.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from whyprune.allocation.budget import Budget
@@ -23,10 +26,12 @@ from whyprune.progress import Progress
 
 PARTS = 8
 """Of every group's units that are there: a deletion is that many of them."""
-LEAST, MOST = 1e-5, 10.0
-"""Delta between a harm that nothing shows and one that nothing is left of."""
-PASSES = 8
-"""Times that all groups are gone through: each halves the scale of delta, which is then known to 6%."""
+LEAST, MOST = 1e-4, 1.0
+"""Delta: of an error from a fraction of an image to all of them; of joint effects up to another image's answer."""
+MOST_PASSES, FEWEST_PASSES = 8, 3
+"""Times that all groups are gone through: each halves the scale of delta, after eight it is known to 4%."""
+PLANS, PER_GROUP = 400, 3
+"""Plans that are measured at most, and how many a group takes in one pass."""
 
 
 @allocator(
@@ -34,9 +39,10 @@ PASSES = 8
     summary="from the last layer to the first as many units as keep the measured harm of each group below a delta, the "
     "smallest with which the budget is met",
     needs="evaluator",
-    guarantee="no group's measured harm is above delta, but for a budget that no delta meets",
-    cost=f"about 3 measured plans for each group, {PASSES} times, each plan once",
+    guarantee="no group's measured harm is above delta, but where no delta meets the budget",
+    cost=f"about {PER_GROUP} measured plans for each group, {FEWEST_PASSES} to {MOST_PASSES} times, at most {PLANS}",
     paper="FSABP, Geng & Niu, Machine Learning 2022",
+    plans=PLANS,
 )
 def backward(
     space: Space,
@@ -58,10 +64,17 @@ def backward(
     def walk(space: Space) -> Point:
         order = [g.name for g in reversed(space.network.groups_as_run) if len(space.variables[g.name].stops) > 1]
         with Progress(progress) as bars:
-            bar = bars.add("Going backward through the groups", PASSES * len(order))
-            return smallest_delta(Backward(space, objective, budget, order, lambda n: bars.advance(bar, n)))
+            plans = objective.plans or PLANS
+            passes = min(MOST_PASSES, max(FEWEST_PASSES, plans // (PER_GROUP * max(len(order), 1))))
+            bar = bars.add("Going backward through the groups", passes * len(order))
+            ways = Backward(space, objective, budget, order, plans, lambda n: bars.advance(bar, n))
+            return smallest_delta(ways, passes)
 
     return steered(space.bounded(objective.ends), budget, walk)
+
+
+class _SpentError(Exception):
+    """All plans that may be measured are."""
 
 
 @dataclass
@@ -73,21 +86,28 @@ class Backward:
         objective: measures them.
         budget: where a way ends.
         order: names of groups, the last first.
+        plans: how many may be measured.
         advance: called with the number of groups that are done, or left out.
-        harms: the harm of every deletion that was decided on the last way that met the budget: group -> (before, after).
+        delta: of the last way that met the budget.
+        harms: of every deletion on the last way that met the budget: group -> (before, after).
     """
 
     space: Space
     objective: Objective
     budget: Budget
     order: list[str]
+    plans: int = PLANS
     advance: Callable[[int], None] = lambda _: None
+    delta: float = math.inf
     harms: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _known: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def way(self, delta: float) -> dict[str, int] | None:
         """The first point within the budget, where no group's deletion does more harm than delta; None for none."""
         point, harms = dict(self.space.start), dict[str, tuple[float, float]]()
-        before = self.objective.measured(point)
+        if self._is_met(point):
+            return point
+        before = self._harm(point, delta)
         for done, name in enumerate(self.order):
             if not self._is_met(self._emptied(point, self.order[done:])):
                 self.advance(len(self.order) - done)
@@ -98,11 +118,11 @@ class Backward:
                 found = next(stop for stop in self._between(point, name, found) if self._is_met({**point, name: stop}))
             if found != point[name]:
                 point[name] = found
-                after = self.objective.measured(point)
+                after = self._harm(point, delta)
                 harms[name], before = (before, after), after
             if self._is_met(point):
                 self.advance(len(self.order) - done)
-                self.harms = harms
+                self.delta, self.harms = delta, harms
                 return point
             self.advance(1)
         return None
@@ -112,9 +132,20 @@ class Backward:
         low, high = 0, len(stops)
         while high - low > 1:
             middle = (low + high) // 2
-            harmless = math.isinf(most) or self.objective.measured({**point, name: stops[middle]}) <= most
+            harmless = self._harm({**point, name: stops[middle]}, most) <= most
             low, high = (middle, high) if harmless else (low, middle)
         return stops[low]
+
+    def _harm(self, point: Point, allowed: float) -> float:
+        """The measured harm of a point; not measured where any is allowed."""
+        if math.isinf(allowed):
+            return 0.0
+        units = self.objective.units(point)
+        if units not in self._known:
+            if len(self._known) >= self.plans:
+                raise _SpentError
+            self._known[units] = self.objective.measured(point)
+        return self._known[units]
 
     def _stops(self, point: Point, name: str) -> list[int]:
         """Where a group may go from here, in at most `PARTS` steps."""
@@ -136,22 +167,22 @@ class Backward:
         return self.budget.met_by(self.space.cost(point), self.space.network.cost())
 
 
-def smallest_delta(ways: Backward) -> dict[str, int]:
-    """The point on the way of the smallest delta that is found by `PASSES` halvings of its scale.
+def smallest_delta(ways: Backward, passes: int = MOST_PASSES) -> dict[str, int]:
+    """The point on the way of the smallest delta that is found by so many halvings of its scale.
 
     Raises:
         BudgetError: not even without a bound on harm.
     """
     low, high, best = LEAST, MOST, None
-    for _ in range(PASSES):
-        delta = math.sqrt(low * high)
-        found = ways.way(delta)
-        if found is None:
-            low = delta
-        else:
-            best, high = found, delta
-    if best is None:
-        best = ways.way(math.inf)
+    with suppress(_SpentError):
+        for _ in range(passes):
+            delta = math.sqrt(low * high)
+            found = ways.way(delta)
+            if found is None:
+                low = delta
+            else:
+                best, high = found, delta
+    best = ways.way(math.inf) if best is None else best
     if best is None:
         raise BudgetError(f"going backward does not meet the budget {ways.budget}: allocate with 'global'")
     return best

@@ -1,16 +1,16 @@
 """`halp`: as much importance as fits, a knapsack over bundles of units as large as the steps of the cost.
 
 Shen et al., HALP, NeurIPS 2022. [C] The units of a layer are sorted by importance and bundled by the step size of its
-latency; a bundle's cost is what the latency table rises by with it, all other layers as they are; the kept importance is
-maximised within the budget, a bundle only after all more important ones. Here a bundle lies between two widths of a
+latency; a bundle's cost is what the latency table rises by with it, all other layers as they are; the kept importance
+is maximised within the budget, a bundle only after all more important ones. Here a bundle lies between two widths of a
 group, and a prefix of bundles is a choice of width, so that precedence is built in and the program is a multiple-choice
 knapsack, solved exactly (`multiple_choice`). Any cost will do: latency where a device's table prices it, MACs,
 parameters. Steps are those that the price itself shows: a width at which nothing is saved against a larger one is none.
 
 [I] What a width saves depends on the other widths: HALP takes them as they are in each of its rounds. So do we; the
 budget is aimed at so that the cost of the whole plan, not the sum of parts, meets it; costs are then taken half way to
-the plan that was found, the program is solved again, and the best of a few such plans is taken. What is left over at the
-end is given back, bundle by bundle. With several bounds costs are added up as shares of their bounds, in several
+the plan that was found, the program is solved again, and the best of a few such plans is taken. What is left over at
+the end is given back, bundle by bundle. With several bounds costs are added up as shares of their bounds, in several
 mixtures.
 """
 

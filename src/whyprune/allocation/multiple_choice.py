@@ -1,9 +1,9 @@
 """The multiple-choice knapsack by dynamic programming: every trade of cost for value that no other one beats.
 
 One choice of every class; costs and values add up. The undominated pairs of cost and value of the first k classes, the
-*front*, are those of the first k - 1 with each choice of class k added, without what is dominated (Nemhauser and Ullmann,
-1969). The front holds the best of all choices within any cost, so that one run answers for every budget. Where it grows
-beyond `MOST` pairs it is thinned to as many equal steps of cost, of each the pair of most value [I].
+*front*, are those of the first k - 1 with each choice of class k added, without what is dominated (Nemhauser and
+Ullmann, 1969). The front holds the best of all choices within any cost, so that one run answers for every budget. Where
+it grows beyond `MOST` pairs it is thinned to as many equal steps of cost, of each the pair of most value [I].
 """
 
 from collections.abc import Sequence

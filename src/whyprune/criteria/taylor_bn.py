@@ -3,11 +3,12 @@
 Molchanov et al., Taylor-FO-BN, CVPR 2019 [P: a gate behind each normalisation; there squared, per mini-batch], and Shen
 et al., HALP, NeurIPS 2022 [C: the absolute value of the sum over the layers that a shortcut couples]. It is what the
 outcome changes by, to first order, when what these layers say of the channel is scaled to nothing: with z = gamma x +
-beta, gamma g_gamma + beta g_beta = sum over places of g_z z. [I] The absolute value is taken image by image and averaged,
-as for `taylor`: a mini-batch of one, so that the score does not depend on how images are batched. [I] A unit without
-such a normalisation takes gradient times weight, the same sum at the layers that write it, w g_w + b g_b; what no layer
-with a plain weight writes (the hidden units of a recurrent layer) takes gradient times activation where it is read, as
-`taylor` does. Outcomes without a gradient of their own are taken along random directions of the rows, as for `taylor`.
+beta, gamma g_gamma + beta g_beta = sum over places of g_z z. [I] The absolute value is taken image by image and
+averaged, as for `taylor`: a mini-batch of one, so that the score does not depend on how images are batched. [I] A unit
+without such a normalisation takes gradient times weight, the same sum at the layers that write it, w g_w + b g_b; what
+no layer with a plain weight writes (the hidden units of a recurrent layer) takes gradient times activation where it is
+read, as `taylor` does. Outcomes without a gradient of their own are taken along random directions of the rows, as for
+`taylor`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,9 +81,7 @@ def taylor_bn(
     if elsewhere:
         found = taylor(state, batches, outcome=outcome, units=[chosen[k] for k in elsewhere], seed=seed)
         scores[elsewhere], passes = found.mean, passes + found.forward_passes
-    return scored(
-        state, chosen, scores, method="taylor-bn", samples=images, forward_passes=passes, across_groups=True
-    )
+    return scored(state, chosen, scores, method="taylor-bn", samples=images, forward_passes=passes, across_groups=True)
 
 
 def _sites(state: State, *, normalised: bool) -> dict[fx.Node, Reader]:
@@ -101,9 +100,7 @@ def _sites(state: State, *, normalised: bool) -> dict[fx.Node, Reader]:
     return found
 
 
-def _terms(
-    state: State, batches: Sequence[Batch], outcome: Outcome, sites: Sites, seed: int
-) -> dict[fx.Node, Tensor]:
+def _terms(state: State, batches: Sequence[Batch], outcome: Outcome, sites: Sites, seed: int) -> dict[fx.Node, Tensor]:
     """Operation -> (probes x images, channels): gradient times value, summed over places."""
     generator, replay = torch.Generator().manual_seed(seed), Replay.of(state)
     order = [node for node in replay.order if node in sites]

@@ -18,6 +18,8 @@ METHODS: Named[Method] = Named(
         "eagleeye": "whyprune.methods.eagleeye:eagleeye",
         "precrop": "whyprune.methods.precrop:precrop",
         "precrop-gp": "whyprune.methods.precrop:precrop_gp",
+        "fsabp": "whyprune.methods.fsabp:fsabp",
+        "halp": "whyprune.methods.halp:halp",
         "feature-clusters": "whyprune.methods.feature_clusters:feature_clusters",
     },
     "whyprune.methods",
