@@ -1,11 +1,12 @@
 """Backward elimination against trying out every removal."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whyprune.causal.response.elimination import Reading, eliminate, eliminate_jointly
+from whyprune.causal.response.elimination import Reading, eliminate, eliminate_jointly, joint_elimination
 
 RIDGE = 0.01
 
@@ -103,3 +104,35 @@ def test_of_two_copies_only_one_is_free():
     order = eliminate_jointly([reading(x, weights, torch.arange(4)[:, None])])
     assert order[0] in (0, 1)
     assert order[-1] in (0, 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), channels=st.integers(2, 5), block=st.integers(1, 2), stays=st.integers(0, 2))
+def test_a_loss_is_what_the_penalised_error_rises_by_as_a_share_of_the_target(seed, channels, block, stays):
+    x, target, places = problem(seed, channels, block, stays)
+    found = eliminate(torch.from_numpy(x), torch.from_numpy(target), places, [0], ridge=RIDGE)
+    always = np.setdiff1d(np.arange(x.shape[1]), torch.cat(places).numpy())
+    alive, energy = list(range(channels)), ((target - target.mean(axis=0)) ** 2).sum()
+
+    def error():
+        support = np.sort(np.concatenate([always, *(places[c].numpy() for c in alive)])).astype(int)
+        return ridge_fit(x, target, support)[2] if len(support) else energy
+
+    assert len(found.losses) == len(found.order) == channels
+    for gone, loss in zip(found.order, found.losses, strict=True):
+        before = error()
+        alive.remove(gone)
+        assert loss == pytest.approx((error() - before) / energy, rel=1e-5, abs=1e-9)
+
+
+def test_a_joint_loss_is_what_all_readers_lose():
+    rng = np.random.default_rng(3)
+    data = [rng.normal(size=(200, 5)) @ rng.normal(size=(5, 5)) for _ in range(2)]
+    weights, blocks = [rng.normal(size=(5, 4)) for _ in range(2)], torch.arange(5)[:, None]
+    found = joint_elimination([reading(x, w, blocks) for x, w in zip(data, weights, strict=True)])
+    gone, before = [], 0.0
+    for unit, loss in zip(found.order[:-1], found.losses, strict=False):
+        gone.append(unit)
+        after = sum(lost(x, w, gone) for x, w in zip(data, weights, strict=True))
+        assert loss == pytest.approx(after - before, rel=1e-3)
+        before = after

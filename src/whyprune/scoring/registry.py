@@ -7,6 +7,7 @@ SCORERS: Named[NamedScorer] = Named(
     "scorer",
     {
         "curves": "whyprune.causal.response.scorer:curves",
+        "elimination": "whyprune.causal.response.elimination_scorer:elimination",
         "cxplain": "whyprune.causal.cxplain.estimator:cxplain",
         "adaptive": "whyprune.causal.adaptive.estimator:adaptive",
         "exact": "whyprune.causal.exact:exact",

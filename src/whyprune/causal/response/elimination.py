@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whyprune.repair.solve import mean_diagonal, row_times
 
-RIDGE = 1e-3
+RIDGE, TINY = 1e-3, 1e-30
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,13 @@ class Elimination:
 
     Attributes:
         order: channels in the order in which they go.
+        losses: what each of them takes with it, given those before it: what the penalised squared error rises by, as a
+            share of the target's variance.
         weights: kept count -> (kept channels ascending, weights (O, kept x block), biases (O,)); O of all groups.
     """
 
     order: list[int]
+    losses: list[float]
     weights: dict[int, tuple[list[int], Tensor, Tensor]]
 
 
@@ -51,6 +54,8 @@ def eliminate(
     alive = list(range(len(channels)))
     always = _others(gram.shape[-1], channels)
     order: list[int] = []
+    lost: list[float] = []
+    energy = float((target - mean_t.unsqueeze(-2)).double().square().sum())
     found: dict[int, tuple[list[int], Tensor, Tensor]] = {}
     while True:
         if len(alive) in keep:
@@ -59,8 +64,10 @@ def eliminate(
             bias = mean_t - row_times(mean_x[..., features], kept)
             found[len(alive)] = (list(alive), kept.mT.flatten(0, -2).contiguous(), bias.flatten())
         if len(alive) <= min(keep):
-            return Elimination(order, found)
-        gone = alive[int(_losses(weights, inverse, torch.stack([channels[c] for c in alive])).argmin())]
+            return Elimination(order, lost, found)
+        losses = _losses(weights, inverse, torch.stack([channels[c] for c in alive]))
+        gone = alive[int(losses.argmin())]
+        lost.append(float(losses.min()) / max(energy, TINY))
         weights, inverse = _without(weights, inverse, channels[gone])
         alive.remove(gone)
         order.append(gone)
@@ -84,21 +91,30 @@ class Reading:
 
 
 def eliminate_jointly(readings: Sequence[Reading]) -> list[int]:
-    """The order in which units go that several layers read: always the one whose loss, summed over readers, is least.
+    """The order in which units go that several layers read: that of `joint_elimination`."""
+    return joint_elimination(readings).order
+
+
+def joint_elimination(readings: Sequence[Reading]) -> Elimination:
+    """Units go that several layers read: always the one whose loss, summed over readers, is least.
 
     Each loss is conditional on the units that are gone: what is left carries them, so of two copies only one is free.
+    No weights come with it.
     """
     state = [(r.weights, r.inverse) for r in readings]
     alive = list(range(len(readings[0].units)))
     order: list[int] = []
+    lost: list[float] = []
     while alive:
         losses = torch.stack(
             [_losses(w, i, r.units[alive]) / r.scale for r, (w, i) in zip(readings, state, strict=True)]
         )
-        gone = alive.pop(int(losses.sum(dim=0).argmin()))
+        together = losses.sum(dim=0)
+        lost.append(float(together.min()))
+        gone = alive.pop(int(together.argmin()))
         state = [_without(w, i, r.units[gone]) for r, (w, i) in zip(readings, state, strict=True)]
         order.append(gone)
-    return order
+    return Elimination(order, lost, {})
 
 
 def _losses(weights: Tensor, inverse: Tensor, blocks: Tensor) -> Tensor:
