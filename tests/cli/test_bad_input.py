@@ -237,6 +237,8 @@ def test_no_normalisation_is_known(weights):
     [
         (("--ignore", "nothing"), "is named 'nothing'"),
         (("--finetune-epochs", "1", "--validation-fraction", "2"), "validation_fraction is 2.0"),
+        (("--recover-between", "2"), "schedule one-shot has no rounds to train between"),
+        (("--schedule", "linear:3", "--recover-between", "2"), "(2 epochs each): give recovery"),
         (("--learning-rate", "0.1"), "--learning-rate does nothing without --finetune-epochs"),
         (("--training-penalty", "bn-l1"), "--training-penalty does nothing without --training-epochs"),
         (("--training-epochs", "1", "--training-penalty-weight", "1"), "there is no penalty"),

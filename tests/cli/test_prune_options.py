@@ -27,6 +27,7 @@ def test_parts_of_the_method_are_replaced(asked):
     assert (settings.scorer, settings.schedule, settings.allocation) == ("exact", "cubic:3", "greedy")
     assert (settings.heads, settings.views, settings.effect_passes, settings.effect_images) == ("width", 2, 10, 8)
     assert asked()["settings"].scorer is None
+    assert asked("--schedule", "linear:3", "--recover-between", "2")["settings"].recover_between == 2
 
 
 def test_training_before_and_recovery_after_are_configured_apart(asked):
