@@ -37,6 +37,13 @@ def test_groups_are_gone_through_from_the_last_to_the_first():
     assert [group for group in NAMES[::-1] if any(group in one for one in touched)] == NAMES[::-1][: len(touched[-1])]
 
 
+def test_the_allocation_begins_with_the_last_group():
+    space, objective, landscape = case((1.0, 1.0, 1.0))
+    ALLOCATORS("backward")(space, objective, Budget(macs=0.5))
+    first = next(units for units in landscape.asked if units)
+    assert {unit.split(":")[0] for unit in first} == {"4"}
+
+
 @pytest.mark.parametrize("delta", [0.01, 0.1, 0.3, 0.7])
 @pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (2.0, 0.5, 1.0)])
 def test_each_deletion_is_the_largest_of_eight_parts_within_delta(weights, delta):
