@@ -66,6 +66,8 @@ def _gain(space: Space, name: str, share: float, multiple: int) -> int:
     guarantee="the shares are the optimum of sum log p up to twice the width, before they are rounded",
     cost="two convex programs and a second trace; needs cvxpy (extra `search`)",
     paper=PAPER,
+    libraries=("cvxpy",),
+    extra="search",
     widens=wider,
 )
 def preconfig(space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False) -> Point:

@@ -39,12 +39,13 @@ class Slopes:
         0 for a group of which no curve is known, and for all where units have no effect or save nothing.
         """
         slopes = self.of(widths)
-        positive = slopes[slopes > 0]
+        known = np.isfinite(slopes)
+        positive = slopes[known & (slopes > 0)]
         if not len(positive):
             return np.zeros(len(widths))
-        level = np.log2(np.where(slopes > 0, slopes, 1.0)) - np.median(np.log2(positive))
+        level = np.log2(np.where(known & (slopes > 0), slopes, 1.0)) - np.median(np.log2(positive))
         found = np.where(slopes > 0, np.clip(level / DOUBLINGS, -1.0, 1.0), -1.0)
-        return np.where(np.isfinite(slopes), found, 0.0)
+        return np.where(known, found, 0.0)
 
     def of(self, widths: Floats) -> Floats:
         """Effect per saved share of the budget, (groups,), not below 0; infinite where it is not known."""

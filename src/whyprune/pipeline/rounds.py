@@ -106,6 +106,8 @@ def prune_in_rounds(
     schedule, dense = method.schedule, network.cost()
     parts = schedule.parts(network.groups_as_run) if schedule.by_groups else []
     count = max(len(parts), 1) if schedule.by_groups else schedule.count(budget, dense)
+    if schedule.by_groups and schedule.certain:
+        rounds.notes.append(f"Schedule {schedule} decides every group once: units that are not settled went as well.")
     steps = [(number, False) for number in range(count)]
     while steps:
         number, half = steps[0]
