@@ -51,8 +51,6 @@ def precrop(space: Space, objective: Objective, budget: Budget, *, seed: int = 0
     paper=PAPER,
     extra="search",
     libraries=("cvxpy",),
-    libraries=("cvxpy",),
-    extra="search",
 )
 def precrop_gp(space: Space, objective: Objective, budget: Budget, *, seed: int = 0, progress: bool = False) -> Point:
     """Widths from the geometric program.

@@ -30,7 +30,8 @@ def check_method(method: str | Method, *, budget: Budget | None = None, images: 
     Its facts say what it is; the budget is met; the removal is proven; the network it was given is left alone; the same
     seed gives the same plan; the result comes back from its folder as it was; and a budget that nothing can meet ends
     in a `BudgetError` that names the smallest reachable ratio. With its channels in another order the network loses
-    units of the same scores, where a method has one round and measures no plans, and its scorer draws for no unit.
+    units of the same scores, where a method has one round, measures no plans and widens nothing, and its scorer draws
+    for no unit.
 
     Args:
         method: the method, or the name of one.
@@ -74,11 +75,16 @@ def check_method(method: str | Method, *, budget: Budget | None = None, images: 
     assert run().plan.units == found.plan.units, "the same seed gave another plan"
     _check_folder(found, before, case.images)
     _check_unreachable(run)
-    if isinstance(chosen.judge, NamedScorer) and not (
-        chosen.judge.facts.drawn or chosen.searches or chosen.schedule.in_rounds
-    ):
+    if _is_ordered(chosen):
         _check_order(found, run)
     return found
+
+
+def _is_ordered(method: Method) -> bool:
+    """Whether channels in another order have to lose the same: rounds, searches, draws and copied units see the order."""
+    widens = method.allocation_facts is not None and method.allocation_facts.widens is not None
+    seen = method.searches or method.schedule.in_rounds or widens
+    return isinstance(method.judge, NamedScorer) and not (method.judge.facts.drawn or seen)
 
 
 def with_few_plans(method: Method) -> Method:
