@@ -31,7 +31,7 @@ from benchmarks.common import (
     merged,
     write_record,
 )
-from benchmarks.methods_table_cell import Subject, allocation_of, cell, failed
+from benchmarks.methods_table_cell import Subject, cell, failed, searches
 from benchmarks.methods_table_pairs import differences, headline
 from whyprune.data import DataSource
 from whyprune.devices import machine_state
@@ -49,14 +49,13 @@ MACHINE = ("cpu", "cores", "torch_threads", "load_average", "python")
 def pairs() -> dict[str, str]:
     """Method -> its causal variant, of those that are registered.
 
-    Where the variant allocates by other means, there is a second pair: the method with the variant's allocation
-    (`NAME+ALLOCATION`), so that it is known which of the two makes the difference.
+    Where neither searches there is a second pair, of the method with one ranking of all groups (`NAME+global`), as most
+    variants have it: so that it is known whether the units or the widths make the difference.
     """
     names = list(method_names())
     found = {name: _variant(name) or PAIRS.get(name, "") for name in names}
     found = {name: variant for name, variant in found.items() if variant in names}
-    allocations = {name: (allocation_of(name), allocation_of(variant)) for name, variant in found.items()}
-    return found | {f"{n}+{theirs}": found[n] for n, (own, theirs) in allocations.items() if own != theirs}
+    return found | {f"{n}+global": v for n, v in found.items() if not (searches(n) or searches(v))}
 
 
 def _variant(name: str) -> str:
@@ -157,7 +156,7 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     if parser.parse_known_args(given)[0].quick:
         of_pairs = list(dict.fromkeys(name for pair in pairs().items() for name in pair))
         parser.set_defaults(networks=["resnet20"], ratios=[2.0], seeds=1, methods=[*QUICK, *of_pairs])
-        parser.set_defaults(test_images=1_000, calibration_images=256, search_plans=6)
+        parser.set_defaults(test_images=1_000, calibration_images=256, search_plans=16)
     return parser.parse_args(given)
 
 

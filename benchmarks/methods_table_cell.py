@@ -14,10 +14,11 @@ from torch import nn
 import whyprune as wp
 from benchmarks.common import calibration, test_images, trained
 from benchmarks.methods_table_pairs import REPAIRS, SETTINGS, Row, packed, unpacked
-from whyprune.allocation.allocate import chosen_allocator, facts_of
+from whyprune.allocation.allocate import chosen_allocator, default_allocation, facts_of
 from whyprune.allocation.contract import NamedAllocator
 from whyprune.data import DataSource
 from whyprune.devices import accuracy
+from whyprune.effects.effects import Effects
 from whyprune.methods import Method, method_named
 from whyprune.pipeline.run import Run, start_run
 from whyprune.pipeline.steps import Chosen, choose, removed, repaired
@@ -90,6 +91,8 @@ class Passes:
 
     scored: float = 0.0
     evaluated: float = 0.0
+    effects: Effects | None = None
+    """What the scorer said last."""
 
     def counted(self, method: Method) -> Method:
         """The same method, its passes counted here."""
@@ -103,7 +106,7 @@ class Passes:
     def _scorer(self, judge: NamedScorer) -> Any:
         def asked(state: Any, batches: Any, question: Any) -> Any:
             found = judge.function(state, batches, question)
-            self.scored += found.forward_passes
+            self.scored, self.effects = self.scored + found.forward_passes, found
             return found
 
         return asked
@@ -117,6 +120,11 @@ class Passes:
             return point
 
         return asked
+
+    def allocation(self, method: Method, budget: wp.Budget) -> str:
+        """Which allocation the method had, its own or what suits what the scorer said."""
+        suited = "" if self.effects is None else default_allocation(self.effects, budget)
+        return method.allocation_name or suited
 
     @property
     def total(self) -> float | None:
@@ -158,6 +166,7 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
         "planning_dense_passes": planning / subject.dense_pass_cpu_s,
         "image_forwards": passes.total,
         **needs(name, method),
+        "allocation": passes.allocation(method, run.budget),
         "notes": run.notes,
     }
     return row | accuracies(subject, run, bare, chosen, row, known)
@@ -167,13 +176,6 @@ def composed(name: str) -> Method:
     """A method by its name, or by `NAME+ALLOCATION` with another allocation."""
     method, _, allocation = name.partition("+")
     return method_named(method).with_parts(allocation=allocation or None)
-
-
-def allocation_of(name: str) -> str:
-    """What a method allocates by; where it leaves that to the scorer, what `default_allocation` takes for its kind."""
-    method = composed(name)
-    by_kind = {"curves": "curves", "estimator": "global", "criterion": "uniform"}
-    return method.allocation_name or by_kind[method.scorer_facts.kind]
 
 
 def searches(name: str) -> bool:
@@ -219,7 +221,6 @@ def needs(name: str, method: Method) -> dict[str, Any]:
     return {
         "labels": facts["labels"] == "yes",
         "gradients": bool(facts["gradients"]),
-        "allocation": facts["allocation"],
         "schedule": facts["schedule"],
         "fitness": facts.get("fitness", ""),
         "recovery_epochs_left_out": left_out,

@@ -158,22 +158,23 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     assert found["batch_norm_top1_percent"] == pytest.approx(accuracy(tuned, test, progress=False).top1_percent)
     assert found["macs_ratio"] == pruned.macs / result.measurements.dense.macs
     assert (found["image_forwards"] > 0) == (method != "magnitude-l2")
+    assert found["allocation"] == {"magnitude-l2": "uniform", "causal": "curves"}.get(method, method)
     assert not found["taken_from"]
     again = cells.cell(subject, method, 1.5, 3, [found], about)
     assert again["right"] == found["right"]
     assert set(again["taken_from"]) == set(pairs.REPAIRS if method != "causal" else pairs.REPAIRS[:2])
 
 
-def test_a_variant_is_held_against_its_own_allocation_as_well(monkeypatch):
-    monkeypatch.setattr(methods_table, "PAIRS", {"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"})
+def test_a_variant_is_held_against_one_ranking_as_well_where_neither_searches(monkeypatch):
+    given = {"taylor": "exact", "lamp": "exact", "acp": "taylor", "hrank": "random-search"}
+    monkeypatch.setattr(methods_table, "PAIRS", given)
     monkeypatch.setattr(methods_table, "_variant", lambda _: "")
-    found = methods_table.pairs()
-    assert found == {
-        **{"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"},
-        **{"taylor+global": "exact", "lamp+global": "exact"},
-    }
+    assert methods_table.pairs() == {**given, "taylor+global": "exact", "lamp+global": "exact"}
     assert cells.composed("taylor+global").allocation_name == "global"
-    assert cells.allocation_of("taylor+global") == cells.allocation_of("exact")
+    variants = {"taylor+global": "exact"}
+    for allocation, count in (("global", 3), ("uniform", 0)):
+        rows = [row("taylor+global", allocation="global"), row("exact", allocation=allocation)]
+        assert len(pairs.differences(rows, variants)) == count
 
 
 def test_only_searches_are_asked_for_a_number_of_plans():
