@@ -31,8 +31,9 @@ from benchmarks.common import (
     merged,
     write_record,
 )
-from benchmarks.methods_table_cell import Subject, cell, failed, searches
+from benchmarks.methods_table_cell import cell, failed
 from benchmarks.methods_table_pairs import differences, headline
+from benchmarks.methods_table_subject import Subject, searches
 from whyprune.data import DataSource
 from whyprune.devices import machine_state
 from whyprune.errors import WhypruneError

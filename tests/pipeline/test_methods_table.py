@@ -15,6 +15,7 @@ methods_table = pytest.importorskip(
 )
 from benchmarks import methods_table_cell as cells  # noqa: E402
 from benchmarks import methods_table_pairs as pairs  # noqa: E402
+from benchmarks import methods_table_subject as subjects  # noqa: E402
 from benchmarks import methods_tables as tables  # noqa: E402
 
 from whyprune.data.calibration import calibrate  # noqa: E402
@@ -170,7 +171,7 @@ def test_a_variant_is_held_against_one_ranking_as_well_where_neither_searches(mo
     monkeypatch.setattr(methods_table, "PAIRS", given)
     monkeypatch.setattr(methods_table, "_variant", lambda _: "")
     assert methods_table.pairs() == {**given, "taylor+global": "exact", "lamp+global": "exact"}
-    assert cells.composed("taylor+global").allocation_name == "global"
+    assert subjects.composed("taylor+global").allocation_name == "global"
     variants = {"taylor+global": "exact"}
     for allocation, count in (("global", 3), ("uniform", 0)):
         rows = [row("taylor+global", allocation="global"), row("exact", allocation=allocation)]
@@ -178,7 +179,7 @@ def test_a_variant_is_held_against_one_ranking_as_well_where_neither_searches(mo
 
 
 def test_only_searches_are_asked_for_a_number_of_plans():
-    subject = cells.Subject("resnet20", None, 64, 100, 1, 6)
+    subject = subjects.Subject("resnet20", None, 64, 100, 1, 6)
     plans = {name: subject.settings(name)["search_plans"] for name in ("taylor", "causal", "acp", "random-search")}
     assert plans == {"taylor": None, "causal": None, "acp": 6, "random-search": 6}
 
