@@ -12,6 +12,7 @@ and those that the record has, with the same settings, are not run again; severa
 
 import argparse
 import fcntl
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -75,9 +76,12 @@ def runnable() -> list[str]:
 def alone(path: Path) -> Iterator[None]:
     """Keeps other processes from the record meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = os.open(path.parent, os.O_RDONLY)  # a file for the lock would stay behind
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)
 
 
 def keep(options: argparse.Namespace, new: Sequence[dict[str, Any]], source: DataSource) -> list[dict[str, Any]]:
