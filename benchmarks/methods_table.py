@@ -12,6 +12,7 @@ and those that the record has, with the same settings, are not run again; severa
 
 import argparse
 import fcntl
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,8 +32,9 @@ from benchmarks.common import (
     merged,
     write_record,
 )
-from benchmarks.methods_table_cell import Subject, allocation_of, cell, failed
+from benchmarks.methods_table_cell import cell, failed
 from benchmarks.methods_table_pairs import differences, headline
+from benchmarks.methods_table_subject import Subject, searches
 from whyprune.data import DataSource
 from whyprune.devices import machine_state
 from whyprune.errors import WhypruneError
@@ -41,7 +43,6 @@ from whyprune.methods import method_named, method_names
 NAME = "methods_table"
 NETWORKS = ("resnet20", "resnet56", "vgg16_bn")
 KEY = ("network", "fewer_macs", "method", "seed")
-PAIRS = {name: f"causal-{name}" for name in ("taylor", "filter-similarity", "feature-clusters", "acp", "afpruner")}
 QUICK = ("random", "magnitude-l2", "causal")
 MACHINE = ("cpu", "cores", "torch_threads", "load_average", "python")
 
@@ -49,19 +50,17 @@ MACHINE = ("cpu", "cores", "torch_threads", "load_average", "python")
 def pairs() -> dict[str, str]:
     """Method -> its causal variant, of those that are registered.
 
-    Where the variant allocates by other means, there is a second pair: the method with the variant's allocation
-    (`NAME+ALLOCATION`), so that it is known which of the two makes the difference.
+    Where neither searches there is a second pair, of the method with one ranking of all groups (`NAME+global`), as most
+    variants have it: so that it is known whether the units or the widths make the difference.
     """
     names = list(method_names())
-    found = {name: _variant(name) or PAIRS.get(name, "") for name in names}
-    found = {name: variant for name, variant in found.items() if variant in names}
-    allocations = {name: (allocation_of(name), allocation_of(variant)) for name, variant in found.items()}
-    return found | {f"{n}+{theirs}": found[n] for n, (own, theirs) in allocations.items() if own != theirs}
+    found = {name: variant for name in names if (variant := _variant(name))}
+    return found | {f"{n}+global": v for n, v in found.items() if not (searches(n) or searches(v))}
 
 
 def _variant(name: str) -> str:
     try:
-        return str(method_named(name).facts().get("causal", ""))
+        return method_named(name).variant
     except WhypruneError:  # an optional library is missing
         return ""
 
@@ -75,9 +74,12 @@ def runnable() -> list[str]:
 def alone(path: Path) -> Iterator[None]:
     """Keeps other processes from the record meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = os.open(path.parent, os.O_RDONLY)  # a file for the lock would stay behind
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)
 
 
 def keep(options: argparse.Namespace, new: Sequence[dict[str, Any]], source: DataSource) -> list[dict[str, Any]]:
@@ -157,7 +159,7 @@ def parsed(given: Sequence[str] | None = None) -> argparse.Namespace:
     if parser.parse_known_args(given)[0].quick:
         of_pairs = list(dict.fromkeys(name for pair in pairs().items() for name in pair))
         parser.set_defaults(networks=["resnet20"], ratios=[2.0], seeds=1, methods=[*QUICK, *of_pairs])
-        parser.set_defaults(test_images=1_000, calibration_images=256, search_plans=6)
+        parser.set_defaults(test_images=1_000, calibration_images=256, search_plans=16)
     return parser.parse_args(given)
 
 

@@ -4,21 +4,18 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 import whyprune as wp
-from benchmarks.common import calibration, test_images, trained
-from benchmarks.methods_table_pairs import REPAIRS, SETTINGS, Row, packed, unpacked
-from whyprune.allocation.allocate import chosen_allocator, facts_of
+from benchmarks.methods_table_pairs import REPAIRS, Row, packed, unpacked
+from benchmarks.methods_table_subject import Subject, composed
+from whyprune.allocation.allocate import chosen_allocator, default_allocation
 from whyprune.allocation.contract import NamedAllocator
-from whyprune.data import DataSource
 from whyprune.devices import accuracy
-from whyprune.methods import Method, method_named
+from whyprune.effects.effects import Effects
+from whyprune.methods import Method
 from whyprune.pipeline.run import Run
 from whyprune.pipeline.start import start_run
 from whyprune.pipeline.steps import Chosen, choose, removed, repaired
@@ -29,60 +26,6 @@ from whyprune.workspace.setup import choose_augmentation
 AS_REGISTERED = {"batch_norm": "batch-norm", "refit": "refit"}
 SAME = ("network", "test_images", "calibration_images", "views", "git_commit", "removed_digest")
 """Rows that agree in these cut the same units from the same network with the same code."""
-Batches = Sequence[tuple[torch.Tensor, torch.Tensor]]
-"""Images (B, 3, H, W) and labels (B,)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """A trained network, and the images that all methods get.
-
-    Attributes:
-        name: of the network.
-        source: the data.
-        calibration_images: drawn from the training split by seed; methods, repairs and searches see no others.
-        test_images: the first of the test split; read for the accuracies of the row alone.
-        views: augmented views of every calibration image in the last repair.
-        search_plans: how many plans a search measures at most; None for its own default.
-    """
-
-    name: str
-    source: DataSource
-    calibration_images: int
-    test_images: int
-    views: int
-    search_plans: int | None = None
-
-    def settings(self, name: str) -> dict[str, Any]:
-        """The fields of a method's row that say so; a method that measures no plans is asked for no number of them."""
-        found = {field: getattr(self, field) for field in SETTINGS}
-        return found if searches(name) else found | {"search_plans": None}
-
-    @cached_property
-    def trained(self) -> tuple[nn.Module, Any]:
-        """The dense network and its normalisation."""
-        return trained(self.name)
-
-    @cached_property
-    def test(self) -> Batches:
-        """The test images."""
-        return list(test_images(self.source, self.trained[1], self.test_images))
-
-    @lru_cache(maxsize=1)  # noqa: B019 - subjects live as long as the process
-    def drawn(self, seed: int) -> Batches:
-        """The calibration images of a seed."""
-        return list(calibration(self.source, self.trained[1], self.calibration_images, seed))
-
-    @cached_property
-    def dense_top1_percent(self) -> float:
-        """Accuracy of the dense network."""
-        return accuracy(self.trained[0], self.test, progress=False).top1_percent
-
-    @cached_property
-    def dense_pass_cpu_s(self) -> float:
-        """CPU seconds of one dense pass over the calibration images in this process: the better of two."""
-        batches = [images for images, _ in self.drawn(0)]
-        return min(_cpu_seconds_of_a_pass(self.trained[0], batches) for _ in range(2))
 
 
 @dataclass
@@ -91,6 +34,8 @@ class Passes:
 
     scored: float = 0.0
     evaluated: float = 0.0
+    effects: Effects | None = None
+    """What the scorer said last."""
 
     def counted(self, method: Method) -> Method:
         """The same method, its passes counted here."""
@@ -104,7 +49,7 @@ class Passes:
     def _scorer(self, judge: NamedScorer) -> Any:
         def asked(state: Any, batches: Any, question: Any) -> Any:
             found = judge.function(state, batches, question)
-            self.scored += found.forward_passes
+            self.scored, self.effects = self.scored + found.forward_passes, found
             return found
 
         return asked
@@ -118,6 +63,11 @@ class Passes:
             return point
 
         return asked
+
+    def allocation(self, method: Method, budget: wp.Budget) -> str:
+        """Which allocation the method had, its own or what suits what the scorer said."""
+        suited = "" if self.effects is None else default_allocation(self.effects, budget)
+        return method.allocation_name or suited
 
     @property
     def total(self) -> float | None:
@@ -145,7 +95,7 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
     chosen = choose(run)
     planning = time.process_time() - start
     bare = removed(run, chosen)
-    cost, dense = run.network.cost(bare.removed), run.network.cost()
+    cost, dense = run.network.cost(bare.removed), run.dense.cost()  # of a widened network, that of the one given
     row = {
         **about,
         "dense_top1_percent": subject.dense_top1_percent,
@@ -159,28 +109,10 @@ def cell(subject: Subject, name: str, ratio: float, seed: int, known: Sequence[R
         "planning_dense_passes": planning / subject.dense_pass_cpu_s,
         "image_forwards": passes.total,
         **needs(name, method),
+        "allocation": passes.allocation(method, run.budget),
         "notes": run.notes,
     }
     return row | accuracies(subject, run, bare, chosen, row, known)
-
-
-def composed(name: str) -> Method:
-    """A method by its name, or by `NAME+ALLOCATION` with another allocation."""
-    method, _, allocation = name.partition("+")
-    return method_named(method).with_parts(allocation=allocation or None)
-
-
-def allocation_of(name: str) -> str:
-    """What a method allocates by; where it leaves that to the scorer, what `default_allocation` takes for its kind."""
-    method = composed(name)
-    by_kind = {"curves": "curves", "estimator": "global", "criterion": "uniform"}
-    return method.allocation_name or by_kind[method.scorer_facts.kind]
-
-
-def searches(name: str) -> bool:
-    """Whether a method measures plans on the network while it looks for one."""
-    allocation = composed(name).allocation
-    return allocation is not None and facts_of(chosen_allocator(allocation)).needs == "evaluator"
 
 
 def gradient_free(method: Method) -> Method:
@@ -220,7 +152,6 @@ def needs(name: str, method: Method) -> dict[str, Any]:
     return {
         "labels": facts["labels"] == "yes",
         "gradients": bool(facts["gradients"]),
-        "allocation": facts["allocation"],
         "schedule": facts["schedule"],
         "fitness": facts.get("fitness", ""),
         "recovery_epochs_left_out": left_out,
@@ -274,14 +205,6 @@ def same(row: Row, known: Sequence[Row], repair: str) -> Row | None:
         return bool(other["seed"] == row["seed"] and not refitted)
 
     return next(filter(is_same, known), None)
-
-
-def _cpu_seconds_of_a_pass(model: nn.Module, batches: Sequence[torch.Tensor]) -> float:
-    start = time.process_time()
-    with torch.inference_mode():
-        for images in batches:
-            model(images)
-    return time.process_time() - start
 
 
 def failed(about: Mapping[str, Any], error: Exception) -> dict[str, Any]:

@@ -91,14 +91,15 @@ def differences(rows: Sequence[Row], pairs: Mapping[str, str]) -> list[dict[str,
 
 
 def _alike(one: Row, other: Row) -> bool:
-    """Whether two rows are of the same images, at the same effort."""
-    return all(one.get(f) == other.get(f) for f in SETTINGS)
+    """Whether two rows are of the same images and effort, and of the same allocation where one was asked for."""
+    fields = (*SETTINGS, "allocation") if "+" in one["method"] else SETTINGS
+    return all(one.get(f) == other.get(f) for f in fields)
 
 
 def headline(rows: Sequence[Row], pairs: Mapping[str, str]) -> dict[str, Any]:
     """How many methods were run, and how many paired differences at 2x exclude zero either way, over all repairs.
 
-    Pairs in which the method got the variant's allocation are counted apart, as `same_allocation`.
+    Pairs in which both allocate alike (`NAME+global`) are counted apart, as `same_allocation`.
     """
     done = [r for r in rows if "error" not in r]
     at = [d for d in differences(rows, pairs) if d["fewer_macs"] == COUNTED_AT]

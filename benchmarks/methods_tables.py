@@ -177,7 +177,7 @@ def verdicts(record: Record) -> str:
     ]
     if own < len(at):
         lines[0] += (
-            f" Where the method gets the variant's allocation as well (`NAME+ALLOCATION`), it helps in "
+            f" Where both rank all groups together (`NAME+global`), it helps in "
             f"{same['helps']} of {len(at) - own}, hurts in {same['hurts']}, and is open in {same['open']}."
         )
     for method in dict.fromkeys(d["method"] for d in at):

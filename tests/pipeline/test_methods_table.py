@@ -15,6 +15,7 @@ methods_table = pytest.importorskip(
 )
 from benchmarks import methods_table_cell as cells  # noqa: E402
 from benchmarks import methods_table_pairs as pairs  # noqa: E402
+from benchmarks import methods_table_subject as subjects  # noqa: E402
 from benchmarks import methods_tables as tables  # noqa: E402
 
 from whyprune.data.calibration import calibrate  # noqa: E402
@@ -158,26 +159,27 @@ def test_a_row_is_what_prune_plans_and_measures(method):
     assert found["batch_norm_top1_percent"] == pytest.approx(accuracy(tuned, test, progress=False).top1_percent)
     assert found["macs_ratio"] == pruned.macs / result.measurements.dense.macs
     assert (found["image_forwards"] > 0) == (method != "magnitude-l2")
+    assert found["allocation"] == {"magnitude-l2": "uniform", "causal": "curves"}.get(method, method)
     assert not found["taken_from"]
     again = cells.cell(subject, method, 1.5, 3, [found], about)
     assert again["right"] == found["right"]
     assert set(again["taken_from"]) == set(pairs.REPAIRS if method != "causal" else pairs.REPAIRS[:2])
 
 
-def test_a_variant_is_held_against_its_own_allocation_as_well(monkeypatch):
-    monkeypatch.setattr(methods_table, "PAIRS", {"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"})
+def test_a_variant_is_held_against_one_ranking_as_well_where_neither_searches(monkeypatch):
+    given = {"taylor": "exact", "lamp": "exact", "acp": "taylor", "hrank": "random-search"}
+    monkeypatch.setattr(methods_table, "PAIRS", given)
     monkeypatch.setattr(methods_table, "_variant", lambda _: "")
-    found = methods_table.pairs()
-    assert found == {
-        **{"taylor": "exact", "lamp": "exact", "magnitude-l2": "taylor"},
-        **{"taylor+global": "exact", "lamp+global": "exact"},
-    }
-    assert cells.composed("taylor+global").allocation_name == "global"
-    assert cells.allocation_of("taylor+global") == cells.allocation_of("exact")
+    assert methods_table.pairs() == {**given, "taylor+global": "exact", "lamp+global": "exact"}
+    assert subjects.composed("taylor+global").allocation_name == "global"
+    variants = {"taylor+global": "exact"}
+    for allocation, count in (("global", 3), ("uniform", 0)):
+        rows = [row("taylor+global", allocation="global"), row("exact", allocation=allocation)]
+        assert len(pairs.differences(rows, variants)) == count
 
 
 def test_only_searches_are_asked_for_a_number_of_plans():
-    subject = cells.Subject("resnet20", None, 64, 100, 1, 6)
+    subject = subjects.Subject("resnet20", None, 64, 100, 1, 6)
     plans = {name: subject.settings(name)["search_plans"] for name in ("taylor", "causal", "acp", "random-search")}
     assert plans == {"taylor": None, "causal": None, "acp": 6, "random-search": 6}
 

@@ -81,7 +81,7 @@ def check_method(method: str | Method, *, budget: Budget | None = None, images: 
 
 
 def _is_ordered(method: Method) -> bool:
-    """Whether channels in another order have to lose the same: rounds, searches, draws and copied units see the order."""
+    """Whether channels in another order lose the same: rounds, searches, draws and copies see the order."""
     widens = method.allocation_facts is not None and method.allocation_facts.widens is not None
     seen = method.searches or method.schedule.in_rounds or widens
     return isinstance(method.judge, NamedScorer) and not (method.judge.facts.drawn or seen)
