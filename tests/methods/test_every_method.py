@@ -11,6 +11,7 @@ from whyprune.methods import method_named, method_names
 from whyprune.repair.registry import REPAIRS
 from whyprune.testing.methods import with_few_plans
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 QUICK = Settings(latency=False, effect_images=48, views=1, refute=False)
 LABELLED = tiny.batches(0, 240)
 

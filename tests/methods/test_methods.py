@@ -26,6 +26,7 @@ from whyprune.scoring.registry import SCORERS
 from whyprune.structure.remove import remove
 from whyprune.testing import check_allocator, check_method, check_penalty, check_scorer
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 QUICK = Settings(latency=False, refute=False, views=1, effect_images=32)
 LABELLED = tiny.batches(0, 240)
 

@@ -1,5 +1,7 @@
 """Pruning before training: nothing trained is asked for, nothing of it is said, and training follows from scratch."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from whyprune.errors import InputError
 from whyprune.pipeline.untrained import FRESH, NOTE, SEEN, STILL_UNTRAINED, doubts
 from whyprune.recovery.config import FROM_SCRATCH, WARMUP, from_scratch
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 DATA = tiny.batches(0, 600)
 UNTRAINED = Settings(latency=False, untrained=True)
 
@@ -18,9 +21,15 @@ def fresh():
     return tiny.Tiny().eval()
 
 
+@cache
+def untrained():
+    """Nothing may change it."""
+    return fresh()
+
+
 def run(method, settings=UNTRAINED, **options):
     about = {"budget": Budget(macs=0.5), "progress": False, **options}
-    return prune(fresh(), DATA, example_inputs=DATA[0][0][:2], method=method, settings=settings, **about)
+    return prune(untrained(), DATA, example_inputs=DATA[0][0][:2], method=method, settings=settings, **about)
 
 
 @pytest.fixture(scope="module")

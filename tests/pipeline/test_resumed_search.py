@@ -18,6 +18,7 @@ from whyprune.pipeline.stage import SEARCH
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 LABELLED = tiny.batches(0, 240)
 SETTINGS = Settings(latency=False, refute=False, views=1, effect_images=32)
 METHODS = {

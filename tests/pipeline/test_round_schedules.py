@@ -13,6 +13,7 @@ from whyprune.pipeline import rounds
 from whyprune.recovery import recover
 from whyprune.structure.remove import remove
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 QUICK = Settings(latency=False, refute=False, views=1, effect_images=32)
 LABELLED = tiny.batches(0, 240)
 AS_RUN = ["stem.0", "inner.0", "wide.0"]

@@ -24,6 +24,7 @@ from whyprune.structure.remove import remove
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
+pytestmark = pytest.mark.usefixtures("traced_once")
 LABELLED = tiny.batches(0, 240)
 SETTINGS = Settings(latency=False, refute=False, views=1, effect_images=32)
 SEED = 4

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_samples
 from whyprune.effects.outcomes import Outcome, judged
 from whyprune.errors import InputError
@@ -26,6 +26,7 @@ from whyprune.interventions.suffix import (
 from whyprune.interventions.values import Intervention, checked, fit_cost
 from whyprune.progress import Progress
 from whyprune.scoring.contract import ALL_INTERVENTIONS, Question, scorer
+from whyprune.scoring.paid import paid_images
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
@@ -102,13 +103,8 @@ def affordable(state: State, units: Sequence[Unit], batches: Sequence[Batch], qu
         return batches
     each = relative_cost(state.network, suffixes(Replay.of(state), units)) * len(units)
     per_image = plain_cost(state) + each + fit_cost(checked(question.intervention), each)
-    paid = cut_images(batches, int(question.forward_passes // per_image))[0]
-    if sum(map(len, paid)) < 2:
-        raise InputError(
-            f"{question.forward_passes:g} forward passes do not pay for exact effects of {len(units)} units on 2 "
-            f"images: give at least {2 * per_image:.0f}"
-        )
-    return paid
+    work = f"exact effects of {len(units)} units on"
+    return paid_images(batches, question.forward_passes, per_image, fewest=2, work=work)
 
 
 @scorer(

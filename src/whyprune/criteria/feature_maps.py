@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from whyprune.criteria.coupled import REDUCTIONS, checked
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch
 from whyprune.errors import InputError
 from whyprune.scoring.contract import Question
+from whyprune.scoring.paid import paid_images
 from whyprune.structure.capture import module_path
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Reader
@@ -103,9 +104,4 @@ def affordable(batches: Sequence[Batch], question: Question) -> list[Batch]:
     Raises:
         InputError: it pays for none.
     """
-    if question.forward_passes is None:
-        return list(batches)
-    first = cut_images(batches, int(question.forward_passes))[0]
-    if not first:
-        raise InputError(f"{question.forward_passes:g} forward passes do not pay for one image: give at least 1")
-    return first
+    return paid_images(batches, question.forward_passes, 1.0)

@@ -15,12 +15,12 @@ from torch.func import functional_call
 from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import along_axes, reduced
 from whyprune.criteria.curvature import probes_of, ready, scalars
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome, as_outcome, judged
-from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
+from whyprune.scoring.paid import paid_images
 from whyprune.structure.copies import duplicate
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
@@ -130,10 +130,5 @@ def paid_for(state: State, batches: Sequence[Batch], question: Question) -> list
     Raises:
         InputError: it pays for none.
     """
-    if question.forward_passes is None:
-        return list(batches)
     each = 2.0 + 2.0 * probes_of(as_outcome(question.outcome, state.network.outputs))
-    first = cut_images(batches, int(question.forward_passes // each))[0]
-    if not first:
-        raise InputError(f"{question.forward_passes:g} forward passes do not pay for one image: give at least {each:g}")
-    return first
+    return paid_images(batches, question.forward_passes, each)

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from whyprune.criteria.answer import scored
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome, as_outcome, judged
 from whyprune.effects.output_shift import OutputShift
-from whyprune.errors import InputError
 from whyprune.interventions.sensitivity import PROBES, is_differentiable, sensitivity, sensitivity_cost
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
+from whyprune.scoring.paid import paid_images
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
@@ -82,12 +82,7 @@ def taylor(
 )
 def taylor_scores(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """First-order scores on as many of the first images as the budget pays for."""
-    if question.forward_passes is not None:
-        asked = as_outcome(question.outcome, state.network.outputs)
-        each = sensitivity_cost(1 if is_differentiable(asked) else PROBES) + isinstance(asked, OutputShift)
-        batches = cut_images(batches, int(question.forward_passes // each))[0]
-        if not batches:
-            raise InputError(
-                f"{question.forward_passes:g} forward passes do not pay for one image: give at least {each:g}"
-            )
+    asked = as_outcome(question.outcome, state.network.outputs)
+    each = sensitivity_cost(1 if is_differentiable(asked) else PROBES) + isinstance(asked, OutputShift)
+    batches = paid_images(batches, question.forward_passes, each)
     return taylor(state, batches, outcome=question.outcome, units=question.units, seed=question.seed)

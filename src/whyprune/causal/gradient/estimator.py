@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from whyprune.causal.gradient.curvature import hessian_cost, second_order
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, from_samples, from_scores
 from whyprune.effects.outcomes import Outcome, Quadratic, as_outcome, judged
 from whyprune.errors import InputError
@@ -40,6 +40,7 @@ from whyprune.interventions.suffix import chosen_units, plain_cost, reference, r
 from whyprune.interventions.values import CONSTANT, Intervention, checked, fit_cost
 from whyprune.progress import Progress
 from whyprune.scoring.contract import CONSTANT_INTERVENTIONS, Question, scorer
+from whyprune.scoring.paid import paid_images
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -205,13 +206,7 @@ def _affordable(
         each = plain_cost(state) + hessian_cost(replay, chosen)
     measuring = relative_cost(replay.network, suffixes(replay, chosen)) * len(chosen)
     each += fit_cost(checked(question.intervention), measuring)
-    first = cut_images(batches, int(question.forward_passes // each))[0]
-    if sum(map(len, first)) < 2:
-        raise InputError(
-            f"{question.forward_passes:g} forward passes do not pay for gradients on 2 images: "
-            f"give at least {2 * each:.0f}"
-        )
-    return first
+    return paid_images(batches, question.forward_passes, each, fewest=2, work="gradients on")
 
 
 def _check(question: Question, how: Expansion) -> None:

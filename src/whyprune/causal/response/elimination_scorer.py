@@ -25,6 +25,7 @@ from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.interventions.values import Intervention
 from whyprune.scoring.contract import Question, scorer
+from whyprune.scoring.paid import paid_images
 from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
@@ -116,9 +117,5 @@ def _rising(units: Sequence[Unit], path: Elimination) -> dict[str, float]:
 )
 def elimination(state: State, batches: Sequence[Batch], question: Question) -> Effects:
     """Eliminates units of the groups that are asked for, on as many of the first images as the budget pays for."""
-    most = FIT_IMAGES if question.forward_passes is None else min(FIT_IMAGES, int(question.forward_passes // PASSES))
-    if not most:
-        raise InputError(
-            f"{question.forward_passes:g} forward passes do not pay for one image: give at least {PASSES:g}"
-        )
-    return elimination_scores(state, cut_images(batches, most)[0], units=question.units, seed=question.seed)
+    paid = cut_images(paid_images(batches, question.forward_passes, PASSES), FIT_IMAGES)[0]
+    return elimination_scores(state, paid, units=question.units, seed=question.seed)
