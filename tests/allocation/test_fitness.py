@@ -95,7 +95,7 @@ def test_fewer_plans_than_a_population_can_have_are_refused(name, few):
 
 
 def test_a_missing_library_is_said_before_any_work(monkeypatch):
-    monkeypatch.setattr("whyprune.allocation.contract.find_spec", lambda name: None)
+    monkeypatch.setattr("whyprune.named.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"allocation 'genetic'.*needs pymoo.*whyprune\[search\]"):
         Settings().applied("afpruner", Budget(macs=0.5))
 
