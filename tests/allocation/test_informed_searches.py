@@ -76,13 +76,19 @@ def test_at_the_best_plan_along_curves_no_group_is_pulled_hard():
     assert np.abs(slopes.pulls(widths)).max() < 0.5
 
 
-@pytest.mark.parametrize("name", ["informed-swarm", "informed-genetic"])
-def test_on_a_network_the_search_is_no_worse_than_its_start_on_the_images_it_measured(name):
-    if name.endswith("genetic"):
-        pytest.importorskip("pymoo", reason="the extra `search` is not installed")
+@pytest.fixture(scope="module")
+def measured_curves():
+    """A trained network, its images and its curves."""
     state = State.of(trace(tiny.trained(), torch.zeros(2, 1, 8, 8)))
     batches = list(as_batches(tiny.batches(0, 192)))
-    effects = SCORERS("curves")(state, batches, Question())
+    return state, batches, SCORERS("curves")(state, batches, Question())
+
+
+@pytest.mark.parametrize("name", ["informed-swarm", "informed-genetic"])
+def test_on_a_network_the_search_is_no_worse_than_its_start_on_the_images_it_measured(name, measured_curves):
+    if name.endswith("genetic"):
+        pytest.importorskip("pymoo", reason="the extra `search` is not installed")
+    state, batches, effects = measured_curves
     space = Space(state)
     evaluator = MeasuredEffects(state, batches[:1], fit=batches[1:])
     objective = along_curves(space, effects.curves, evaluator=evaluator)

@@ -42,6 +42,7 @@ def test_densities_above_one_are_the_best_of_a_grid():
     assert found.max() > 1
 
 
+@pytest.mark.filterwarnings("ignore:Values in x were outside bounds:RuntimeWarning")  # of the other solver
 @pytest.mark.parametrize("shares", [(1.0, 1.0), (1.0, 0.6), (0.4, 0.9)])
 def test_two_budgets_with_densities_above_one_are_solved_as_well_as_by_a_general_solver(shares):
     a, b = np.array([[9.0, 100.0], [300.0, 800.0], [900.0, 400.0], [2000.0, 150.0]]).T

@@ -1,6 +1,7 @@
 """Searches on planted landscapes: a made-up harm of widths whose best point is known."""
 
 import itertools
+from functools import cache
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from whyprune.structure.trace import trace
 SEARCHES = ["particle-swarm", "genetic", "informed-swarm", "informed-genetic"]
 
 
+@cache
 def network():
     return trace(
         nn.Sequential(

@@ -6,7 +6,10 @@ import torch
 from sklearn.cluster import DBSCAN
 from torch import nn
 
+from structure.networks import traced
 from whyprune.criteria import feature_density, feature_similarity, filter_similarity
+from whyprune.scoring.filters import filter_distances, filters_of
+from whyprune.structure.state import State
 from whyprune.structure.trace import trace
 
 WIDTH = 14
@@ -97,3 +100,19 @@ def test_the_radii_above_see_noise_clusters_and_both(seen):
     assert widths[0] == WIDTH
     assert widths[-1] == 1
     assert len(set(widths)) >= 3
+
+
+def test_layers_are_averaged_in_the_order_of_the_network_in_every_process():
+    """The order of a set of names is another one in every process, and so was the rounding of a mean."""
+    state = State.of(traced("residual"))
+    group, filters = next(g for g in state.network.groups if g.name != "first.0"), filters_of(state)
+
+    def stacked(filters):
+        seen = []
+        filter_distances(state, group.units, filters, lambda parts, axis: seen.append(parts) or parts[0])
+        return seen[0]
+
+    there, back = stacked(filters), stacked(dict(reversed(filters.items())))
+    assert len(there) == 2
+    assert not np.array_equal(there[0], there[1])
+    assert np.array_equal(there, back[::-1])

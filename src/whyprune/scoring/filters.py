@@ -48,7 +48,10 @@ def filter_distances(
         along: what makes one distance of those in the layers that write the units, along the first axis.
     """
     gone, found = removed_indices(state.removed), []
-    for parameter, axis in {(s.parameter, s.axis) for s in units[0].slices} & filters.keys():
+    written = {(s.parameter, s.axis) for s in units[0].slices}
+    for parameter, axis in filters:  # in their order: that of a set, and the rounding of a mean, differ from run to run
+        if (parameter, axis) not in written:
+            continue
         places = [places_left(s, gone) for u in units for s in u.slices if (s.parameter, s.axis) == (parameter, axis)]
         if len(places) == len(units) and len({len(at) for at in places}) == 1:
             table = filters[parameter, axis]
