@@ -130,7 +130,8 @@ def test_only_measurements_of_the_same_network_are_taken_over():
 @pytest.mark.parametrize("method", ["magnitude-l2", "causal", "random-search"])
 def test_a_row_is_what_prune_plans_and_measures(method):
     data, test = tiny.batches(0, 128), tiny.batches(1400, 1600)
-    settings = {"test_images": 200, "calibration_images": 128, "views": 2, "search_plans": None}
+    plans = 6 if method == "random-search" else None
+    settings = {"test_images": 200, "calibration_images": 128, "views": 2, "search_plans": plans}
     subject = SimpleNamespace(
         **{"trained": (tiny.trained(), None), "drawn": lambda _: data, "test": test},
         **{"source": SimpleNamespace(image_shape=(1, 8, 8)), "settings": lambda _: settings},
@@ -146,7 +147,7 @@ def test_a_row_is_what_prune_plans_and_measures(method):
         method=method,
         augment=choose_augmentation((1, 8, 8)),
         test=test,
-        settings=wp.Settings(views=2, latency=False, refute=False),
+        settings=wp.Settings(views=2, latency=False, refute=False, search_plans=plans),
         seed=3,
         progress=False,
     )

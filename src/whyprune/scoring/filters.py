@@ -49,12 +49,11 @@ def filter_distances(
     """
     gone, found = removed_indices(state.removed), []
     written = {(s.parameter, s.axis) for s in units[0].slices}
-    for parameter, axis in filters:  # in their order: that of a set, and the rounding of a mean, differ from run to run
+    for (parameter, axis), table in filters.items():  # in their order: a set has another one in every process
         if (parameter, axis) not in written:
             continue
         places = [places_left(s, gone) for u in units for s in u.slices if (s.parameter, s.axis) == (parameter, axis)]
         if len(places) == len(units) and len({len(at) for at in places}) == 1:
-            table = filters[parameter, axis]
             found.append(channel_distances(torch.stack([table[at].flatten(0, 1) for at in places])))
     if not found:
         return np.ones((len(units), len(units))) - np.eye(len(units))
