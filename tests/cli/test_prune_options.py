@@ -31,7 +31,7 @@ def test_parts_of_the_method_are_replaced(asked):
 
 
 def test_the_causal_variant_is_one_flag_away(asked):
-    assert asked("--causal")["settings"].causal
+    assert asked("--method", "taylor", "--causal")["settings"].causal
     assert not asked()["settings"].causal
 
 
