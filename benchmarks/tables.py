@@ -1,10 +1,12 @@
 """Writes the tables in README.md and docs from the records in `results/`; nothing in them is typed by hand."""
 
+import argparse
 import json
 import re
 import statistics
+import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +101,31 @@ def _or_not_run(table: Callable[[], str]) -> str:
         return "Not run yet."
 
 
-def main() -> None:
-    """Puts every table between its markers."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Puts every table between its markers; with `--check` it writes nothing, and fails if a page is not up to date."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is not up to date")
+    check = parser.parse_args(arguments).check
     tables = {
         "one_shot_resnet56": one_shot(),
         "recover_resnet56": recovered(),
         **{name: _or_not_run(table) for tables in FROM_RECORDS for name, table in tables.items()},
     }
+    stale = []
     for page in PAGES:
         path = ROOT / page
-        text = path.read_text()
+        text = before = path.read_text()
         for name, table in tables.items():
             pattern = re.compile(rf"(<!-- numbers:{name} -->\n).*?(<!-- /numbers -->)", re.DOTALL)
             text = pattern.sub(lambda match, table=table: f"{match[1]}\n{table}\n\n{match[2]}", text)
-        path.write_text(text)
+        if text != before and check:
+            stale.append(page)
+        elif text != before:
+            path.write_text(text)
+    if stale:
+        print(f"not up to date: {', '.join(map(str, stale))}: run python -m benchmarks.tables", file=sys.stderr)
+    return int(bool(stale))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
