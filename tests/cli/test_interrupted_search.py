@@ -1,15 +1,14 @@
 """Ctrl-C in a search keeps the plans that were measured, and --resume goes on."""
 
 import pytest
-from command_line import QUICK, listing, record, refused, run
+from command_line import listing, record, refused, run
 
 from whyprune.allocation.measured_errors import MeasuredErrors
 
 
 @pytest.fixture
 def searched(prune):
-    start = [part for part in prune if part not in QUICK or part in ("--no-latency", "--no-onnx", "--no-refute")]
-    return (*start, "--method", "eagleeye", "--search-plans", "6", "--repair", "batch-norm", "--out", "out")
+    return (*prune, "--method", "eagleeye", "--search-plans", "6", "--calibration-images", "128", "--out", "out")
 
 
 def test_a_resumed_search_ends_like_an_uninterrupted_one(searched, here, monkeypatch):
