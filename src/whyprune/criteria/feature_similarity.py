@@ -15,7 +15,7 @@ import numpy as np
 from whyprune.criteria.answer import scored_together
 from whyprune.criteria.feature_maps import affordable
 from whyprune.criteria.magnitude import magnitude
-from whyprune.criteria.redundancy import Floats, by_group, drop_distances, group_distances, mean_maps
+from whyprune.criteria.redundancy import Floats, by_group, drop_scores, group_distances, mean_maps
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.scoring.contract import Question, scorer
@@ -50,7 +50,7 @@ def feature_similarity(
         distances = group_distances(state, [everything[k] for k in places], maps, cosine_distances, reduction)
         apart = distances.sum(axis=1) / max(len(places) - 1, 1)  # 1 - redundancy
         worth = apart + 1e-9 * norms[places] / max(float(norms[places].max()), 1e-300)
-        scores[places] = drop_distances(distances, worth)
+        scores[places] = drop_scores(distances, worth)
     return scored_together(
         state,
         units,

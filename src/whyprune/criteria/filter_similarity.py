@@ -14,7 +14,7 @@ import numpy as np
 from whyprune.criteria.answer import scored_together
 from whyprune.criteria.coupled import checked
 from whyprune.criteria.magnitude import magnitude
-from whyprune.criteria.redundancy import ALONG, by_group, drop_distances
+from whyprune.criteria.redundancy import ALONG, by_group, drop_scores
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.scoring.contract import Question, scorer
@@ -43,7 +43,7 @@ def filter_similarity(
     filters, scores = filters_of(state), np.zeros(len(state.units))
     for places in by_group(everything).values():
         own = [everything[k] for k in places]
-        scores[places] = drop_distances(filter_distances(state, own, filters, along), norms[places])
+        scores[places] = drop_scores(filter_distances(own, filters, along), norms[places])
     return scored_together(
         state,
         units,

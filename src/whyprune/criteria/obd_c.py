@@ -4,7 +4,8 @@ Wang, Grosse, Fidler & Zhang, EigenDamage, ICML 2019, the C-OBD criterion. [P] S
 input covariance A = E[sum over places of a a'] and the output gradients' S = E[mean over places of g g'] (Grosse &
 Martens, ICML 2016). [D] theta_c' A theta_c is E[sum over places of y_c^2] for the layer's output y_c before its bias,
 so no covariance is formed. [I] Where normalisation follows, the layer is taken with it folded in; a unit that several
-layers write has one number for each, which are reduced.
+layers write has one number for each, which are reduced. A unit that no convolution or linear layer writes (the hidden
+units of a recurrent layer) takes the same half of theta' H theta with a diagonal H, as `hessian-diagonal` has it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor, fx
 from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import REDUCTIONS, checked
 from whyprune.criteria.curvature import probes_of, ready, scalars
-from whyprune.criteria.hessian_diagonal import paid_for
+from whyprune.criteria.hessian_diagonal import hessian_diagonal, paid_for
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome, judged
@@ -61,14 +62,21 @@ def obd_c(
     damage = _damage(replay, batches, asked, seed)
     places = [[(n, replay.positions(state.network.written[n], [unit])) for n in damage] for unit in chosen]
     parts = [[float(damage[node][at].sum()) for node, at in own if len(at)] for own in places]
+    scores = np.array([combine(own) if own else 0.0 for own in parts])
     images = sum(map(len, batches))
+    passes += images * (1.0 + 2.0 * probes_of(asked))
+    elsewhere = [k for k, own in enumerate(parts) if not own]
+    if elsewhere:
+        few = [chosen[k] for k in elsewhere]
+        found = hessian_diagonal(state, batches, outcome=outcome, units=few, reduction=reduction, seed=seed)
+        scores[elsewhere], passes = found.mean, passes + found.forward_passes
     return scored(
         state,
         chosen,
-        np.array([combine(own) if own else 0.0 for own in parts]),
+        scores,
         method="obd-c",
         samples=images,
-        forward_passes=passes + images * (1.0 + 2.0 * probes_of(asked)),
+        forward_passes=passes,
         across_groups=True,
     )
 

@@ -1,6 +1,7 @@
 """From distances between the units of a group to scores: of the closest two that are left, one goes."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from whyprune.structure.units import Unit
 
 Floats = NDArray[np.float64]
 ALONG: dict[str, Callable[..., Floats]] = {"mean": np.mean, "sum": np.sum, "max": np.max}
+HAIR = 1e-12
+"""Between the scores of units that go at the same distance, as a share of the largest."""
 TIE = 1e-9
 """Distances closer than this are equal: float64 sums of a few hundred terms differ by less."""
 
@@ -32,19 +35,39 @@ def drop_distances(distances: Floats, worth: Floats) -> Floats:
     Returns:
         (units,), not smaller than what went before; the last unit gets the largest distance there is.
     """
+    return _dropped(distances, worth)[1]
+
+
+def drop_scores(distances: Floats, worth: Floats) -> Floats:
+    """Drop distances as scores: of units that go at one distance, whoever goes later has a hair more.
+
+    Args:
+        distances: as for `drop_distances`.
+        worth: as for `drop_distances`.
+    """
+    going, found = _dropped(distances, worth)
+    hair = HAIR * (float(distances.max(initial=0.0)) or 1.0)
+    for before, after in pairwise(going):
+        found[after] = max(found[after], found[before] + hair)
+    return found
+
+
+def _dropped(distances: Floats, worth: Floats) -> tuple[list[int], Floats]:
+    """(the units in the order in which they go, the distances at which they do)."""
     count = len(distances)
     if count < 2:
-        return np.zeros(count)
+        return list(range(count)), np.zeros(count)
     rows, columns = np.triu_indices(count, 1)
-    order = np.argsort(distances[rows, columns], kind="stable")
-    found, left = np.full(count, float(distances.max())), np.ones(count, dtype=bool)
-    for pair in order:
+    found, left, going = np.full(count, float(distances.max())), np.ones(count, dtype=bool), list[int]()
+    lesser = np.minimum(worth[rows], worth[columns])  # of pairs that are equally close, the least worth goes first
+    for pair in np.lexsort((lesser, distances[rows, columns])):
         first, second = rows[pair], columns[pair]
         if left[first] and left[second]:
             goes = first if worth[first] < worth[second] - TIE * abs(worth[second]) else second
             left[goes] = False
             found[goes] = distances[first, second]
-    return found
+            going.append(int(goes))
+    return [*going, int(np.flatnonzero(left)[0])], found
 
 
 def by_group(units: Sequence[Unit]) -> dict[str, list[int]]:

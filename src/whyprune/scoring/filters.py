@@ -4,57 +4,93 @@
 paper's could not be had: the mean over their channels c of |F_ic - F_jc| / (|F_ic| + |F_jc|), in [0, 1].
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from whyprune.interventions.places import places_left
+from whyprune.interventions.places import Indices, places_left
 from whyprune.structure.operations import TRANSPOSED, bind, name_of
+from whyprune.structure.products import RECURRENT
+from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit, removed_indices
 
 Floats = NDArray[np.float64]
 
 
-def filters_of(state: State) -> dict[tuple[str, int], Tensor]:
-    """(weight, the axis that it writes) -> its filters, (filters, channels, places)."""
+@dataclass(frozen=True)
+class Filters:
+    """The filters of one weight.
+
+    Attributes:
+        table: (filters, channels, places), float64.
+        rows: unit name -> its filters in the table.
+    """
+
+    table: Tensor
+    rows: Mapping[str, Indices]
+
+
+def filters_of(state: State) -> list[Filters]:
+    """Of every weight that writes units: also of those computed from parameters, and of gates of recurrent layers."""
     graph, parameters = state.network.graph, dict(state.model.named_parameters())
-    found = {}
+    replay, lying, found = Replay.of(state), _lying(state), dict[tuple[str, int], Filters]()
     for node in graph.operations:
-        weight = bind(node).get("weight")
-        name = graph.state_names.get(weight.name) if isinstance(weight, fx.Node) else None
-        if name in parameters and parameters[name].dim() > 1:
-            axis = 1 if name_of(node) in TRANSPOSED else 0
-            filters = parameters[name].detach().double().transpose(0, axis)
-            found[name, axis] = filters.unsqueeze(-1).flatten(2)
+        axis = 1 if name_of(node) in TRANSPOSED else 0
+        for weight in _weights(node):
+            name = graph.state_names.get(weight.name)
+            if name in parameters and parameters[name].dim() > 1:
+                found[name, axis] = Filters(_table(parameters[name], axis), lying.get((name, axis), {}))
+            elif name is None and node in state.network.written and replay.is_fixed(weight):
+                table, labels = _table(replay.bound(weight), axis), state.network.written[node]
+                rows = {u.name: replay.positions(labels, [u]).numpy() for u in state.units if u.label in labels}
+                if sum(map(len, rows.values())) <= len(table):
+                    found[weight.name, axis] = Filters(table, rows)
+    return list(found.values())
+
+
+def _weights(node: fx.Node) -> list[fx.Node]:
+    """The weights by which an operation writes channels."""
+    bound, name = bind(node), name_of(node)
+    if name in RECURRENT:
+        return [weight for weight in bound["params"] if isinstance(weight, fx.Node)]
+    weights = [bound.get(each) for each in (("w_ih", "w_hh") if name.endswith("_cell") else ("weight",))]
+    return [weight for weight in weights if isinstance(weight, fx.Node)]
+
+
+def _table(weight: Tensor, axis: int) -> Tensor:
+    return weight.detach().double().transpose(0, axis).unsqueeze(-1).flatten(2)
+
+
+def _lying(state: State) -> dict[tuple[str, int], dict[str, Indices]]:
+    """(weight, axis) -> unit name -> where its slices lie in what is left of the weight."""
+    gone, found = removed_indices(state.removed), dict[tuple[str, int], dict[str, Indices]]()
+    for unit in state.units:
+        for piece in unit.slices:
+            rows, places = found.setdefault((piece.parameter, piece.axis), {}), places_left(piece, gone)
+            rows[unit.name] = np.concatenate([rows[unit.name], places]) if unit.name in rows else places
     return found
 
 
 def filter_distances(
-    state: State,
-    units: Sequence[Unit],
-    filters: dict[tuple[str, int], Tensor],
-    along: Callable[..., Floats] = np.mean,
+    units: Sequence[Unit], filters: Sequence[Filters], along: Callable[..., Floats] = np.mean
 ) -> Floats:
     """Distances (units, units) of one group's units, in [0, 1]; 1 for all pairs where no layer writes them.
 
     Args:
-        state: the network as it stands.
         units: of one group.
-        filters: of that state (see `filters_of`).
+        filters: of the network as it stands (see `filters_of`).
         along: what makes one distance of those in the layers that write the units, along the first axis.
     """
-    gone, found = removed_indices(state.removed), []
-    written = {(s.parameter, s.axis) for s in units[0].slices}
-    for (parameter, axis), table in filters.items():  # in their order: a set has another one in every process
-        if (parameter, axis) not in written:
-            continue
-        places = [places_left(s, gone) for u in units for s in u.slices if (s.parameter, s.axis) == (parameter, axis)]
+    found = []
+    for own in filters:  # in the network's order, so that sums are the same in every process
+        places = [own.rows[u.name] for u in units if u.name in own.rows]
         if len(places) == len(units) and len({len(at) for at in places}) == 1:
-            found.append(channel_distances(torch.stack([table[at].flatten(0, 1) for at in places])))
+            found.append(channel_distances(torch.stack([own.table[at].flatten(0, 1) for at in places])))
     if not found:
         return np.ones((len(units), len(units))) - np.eye(len(units))
     together: Floats = along(np.stack(found), axis=0)

@@ -89,7 +89,7 @@ class Labelled:
             refusals=refusals,
             readers=readers,
             loops=tuple(Reader(n, weight, 1, self._roots(labels), False) for n, weight, labels in self.ctx.loops),
-            written={n: self._roots(labels) for n, labels in self.ctx.writers if _is_plain(n)},
+            written={n: self._roots(labels) for n, labels in self.ctx.writers if name_of(n) in AFFINE},
             cost=cost_model(self.model, self.graph, self.extent, axis_of),
             axis_of=axis_of,
             sites=self.sites(),

@@ -54,7 +54,7 @@ class Network:
         outputs: what it returns, and which tensors of that count.
         groups: units that share one set of axes.
         refusals: what is kept whole, where, and why.
-        written: the class of every channel that an operation with parameters writes.
+        written: the class of every channel that a convolution or linear layer writes.
         readers: the operations at which do(unit := v) acts, with the class of every channel they read.
         loops: the weights by which a recurrent layer reads its own hidden units, as readers of these weights' columns:
             under do(unit := v) they are zero, as no v can be put in there.

@@ -134,7 +134,7 @@ class Bench:
         for _, group in groupby(self.units, key=lambda u: u.group):
             units = list(group)
             own = slice(first, first := first + len(units))
-            close = np.minimum(filter_distances(self.state, units, self._filters), self._seen_distances(units))
+            close = np.minimum(filter_distances(units, self._filters), self._seen_distances(units))
             yield Group(units, close, self._unique[own], self._alone[own])
 
     def joint(self, group: Group) -> Joint:
