@@ -25,6 +25,7 @@ from whyprune.errors import InputError
 from whyprune.methods import Method
 from whyprune.pipeline.device_budget import Allocate
 from whyprune.pipeline.evaluators import evaluator_of
+from whyprune.pipeline.ties import said_of_ties
 from whyprune.repair import repair
 from whyprune.repair.registry import repair_named
 from whyprune.scoring.contract import Question
@@ -204,6 +205,8 @@ class _Rounds:
             )
 
         plan = at(self.network, target, self.constraints) if on_device is None else on_device(at, target)
+        said = said_of_ties(effects, self.method.scorer_name, {*plan.units} - {u.name for u in self.state.removed})
+        self.notes += [said] if said and said not in self.notes else []
         schedule = self.method.schedule
         return plan if final or schedule.by_groups or not schedule.certain else self._certain(effects, plan)
 
