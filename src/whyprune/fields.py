@@ -86,7 +86,8 @@ def check_fields(configuration: Any) -> None:
         if value is None:
             continue
         if field.choices is not None and value not in field.choices.names:
-            raise InputError(f"no {field.name} named {value!r}: choose from {', '.join(field.choices.names)}")
+            known = ", ".join(filter(None, field.choices.names))
+            raise InputError(f"no {field.name} named {value!r}: choose from {known}")
         finite = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
         if field.rules and not (finite and all(RULES[r](value, at) for r, at in field.rules.items())):
             raise InputError(f"{field.name}={value!r:.60}: give a finite number x with {ranged(field.rules)}")

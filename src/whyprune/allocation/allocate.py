@@ -115,10 +115,20 @@ def planned(
     if not isinstance(point, Mapping) or (unknown := set(point) - set(space.variables)):
         said = f"variables that there are none of: {min(unknown)!r}" if isinstance(point, Mapping) else repr(point)
         raise InputError(f"the allocation {name_of(chosen)!r} gave {said}; give a point of space.variables")
+    if broken := [name for name, stop in point.items() if not is_stop(stop)]:
+        raise InputError(
+            f"the allocation {name_of(chosen)!r} gave {broken[0]!r} the stop {point[broken[0]]!r:.60}; give how many "
+            "units are gone, a whole number of 0 or more"
+        )
     predicted = objective.predicted(point) if objective.promises else None
     plan = space.plan(point, objective.orders, method=method, budget=budget.as_dict(), predicted=predicted)
     _check_met(space, plan, budget, name_of(chosen))
     return plan
+
+
+def is_stop(value: object) -> bool:
+    """Whether a value can be a stop: a whole number, 0 or more."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
 
 
 def _check_given(state: State, effects: Effects, budget: Budget) -> None:

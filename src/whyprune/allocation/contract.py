@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from whyprune.allocation.budget import Budget
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.space import Point, Space
+from whyprune.fields import check_fields
 from whyprune.named import check_installed
 
 Needs = Literal["order", "curves", "evaluator", "natural_widths"]
@@ -72,6 +73,9 @@ class AllocatorFacts:
     fewest_plans: int = 1
     libraries: tuple[str, ...] = ()
     extra: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def searches(self) -> bool:

@@ -42,7 +42,7 @@ def method_named(method: str | Method) -> Method:
     if isinstance(method, Method):
         return method
     if not isinstance(method, str):
-        raise InputError(f"method={method!r} is no method: wrap a scorer of your own, Method('mine', scorer=...)")
+        raise InputError(f"method={method!r:.60} is no method: wrap a scorer of your own, Method('mine', scorer=...)")
     if method in METHODS:
         return METHODS(method)
     if method in SCORERS:

@@ -10,6 +10,7 @@ from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.effects.outcomes import Outcome
 from whyprune.errors import InputError
+from whyprune.fields import check_fields
 from whyprune.interventions.values import CONSTANT, InterventionValue
 from whyprune.named import check_installed
 from whyprune.structure.network import Network
@@ -122,6 +123,9 @@ class ScorerFacts:
     extra: str = ""
     judge: str = ""
     causal: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def check_libraries(self, who: str) -> None:
         """Refuses a scorer whose optional libraries are not there, before any work.

@@ -1,5 +1,6 @@
 """The contract of an allocator, as a check that anybody can run on their own."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -7,16 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whyprune.allocation import Allocator, Budget, Objective, Point, Space
-from whyprune.allocation.allocate import facts_of, objective_of
+from whyprune.allocation import ALLOCATORS, Allocator, Budget, Objective, Point, Space
+from whyprune.allocation.allocate import facts_of, is_stop, objective_of
 from whyprune.allocation.evaluator import MeasuredEffects
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects, ResponseCurve
-from whyprune.errors import BudgetError
+from whyprune.errors import BudgetError, InputError
 from whyprune.structure.network import Network
 from whyprune.structure.remove import remove
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
+from whyprune.testing.untouched import left_alone
 from whyprune.testing.variants import in_another_order
 
 PLANS = 24
@@ -75,7 +77,7 @@ def made_up_effects(state: State, seed: int = 0) -> Effects:
     )
 
 
-def check_allocator(allocator: Allocator) -> list[Point]:
+def check_allocator(allocator: Allocator | str) -> list[Point]:
     """Runs an allocator on a small residual network and checks what every allocator must keep.
 
     Every budget that can be met is met, at a feasible point; the same seed gives the same point; a budget that nothing
@@ -84,23 +86,25 @@ def check_allocator(allocator: Allocator) -> list[Point]:
     one factor change nothing (unless plans are measured).
 
     Args:
-        allocator: the allocator.
+        allocator: the allocator, or the name of one.
 
     Returns:
         The points it chose, in the order of `BUDGETS`, from the dense network.
 
     Raises:
         AssertionError: the contract is broken; the message says where.
+        InputError: it is no allocator.
     """
+    allocator = ALLOCATORS(allocator) if isinstance(allocator, str) else allocator
+    if not callable(allocator):
+        raise InputError(f"{allocator!r:.60} is no allocator: give a function (space, objective, budget) -> point")
     network = small_network()
-    before = {name: tensor.clone() for name, tensor in network.model.state_dict().items()}
     dense = State.of(network)
     gone = [group.units[0].name for group in network.groups]
-    found = [_checked(allocator, dense, budget) for budget in BUDGETS]
-    for budget in BUDGETS:
-        _checked(allocator, remove(dense, gone), budget)
-    for name, tensor in network.model.state_dict().items():
-        assert torch.equal(tensor, before[name]), f"the network's {name} was changed"
+    with left_alone(network.model):
+        found = [_checked(allocator, dense, budget) for budget in BUDGETS]
+        for budget in BUDGETS:
+            _checked(allocator, remove(dense, gone), budget)
     for kind in ("macs", "params"):
         _check_unreachable(allocator, dense, kind)
     _check_same_choice(allocator, dense, BUDGETS[1], found[1])
@@ -120,6 +124,9 @@ def _case(allocator: Allocator, state: State, effects: Effects | None = None) ->
 def _checked(allocator: Allocator, state: State, budget: Budget) -> Point:
     space, objective = _case(allocator, state)
     point = allocator(space, objective, budget, seed=3)
+    assert isinstance(point, Mapping), f"{budget}: it gave {type(point).__name__}, not a point: variable -> stop"
+    wrong = [f"{name}: {stop!r}" for name, stop in point.items() if not is_stop(stop) or name not in space.variables]
+    assert not wrong, f"{budget}: a point has a whole number for variables of the space, not {wrong[0]}"
     assert space.is_feasible(point), f"{budget}: the point {dict(point)} is not feasible"
     plan = space.plan(point, objective.orders, method="checked")
     dense = state.network.cost()
