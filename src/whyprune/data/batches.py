@@ -1,7 +1,7 @@
 """One view of every kind of batch: a tensor, a tuple or a dict, perhaps nested, with or without labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,13 @@ class Batch:
     """Model inputs (`args`, `kwargs`) and, where the data has them, integer class labels of shape (B,).
 
     An input is a tensor, or a list, tuple or dict of inputs; whatever else it holds is handed on as it is.
+    Where `whole` is set the network runs on batches of this size alone, and cuts go between batches.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     labels: Tensor | None = None
+    whole: bool = False
 
     def tensors(self) -> list[Tensor]:
         """The input tensors, positional ones first."""
@@ -36,12 +38,12 @@ class Batch:
 
     def __getitem__(self, index: slice | Tensor) -> "Batch":
         picked = self.mapped(lambda tensor: tensor[index])
-        return picked if self.labels is None else Batch(picked.args, picked.kwargs, self.labels[index])
+        return Batch(picked.args, picked.kwargs, None if self.labels is None else self.labels[index])
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with every input tensor changed; labels stay."""
         args, kwargs = pytree.tree_map_only(Tensor, change, (self.args, self.kwargs))
-        return Batch(args, kwargs, self.labels)
+        return replace(self, args=args, kwargs=kwargs)
 
     def channels_last(self) -> "Batch":
         """The same values; images (tensors of four dimensions) laid out with channels last."""
@@ -54,7 +56,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         moved = self.mapped(lambda tensor: tensor.to(device))
-        return moved if self.labels is None else Batch(moved.args, moved.kwargs, self.labels.to(device))
+        return moved if self.labels is None else replace(moved, labels=self.labels.to(device))
 
 
 ONE_BATCH = (Tensor, Mapping, Batch, np.ndarray)
@@ -103,15 +105,24 @@ def sample_word(batch: Batch) -> str:
 
 
 def chunked(batches: Iterable[Batch], images: int) -> list[Batch]:
-    """The same images in batches of at most so many each."""
-    return [b[slice(i, i + images)] for b in batches for i in range(0, len(b), images)]
+    """The same images in batches of at most so many each; whole batches stay as they are."""
+    parts = ([b] if b.whole else [b[slice(i, i + images)] for i in range(0, len(b), images)] for b in batches)
+    return [part for own in parts for part in own]
 
 
 def cut_images(batches: Sequence[Batch], images: int) -> tuple[list[Batch], list[Batch]]:
-    """(the first `images` images, the rest); batches keep their order."""
+    """(the first `images` images, the rest); batches keep their order.
+
+    Of whole batches the first are those that fit into so many images, and one at least.
+    """
     first: list[Batch] = []
     rest: list[Batch] = []
     for batch in batches:
+        if batch.whole:
+            fits = not rest and images > 0 and (len(batch) <= images or not first)
+            (first if fits else rest).append(batch)
+            images -= len(batch)
+            continue
         take = min(max(images, 0), len(batch))
         if take:
             first.append(batch[slice(0, take)])
@@ -137,7 +148,17 @@ def split_images(batches: Sequence[Batch], share: float = 1 / 3, most: int = 128
         raise InputError(f"{total} images of data: at least 6 are needed to fit and to measure on different ones")
     measured = max(2, min(most, int(total * share)))
     first, rest = cut_images(batches, measured)
+    if not rest:
+        raise InputError(one_batch(batches[0]))
     return rest, first
+
+
+def one_batch(batch: Batch) -> str:
+    """Why a single batch that cannot be cut is too little, in a sentence without a full stop."""
+    return (
+        f"all the data is one batch of {len(batch)}, the only size on which this network runs, so it cannot be divided "
+        "into images to fit and images to measure on: give two such batches or more"
+    )
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

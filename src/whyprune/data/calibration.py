@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from whyprune.data.batches import Batch, as_batches, cut_images
+from whyprune.data.batches import Batch, as_batches, cut_images, one_batch
 from whyprune.errors import InputError, WhypruneError
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -76,6 +76,8 @@ def calibrate(data: Iterable[Any], positional: int = 1, augment: Augment | None 
         )
     audited = max(2, min(MOST_AUDITED, round(total * AUDIT_SHARE)))
     planning, audit = cut_images(batches, total - audited)
+    if not audit:
+        raise InputError(one_batch(batches[0]))
     return Calibration(tuple(planning), tuple(audit), augment, seed)
 
 

@@ -1,7 +1,7 @@
 """The door for data: every batch is matched with what the network was traced on, and new sizes are tried out once."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -47,7 +47,10 @@ class Entered:
             if _sizes(batch) != _sizes(example):
                 _check_sizes(self.network, batch, self.what, self.replayed)
                 self._note(OTHER_SIZES.format(self.what[:1].upper() + self.what[1:]))
-            yield batch
+            size = self.network.graph.batch_size
+            if size is not None and self.replayed and len(batch) != size:
+                raise InputError(_other_batch(size, len(batch), self.what))
+            yield replace(batch, whole=True) if size is not None and self.replayed else batch
 
     def __len__(self) -> int:
         if (known := length_of(self.batches)) is None:
@@ -75,6 +78,14 @@ def entered(data: Any, network: Network, what: str = "the data", *, replayed: bo
         return data
     batches, note = opened(data, network.example, what)
     return Entered(network, batches, what, replayed, [note] if note else [])
+
+
+def _other_batch(size: int, given: int, what: str) -> str:
+    return (
+        f"this model only runs on batches of {size}, not of {given}, as a batch of {what} is: give batches of {size} "
+        "(a DataLoader with drop_last=True leaves out a smaller last one), or take the number out of the model's code, "
+        "such as x.flatten(1) for x.view(8, -1), and every size will do"
+    )
 
 
 def _sizes(batch: Batch) -> Sizes:

@@ -44,7 +44,7 @@ def operations_in_double(network: Network) -> Network:
 
 def doubled(batch: Batch) -> Batch:
     """The batch with its floats in double precision."""
-    return Batch(pytree.tree_map(_double, batch.args), pytree.tree_map(_double, batch.kwargs), batch.labels)
+    return replace(batch, args=pytree.tree_map(_double, batch.args), kwargs=pytree.tree_map(_double, batch.kwargs))
 
 
 def at_least(value: Any, precision: torch.dtype | None) -> Any:
@@ -103,7 +103,7 @@ def in_single(batch: Batch) -> Batch:
     def widened(value: Any) -> Any:
         return at_least(value, torch.float32)
 
-    return Batch(pytree.tree_map(widened, batch.args), pytree.tree_map(widened, batch.kwargs), batch.labels)
+    return replace(batch, args=pytree.tree_map(widened, batch.args), kwargs=pytree.tree_map(widened, batch.kwargs))
 
 
 def _converted(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -> nn.Module:

@@ -129,4 +129,4 @@ def _noisy(batch: Batch, generator: torch.Generator) -> Batch:
         return value + NOISE * value.std() * torch.randn(value.shape, generator=generator, dtype=value.dtype)
 
     args: Iterable[object] = (shift(a) for a in batch.args)
-    return Batch(tuple(args), {k: shift(v) for k, v in batch.kwargs.items()}, batch.labels)
+    return replace(batch, args=tuple(args), kwargs={k: shift(v) for k, v in batch.kwargs.items()})
