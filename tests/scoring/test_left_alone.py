@@ -5,7 +5,7 @@ import torch
 
 from whyprune.allocation import ALLOCATORS, Budget, allocate
 from whyprune.errors import InputError
-from whyprune.scoring.contract import scorer
+from whyprune.scoring.contract import Question, scorer
 from whyprune.scoring.registry import SCORERS
 from whyprune.structure.state import State
 from whyprune.testing import check_allocator, check_scorer, planted
@@ -40,7 +40,7 @@ def test_a_scorer_that_changes_the_network_is_told_and_the_next_one_finds_it_as_
     model = planted.case(1, 96).network.model
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(AssertionError, match=said):
-        check_scorer(meddles)
+        check_scorer(meddles, question=Question())
     assert not model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
@@ -55,12 +55,18 @@ def test_names_are_checked_and_what_is_nothing_to_call_is_refused():
 
 def test_facts_that_no_table_knows_are_refused():
     with pytest.raises(InputError, match="no scaling named 'same': choose from invariant, proportional, dependent"):
-        scorer("mine", kind="criterion", summary="", estimand="", cost="", guarantee="", scaling="same")
+        scorer("mine", kind="criterion", summary="", estimand="", cost="", guarantee="", scaling="same")(NORM)
 
 
-@pytest.mark.parametrize(
-    ("answer", "said"), [(lambda point: None, "it gave NoneType"), (lambda p: {k: float(v) for k, v in p.items()}, "whole number")]
-)  # fmt: skip
+def nothing(point):
+    return None
+
+
+def in_halves(point):
+    return {name: stop + 0.5 for name, stop in point.items()}
+
+
+@pytest.mark.parametrize(("answer", "said"), [(nothing, "it gave NoneType"), (in_halves, "whole number")])
 def test_what_is_no_point_is_told_by_the_check_and_refused_in_use(answer, said):
     def mine(space, objective, budget, *, seed=0, progress=False):
         return answer(ALLOCATORS("uniform")(space, objective, budget, seed=seed))
