@@ -128,7 +128,7 @@ def planned(
 
 def is_stop(value: object) -> bool:
     """Whether a value can be a stop: a whole number, 0 or more."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 0)
 
 
 def _check_given(state: State, effects: Effects, budget: Budget) -> None:
