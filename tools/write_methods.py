@@ -48,9 +48,7 @@ def methods() -> str:
         own = (facts["scorer"], facts["allocation"], facts["schedule"])
         needs = (_yes(facts["images"]), LABELS[facts["labels"]], _yes(facts["gradients"]), _yes(facts["training"]))
         asked = f" under `{method.intervention}`" if method.intervention else ""
-        most = f", on {method.images} images" if method.images else ""
         scorer, allocation, schedule = (f"`{part}`" for part in own)
-        cost = facts["cost"] + most + (", in every round" if method.schedule.in_rounds else "")
         mark = "".join(EXTRAS[extra] for extra in facts["extra"].split(","))
         row = (
             f"`{name}`{mark}",
@@ -59,7 +57,7 @@ def methods() -> str:
             allocation,
             schedule,
             *needs,
-            cost,
+            facts["cost"],
             facts["guarantee"],
         )
         rows.append((*row, facts["paper"] or NOTHING))

@@ -26,8 +26,16 @@ def check_installed(who: str, libraries: Sequence[str], extra: str) -> None:
     Raises:
         MissingDependencyError: one of them is not installed.
     """
-    if missing := [LIBRARIES.get(name, name) for name in libraries if find_spec(name) is None]:
+    if missing := [LIBRARIES.get(name, name) for name in libraries if not _is_there(name)]:
         raise MissingDependencyError(f"{who} needs {', '.join(missing)}: pip install 'whyprune[{extra}]'")
+
+
+def _is_there(library: str) -> bool:
+    """Whether it could be imported; a finder that forbids an import, or a module without a spec, raises instead."""
+    try:
+        return find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)

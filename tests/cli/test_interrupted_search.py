@@ -36,6 +36,15 @@ def test_a_resumed_search_ends_like_an_uninterrupted_one(searched, here, monkeyp
     whole = (*searched[:-1], "whole")
     assert run(*whole).code == 0
     assert (here / "whole" / "plan.json").read_bytes() == (here / "out" / "plan.json").read_bytes()
+    for folder in ("out", "whole"):  # what was taken counts as well
+        assert any("The search measured 6 plans by their batch-norm" in note for note in record(folder)["notes"])
+
+
+def test_where_there_is_nothing_to_resume_it_is_said(searched, here):
+    fresh = run(*searched, "--resume")
+    assert fresh.code == 0
+    assert "nothing to resume, so it starts from the beginning" in " ".join((fresh.out + fresh.err).split())
+    assert "nothing to resume" not in (again := run(*searched, "--overwrite")).out + again.err
 
 
 def test_what_a_search_cannot_do_is_refused_before_any_work(searched, here):

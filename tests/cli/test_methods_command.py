@@ -65,6 +65,31 @@ def test_a_method_says_which_its_causal_variant_is():
     assert "taylor" in " ".join(run("methods").out.split()).rpartition("prune --causal")[2]
 
 
+def test_a_causal_variant_says_whose_it_is():
+    assert "causal variant it is that of acp" in " ".join(run("methods", "causal-acp").out.split())
+    assert "causal variant it is that of taylor" in " ".join(run("methods", "causal-taylor").out.split())
+
+
+def test_a_search_says_what_it_minimises_how_many_plans_it_measures_and_what_its_scorer_costs():
+    shown = " ".join(run("methods", "causal-acp").out.split())
+    facts = method_named("causal-acp").facts()
+    assert f"fitness joint-effect plans {facts['search_plans']} at most" in shown
+    assert method_named("causal-acp").scorer_facts.cost in shown
+    assert "fitness" not in run("methods", "taylor").out
+
+
+@pytest.mark.parametrize(("name", "rounds"), [("causal-fsabp", True), ("halp", True), ("acp", False)])
+def test_what_is_paid_in_every_round_is_said(name, rounds):
+    assert method_named(name).facts()["cost"].endswith("in every round") == rounds
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_what_a_method_does_has_room(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    head = run("methods").out.splitlines()[0]
+    assert head.index("needs") - head.index("what") > columns // 3 - 4
+
+
 def test_an_unknown_method_is_one_message(here):
     message = refused("methods", "magic")
     assert "no method named 'magic'" in message

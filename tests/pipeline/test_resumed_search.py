@@ -14,6 +14,7 @@ from whyprune.allocation.evaluator import MeasuredEffects
 from whyprune.allocation.kept_plans import KeptPlans
 from whyprune.allocation.measured_errors import MeasuredErrors
 from whyprune.data.batches import as_batches
+from whyprune.errors import InputError
 from whyprune.pipeline.stage import SEARCH
 from whyprune.structure.state import State
 from whyprune.structure.trace import trace
@@ -70,6 +71,19 @@ def interrupted(measured, after, *arguments, **named):
     with pytest.raises(KeyboardInterrupt):
         run(*arguments, **named)
     measured.plans, measured.stop = 0, np.inf
+
+
+def test_a_file_that_cannot_be_written_ends_no_search(tmp_path):
+    (tmp_path / "in the way").write_text("")
+    with KeptPlans(tmp_path / "in the way" / SEARCH, interval_s=0) as kept:
+        kept.put("a", ("b",), 0.5, 2.0)
+    assert any("could not be kept" in note for note in kept.notes())
+    with pytest.raises(InputError, match="cannot make"):
+        kept.write()
+    (tmp_path / "in the way").unlink()
+    kept.put("a", ("c",), 0.5, 2.0)
+    assert not list(kept.notes())
+    assert KeptPlans(kept.path, resume=True).get("a", ("b",)) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize("method", ["acp", "afpruner"])

@@ -60,6 +60,19 @@ def test_a_method_whose_extra_is_missing_says_so(name, idle, monkeypatch):
         pruned(idle, method=name)
 
 
+def test_a_finder_that_forbids_a_library_is_a_missing_library(idle, monkeypatch):
+    class Forbids:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] == "pymoo":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pymoo"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Forbids(), *sys.meta_path])
+    with pytest.raises(MissingDependencyError, match=r"needs pymoo: pip install 'whyprune\[search\]'"):
+        pruned(idle, method="afpruner")
+
+
 def test_so_do_scorers_and_allocators_that_are_asked_by_themselves(monkeypatch):
     network = small_network()
     for library in ("dowhy", "causallearn", "pymoo", "cvxpy"):

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from whyprune.atomic import atomic_file
 from whyprune.data.batches import Batch
+from whyprune.errors import InputError
 from whyprune.models.weights import fingerprint
 from whyprune.results import Record
 from whyprune.structure.state import State
@@ -52,7 +53,7 @@ class KeptPlans:
             interval_s: between two writings; 0 writes every plan.
         """
         self.path, self.taken, self.measured = path, 0, 0
-        self._interval_s, self._damage = interval_s, ""
+        self._interval_s, self._damage, self._unwritten = interval_s, "", ""
         self._found = self._read() if resume and path.is_file() else {}
         self._all = {question: dict(plans) for question, plans in self._found.items()}
         self._written, self._changed = time.monotonic(), False
@@ -66,12 +67,12 @@ class KeptPlans:
         return (np.inf if found[0] is None else found[0]), found[1]
 
     def put(self, question: str, units: Sequence[str], harm: float, passes: float) -> None:
-        """Keeps a plan that has been measured."""
+        """Keeps a plan that has been measured; a file that cannot be written ends no search, `notes` says so."""
         kept = self._all.setdefault(question, {})
         kept[_name(units)] = (harm if np.isfinite(harm) else None, passes)
         self.measured, self._changed = self.measured + 1, True
         if time.monotonic() - self._written >= self._interval_s:
-            self.write()
+            self._try_to_write()
 
     def write(self) -> None:
         """Writes the file, where there is anything new.
@@ -80,13 +81,18 @@ class KeptPlans:
             InputError: it cannot be written.
         """
         if self._changed:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot make {self.path.parent}: {error.strerror or error}") from error
             with atomic_file(self.path) as path:
                 path.write_text(KeptRecord(questions=self._all).model_dump_json(indent=1), encoding="utf-8")
             self._written, self._changed = time.monotonic(), False
 
     def notes(self) -> Iterator[str]:
-        """Sentences on what was taken from the file, and what was not."""
+        """Sentences on what was taken from the file, what was not, and what could not be kept."""
+        if self._unwritten:
+            yield f"Measured plans could not be kept for a --resume: {self._unwritten}."
         if self._damage:
             yield f"{self.path.name} is damaged ({self._damage}): all plans were measured again."
         elif self.taken:
@@ -109,7 +115,15 @@ class KeptPlans:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.write()
+        self._try_to_write()
+
+    def _try_to_write(self) -> None:
+        """Writes; what stands in the way is said in the end, and tried again no sooner than the next writing is due."""
+        try:
+            self.write()
+            self._unwritten = ""
+        except InputError as error:
+            self._unwritten, self._written = str(error), time.monotonic()
 
 
 def question_of(*parts: object) -> str:

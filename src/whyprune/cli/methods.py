@@ -17,6 +17,8 @@ NameArgument = Annotated[
 ]
 WIDE = 100
 """So many columns hold the whole table; below that it is cut down to what fits."""
+NEEDS = len("gradients, training")
+"""Columns of what a method needs: more of it goes to a second line, so that what it does has room."""
 BELOW = (
     "What is not listed under needs is not needed. `prune --causal` takes the causal variant of {having}. "
     "`whyprune methods NAME` says what one of them is made of, costs and promises."
@@ -32,7 +34,7 @@ def methods(name: NameArgument = None, as_json: JsonOption = False) -> None:
     screen = Screen(quiet=False, as_json=as_json)
     if name is not None:
         facts = method_named(name).facts()
-        screen.show(_one(facts))
+        screen.show(_one(facts, [one for one in method_names() if method_named(one).variant == facts["name"]]))
         screen.emit(facts)
         return
     every = [method_named(one).facts() for one in method_names()]
@@ -46,6 +48,7 @@ def _all(every: list[dict[str, Any]]) -> Group:
     columns = ["method", "what it does", "needs", *(("rounds", "allocation") if wide else ())]
     rows = [[facts["name"], facts["summary"], _needs(facts), facts["schedule"], facts["allocation"]] for facts in every]
     widths = [max(map(len, cells)) for cells in zip(columns, *(row[: len(columns)] for row in rows), strict=True)]
+    widths[2] = min(widths[2], NEEDS)
     parts: list[RenderableType] = [_row(columns, widths)]
     for facts, row in zip(every, rows, strict=True):
         parts += [_row(row[: len(columns)], widths), Padding(Text(_about(facts)), (0, 0, 0, 4))]
@@ -60,7 +63,7 @@ def _row(cells: list[str], widths: list[int]) -> Table:
         if number == 1:
             table.add_column(ratio=1)
         else:
-            table.add_column(width=width, no_wrap=True, style="bold" if number == 0 else "")
+            table.add_column(width=width, no_wrap=number != 2, style="bold" if number == 0 else "")
     table.add_row(*(Text(cell) for cell in cells))
     return table
 
@@ -88,7 +91,7 @@ def _needs(facts: dict[str, Any]) -> str:
     return ", ".join(name for name, needed in always.items() if needed) or "nothing"
 
 
-def _one(facts: dict[str, Any]) -> Group:
+def _one(facts: dict[str, Any], variant_of: list[str]) -> Group:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -96,6 +99,7 @@ def _one(facts: dict[str, Any]) -> Group:
         "scorer": facts["scorer"],
         "estimand": facts["estimand"],
         "allocation": facts["allocation"],
+        **({"fitness": facts["fitness"], "plans": f"{facts['search_plans']:,} at most"} if facts["fitness"] else {}),
         "schedule": facts["schedule"],
         "repair": facts["repair"],
         "decides": ", ".join(facts["kinds"]),
@@ -103,7 +107,7 @@ def _one(facts: dict[str, Any]) -> Group:
         "labels": LABELS[facts["labels"]],
         "gradients": _yes(facts["gradients"]),
         "training": _yes(facts["training"]),
-        "causal variant": facts["causal"] or "none",
+        "causal variant": facts["causal"] or (f"it is that of {', '.join(variant_of)}" if variant_of else "none"),
         "cost": facts["cost"],
         "guarantee": facts["guarantee"],
         "paper": facts["paper"] or "none stated",

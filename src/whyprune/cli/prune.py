@@ -136,7 +136,7 @@ def prune(
     batch_size = BATCH_SIZE if trained is None else trained.batch_size
     setup = prepare(model, data, network, images, batch_size=batch_size, seed=seed, untrained=settings.untrained)
     if not destination.helper:
-        for note in (*setup.notes, _normalization(setup.normalization)):
+        for note in (*destination.notes, *setup.notes, _normalization(setup.normalization)):
             screen.note(note)
     record = prune_to_folder(
         setup,

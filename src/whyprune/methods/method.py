@@ -216,7 +216,7 @@ class Method:
             "training": bool(self.penalty or self.schedule.recovery_epochs or (fitness and fitness.facts.training)),
             "fitness": "" if fitness is None else str(fitness),
             "search_plans": self._plans if fitness is not None else 0,
-            "cost": searching.cost if fitness is None else self._cost_of_search(fitness),
+            "cost": self._cost(fitness),
             "guarantee": self.guarantee or searching.guarantee,
             "allocation_guarantee": "" if allocation is None else allocation.guarantee,
             "paper": self.paper or searching.paper,
@@ -230,11 +230,16 @@ class Method:
         """How many plans a search measures at most."""
         return self.search_plans or (self.allocation_facts.plans if self.allocation_facts else 0)
 
-    def _cost_of_search(self, fitness: Fitness) -> str:
-        """What a search costs, in words: how many plans, and what one of them costs."""
-        assert self.allocation_facts is not None
-        plans = f"up to {self._plans} networks" if self._plans else "networks"
-        return "; ".join(filter(None, (f"{plans}, {fitness.cost}", self.allocation_facts.cost)))
+    def _cost(self, fitness: Fitness | None) -> str:
+        """What judging costs, in words; of a search how many plans it measures, what each costs, and the scorer's."""
+        allocation = self.allocation_facts
+        scorer = self.scorer_facts.cost + (f", on {self.images} images" if self.images else "")
+        said = scorer
+        if fitness is not None and allocation is not None:
+            plans = f"up to {self._plans} networks" if self._plans else "networks"
+            before = "" if scorer.startswith("none") else f"before it, {scorer}"
+            said = "; ".join(filter(None, (f"{plans}, {fitness.cost}", allocation.cost, before)))
+        return f"{said}, in every round" if self.schedule.in_rounds else said
 
 
 def _most_labels(*needs: str) -> str:

@@ -90,8 +90,8 @@ class Schedule:
             raise InputError(f"schedule with recovery_epochs={self.recovery_epochs}: give a whole number, 0 for none")
         if self.kind == "one-shot" and self.recovery_epochs:
             raise InputError(
-                "schedule one-shot has no rounds to train between: choose one that has, such as linear:4, or leave "
-                "out to recover between rounds"
+                "schedule one-shot has no rounds to train between: choose one that has, such as linear:4, or ask for "
+                "no training between rounds (recovery_epochs, --recover-between)"
             )
 
     @classmethod

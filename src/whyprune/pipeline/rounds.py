@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from whyprune.allocation import Budget, Constraints, Evaluator, allocate
+from whyprune.allocation import Budget, Constraints, allocate
+from whyprune.allocation.evaluator import MeasuredPlans
+from whyprune.allocation.fitness import Fitness
 from whyprune.allocation.kept_plans import KeptPlans
-from whyprune.data.batches import Batch, cut_images
+from whyprune.data.batches import Batch, cut_images, sample_word
 from whyprune.data.calibration import Calibration
 from whyprune.effects.effects import Effects
 from whyprune.effects.joint import Joint, joint_effect
@@ -131,7 +133,7 @@ def prune_in_rounds(
                 rounds.recovered(recover)
         rounds.number, steps = rounds.number + 1, steps[1:]
     plan = rounds.plan.model_copy(update={"budget": budget.as_dict()})
-    return RoundsResult(plan, rounds.state, rounds.effects, rounds.notes)
+    return RoundsResult(plan, rounds.state, rounds.effects, [*rounds.notes, *rounds.said_of_search()])
 
 
 def _target(budget: Budget, method: Method, dense: Cost, now: Cost, number: int, count: int, half: bool) -> Budget:
@@ -177,6 +179,7 @@ class _Rounds:
         self.notes: list[str] = []
         self._joint: Joint | None = None
         self._before: tuple[State, Joint | None] = (self.state, None)
+        self._searched: list[MeasuredPlans] = []
         self._repairing = method.schedule.in_rounds and repair_named(method.repair).between_rounds
 
     def planned(self, target: Budget, final: bool, on_device: OnDevice | None, decided: Collection[str] = ()) -> Plan:
@@ -279,12 +282,26 @@ class _Rounds:
         most = next(n for n in (self.method.images, facts.most_images, self.images) if n is not None)
         return cut_images(batches, most)[0] if most else batches
 
-    def _evaluator(self) -> Evaluator | None:
+    def _evaluator(self) -> MeasuredPlans | None:
         """Measures plans, where the allocation looks at the network itself."""
         if not self.method.searches:
             return None
         view = self.calibration.view(1 + self.number)
-        return evaluator_of(self.method, self.state, view, outcome=self.outcome, seed=self.seed, kept=self._kept)
+        found = evaluator_of(self.method, self.state, view, outcome=self.outcome, seed=self.seed, kept=self._kept)
+        self._searched.append(found)
+        return found
+
+    def said_of_search(self) -> list[str]:
+        """A sentence on what a search has measured, in all rounds."""
+        if not self._searched:
+            return []
+        plans = sum(len(one.known) for one in self._searched)
+        passes = sum(one.forward_passes for one in self._searched)
+        images = sum(map(len, self._searched[0].batches))
+        return [
+            f"The search measured {plans:,} plans by their {Fitness.parse(self.method.fitness)} on {images:,} "
+            f"calibration {sample_word(self._searched[0].batches[0])}: {passes:,.0f} forward passes of one."
+        ]
 
     def _certain(self, effects: Effects, plan: Plan) -> Plan:
         """The plan without units whose removal is still open, where constraints leave that choice."""

@@ -187,8 +187,9 @@ def _parts(method: Method, settings: Settings, training: Recovery | None, recove
                 f"training before pruning runs on one device, not on {training.devices!r}: leave devices at 1"
             )
     if method.schedule.recovery_epochs and recovery is None:
+        epochs = method.schedule.recovery_epochs
         raise InputError(
-            f"schedule {method.schedule} fine-tunes between rounds ({method.schedule.recovery_epochs} epochs each): "
+            f"schedule {method.schedule} fine-tunes between rounds ({epochs} epoch{'s' * (epochs > 1)} each): "
             "give recovery=Recovery(epochs=…), on the command line --finetune-epochs, for how it trains and how long "
             "after the last round"
         )

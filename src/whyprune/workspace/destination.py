@@ -32,6 +32,15 @@ class Destination:
     resume: bool = False
     helper: bool = False
 
+    @property
+    def notes(self) -> list[str]:
+        """A sentence where something is to be resumed and nothing is there."""
+        if not self.resume or self.helper or (self.workspace is not None and self.workspace.exists()):
+            return []
+        why = "a run that neither trains nor measures plans keeps nothing on the way"
+        where = f"{self.workspace} is not there" if self.workspace is not None else why
+        return [f"nothing to resume, so it starts from the beginning: {where}"]
+
     @classmethod
     def claim(
         cls,
