@@ -109,10 +109,10 @@ def test_layers_are_averaged_in_the_order_of_the_network_in_every_process():
 
     def stacked(filters):
         seen = []
-        filter_distances(state, group.units, filters, lambda parts, axis: seen.append(parts) or parts[0])
+        filter_distances(group.units, filters, lambda parts, axis: seen.append(parts) or parts[0])
         return seen[0]
 
-    there, back = stacked(filters), stacked(dict(reversed(filters.items())))
+    there, back = stacked(filters), stacked(filters[::-1])
     assert len(there) == 2
     assert not np.array_equal(there[0], there[1])
     assert np.array_equal(there, back[::-1])
