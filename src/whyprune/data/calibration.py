@@ -86,8 +86,8 @@ def few_images(images: int) -> str:
     if images >= FEW_IMAGES:
         return ""
     return (
-        f"Only {images} calibration images: response curves are noisy, so that more may be removed than the budget "
-        f"asks for, and the joint effect is uncertain; give at least {FEW_IMAGES}, better 1,024."
+        f"Only {images} calibration images: what is measured on them or refitted to them is noisy (along response "
+        f"curves, more may be removed than the budget asks for); give at least {FEW_IMAGES}, better 1,024."
     )
 
 
