@@ -118,7 +118,7 @@ def start_run(
     wide = preconfigured(dense, budget, parts.method, free, traced, fresh=parts.untrained, seed=seed)
     network = wide.network
     check_recovery(network, to_train_on, parts.recovery)
-    images = entered(data, network, CALIBRATION)
+    images = entered(data, network, CALIBRATION, whole=True)
     calibration = calibrate(images, network.positional, augment, seed)
     check_fitness(parts.method, network, (*calibration.planning, *calibration.audit))
     network, measured, said = _judged(network, outcome, calibration)

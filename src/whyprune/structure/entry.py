@@ -31,6 +31,7 @@ class Entered:
         batches: what is read.
         what: whose data it is, for messages.
         replayed: whether the traced operations run on it; else only the model's own code has to.
+        whole: refuse batches of another size than the only one on which the network runs, where there is such a one.
         notes: what was done to make it fit, in sentences.
     """
 
@@ -38,6 +39,7 @@ class Entered:
     batches: Iterable[Any]
     what: str
     replayed: bool = True
+    whole: bool = False
     notes: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -48,9 +50,9 @@ class Entered:
                 _check_sizes(self.network, batch, self.what, self.replayed)
                 self._note(OTHER_SIZES.format(self.what[:1].upper() + self.what[1:]))
             size = self.network.graph.batch_size
-            if size is not None and self.replayed and len(batch) != size:
+            if self.whole and size not in (None, len(batch)):
                 raise InputError(_other_batch(size, len(batch), self.what))
-            yield replace(batch, whole=True) if size is not None and self.replayed else batch
+            yield replace(batch, whole=True) if self.replayed and size == len(batch) else batch
 
     def __len__(self) -> int:
         if (known := length_of(self.batches)) is None:
@@ -62,7 +64,9 @@ class Entered:
             self.notes.append(sentence)
 
 
-def entered(data: Any, network: Network, what: str = "the data", *, replayed: bool = True) -> Entered:
+def entered(
+    data: Any, network: Network, what: str = "the data", *, replayed: bool = True, whole: bool = False
+) -> Entered:
     """Data in any form as batches for a traced network; each is checked as it is read.
 
     Args:
@@ -70,6 +74,7 @@ def entered(data: Any, network: Network, what: str = "the data", *, replayed: bo
         network: a traced network.
         what: whose data it is, for messages.
         replayed: whether the traced operations run on it; False where only models do, as for an accuracy.
+        whole: of a network that runs on batches of one size alone, refuse others; else who reads them sees to it.
 
     Raises:
         InputError: it is no data; while it is read, a batch does not fit what the network was traced on.
@@ -77,10 +82,10 @@ def entered(data: Any, network: Network, what: str = "the data", *, replayed: bo
     if isinstance(data, Entered) and data.network.graph is network.graph:
         return data
     batches, note = opened(data, network.example, what)
-    return Entered(network, batches, what, replayed, [note] if note else [])
+    return Entered(network, batches, what, replayed, whole, [note] if note else [])
 
 
-def _other_batch(size: int, given: int, what: str) -> str:
+def _other_batch(size: int | None, given: int, what: str) -> str:
     return (
         f"this model only runs on batches of {size}, not of {given}, as a batch of {what} is: give batches of {size} "
         "(a DataLoader with drop_last=True leaves out a smaller last one), or take the number out of the model's code, "

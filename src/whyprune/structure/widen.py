@@ -73,8 +73,10 @@ def widened(start: Network | State, more: Mapping[str, int], *, fresh: bool = Fa
         raise InputError(f"{len(state.removed)} units are removed already: widen the network before units are removed")
     network, rng = state.network, np.random.default_rng(seed)
     copies = _drawn(network, more, rng)
-    tried = _balanced(network, copies) if fresh else copies
-    if reason := failure(network, tried):
+    # One copied unit may be dead on the drawn inputs and show nothing: all units of a group are doubled first.
+    groups = {u.group for u in network.units if copies.get(u.label, 0)}
+    doubled = {u.label: 1 for u in network.units if u.group in groups}
+    if reason := failure(network, doubled) or ("" if fresh else failure(network, copies)):
         raise InputError(_refusal(network, more, reason, fresh))
     widening = widening_of(network, copies)
     model = spread(network, network.model, copies, rng)
@@ -190,13 +192,6 @@ def _drawn(network: Network, more: Mapping[str, int], rng: np.random.Generator) 
     if not any(copies.values()):
         raise InputError(f"more={dict(more)!r:.60} widens nothing: name a group and how many units it gains")
     return copies
-
-
-def _balanced(network: Network, copies: Copies) -> dict[int, int]:
-    """One copy of every unit over which statistics run: where all are doubled, means and variances stay."""
-    marked = {g.name for g in network.groups if any(u.marks for u in g.units)}
-    doubled_groups = {u.group for u in network.units if copies.get(u.label, 0)} & marked
-    return {**copies, **{u.label: 1 for u in network.units if u.group in doubled_groups}}
 
 
 def _refusal(network: Network, more: Mapping[str, int], reason: str, fresh: bool) -> str:
