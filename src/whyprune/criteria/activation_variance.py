@@ -16,13 +16,12 @@ from torch import Tensor, fx
 
 from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import REDUCTIONS, checked
-from whyprune.criteria.feature_maps import affordable, channels_first, flat, seen
+from whyprune.criteria.feature_maps import affordable, by_tensor, flat, maps_of, seen
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
 from whyprune.errors import InputError
 from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import NamedScorer, Question, ScorerFacts
-from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
 from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
@@ -53,12 +52,11 @@ def activation_variance(
     chosen = chosen_units(state, units)
     combine = REDUCTIONS[checked(reduction)]
     covariances, images = _covariances(state, data)
-    replay, tensors = Replay.of(state), seen(state)
     variances = {
         node: (denoised(found, images) if denoise else found).diagonal() for node, found in covariances.items()
     }
-    places = [[(n, replay.positions(tensors[n].labels, [unit])) for n in variances] for unit in chosen]
-    parts = [[float(variances[node][at].sum()) for node, at in own if len(at)] for own in places]
+    labels = {node: reader.labels for node, reader in seen(state).items()}
+    parts = by_tensor(Replay.of(state), chosen, variances, labels)
     return scored(
         state,
         chosen,
@@ -71,17 +69,15 @@ def activation_variance(
 
 def _covariances(state: State, data: Iterable[Any]) -> tuple[dict[fx.Node, Tensor], int]:
     """(channels, channels) of every tensor in which units are read, over images and places; the number of images."""
-    replay, tensors = Replay.of(state), seen(state)
     moments: dict[fx.Node, list[Tensor]] = {}
     images = 0
-    for batch in entered(data, state.network):
-        values = replay.run(batch, keep=tensors)
-        for node, reader in tensors.items():
-            rows = flat(channels_first(state, values[node], reader, len(batch))).movedim(1, 2).flatten(0, 1)
+    for count, maps in maps_of(state, data):
+        for node, own in maps.items():
+            rows = flat(own).movedim(1, 2).flatten(0, 1)
             new = [torch.tensor(float(len(rows))), rows.sum(dim=0), rows.T @ rows]
             before = moments.get(node, [torch.zeros_like(part) for part in new])
             moments[node] = [a + b for a, b in zip(before, new, strict=True)]
-        images += len(batch)
+        images += count
     if images < 2:
         raise InputError(f"{images} image(s) of data: at least 2 are needed for a variance")
     means = {node: total / count for node, (count, total, _) in moments.items()}

@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whyprune.criteria.answer import scored
-from whyprune.criteria.feature_maps import affordable, flat, map_scores
+from whyprune.criteria.feature_maps import affordable, flat, scored_maps
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
-from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
@@ -43,10 +41,7 @@ def chip(
     Raises:
         InputError: there is no data, another reduction, or an unknown unit.
     """
-    state = State.of(start)
-    chosen = chosen_units(state, units)
-    scores, images = map_scores(state, data, chosen, independence, reduction)
-    return scored(state, chosen, scores, method="chip", samples=images, forward_passes=float(images))
+    return scored_maps(start, data, units, independence, reduction, method="chip")
 
 
 def independence(maps: Tensor) -> Tensor:

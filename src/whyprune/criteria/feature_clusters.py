@@ -17,16 +17,13 @@ from torch import Tensor, fx
 from torch.nn.functional import adaptive_avg_pool2d
 
 from whyprune.criteria.answer import scored_together
-from whyprune.criteria.feature_maps import affordable, as_matrices, channels_first, seen
+from whyprune.criteria.feature_maps import affordable, as_matrices, check_images, maps_of, seen, unit_vectors
 from whyprune.criteria.redundancy import Floats, by_group
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
-from whyprune.errors import InputError
 from whyprune.scoring.clusters import clustered
 from whyprune.scoring.contract import Question, scorer
-from whyprune.structure.entry import entered
 from whyprune.structure.network import Network
-from whyprune.structure.replay import Replay
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
@@ -70,29 +67,21 @@ def feature_clusters(
 
 def _tables(state: State, data: Iterable[Any]) -> tuple[dict[fx.Node, Tensor], int]:
     """Tensor in which units are read -> (channels, pooled places of all images), and the number of images."""
-    replay, tensors = Replay.of(state), seen(state)
-    parts: dict[fx.Node, list[Tensor]] = {node: [] for node in tensors}
+    parts: dict[fx.Node, list[Tensor]] = {node: [] for node in seen(state)}
     images = 0
-    for batch in entered(data, state.network):
-        values = replay.run(batch, keep=tensors)
-        for node, reader in tensors.items():
-            maps = as_matrices(channels_first(state, values[node], reader, len(batch))).double()
-            size = (min(maps.shape[2], POOLED), min(maps.shape[3], POOLED))
-            parts[node].append(adaptive_avg_pool2d(maps, size).transpose(0, 1).flatten(1))
-        images += len(batch)
-    if not images:
-        raise InputError("there is no data: feature maps need images")
+    for count, maps in maps_of(state, data):
+        for node, own in maps.items():
+            matrices = as_matrices(own).double()
+            size = (min(matrices.shape[2], POOLED), min(matrices.shape[3], POOLED))
+            parts[node].append(adaptive_avg_pool2d(matrices, size).transpose(0, 1).flatten(1))
+        images += count
+    check_images(images)
     return {node: torch.cat(found, dim=1) for node, found in parts.items()}, images
 
 
 def _vectors(state: State, units: Sequence[Unit], tables: dict[fx.Node, Tensor]) -> Floats:
     """(units, numbers): what every tensor holds of a unit, side by side."""
-    replay, tensors = Replay.of(state), seen(state)
-    found = []
-    for node, table in tables.items():
-        places = [replay.positions(tensors[node].labels, [unit]) for unit in units]
-        if all(len(at) for at in places) and len({len(at) for at in places}) == 1:
-            found.append(torch.stack([table[at].flatten() for at in places]))
+    found = unit_vectors(state, units, tables)
     return torch.cat(found, dim=1).numpy() if found else np.zeros((len(units), 1))
 
 

@@ -11,11 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whyprune.criteria.answer import scored
-from whyprune.criteria.feature_maps import affordable, as_matrices, map_scores
+from whyprune.criteria.feature_maps import affordable, as_matrices, scored_maps
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
-from whyprune.interventions.suffix import chosen_units
 from whyprune.scoring.contract import Question, scorer
 from whyprune.structure.network import Network
 from whyprune.structure.state import State
@@ -40,10 +38,7 @@ def hrank(
     Raises:
         InputError: there is no data, another reduction, or an unknown unit.
     """
-    state = State.of(start)
-    chosen = chosen_units(state, units)
-    scores, images = map_scores(state, data, chosen, _ranks, reduction)
-    return scored(state, chosen, scores, method="hrank", samples=images, forward_passes=float(images))
+    return scored_maps(start, data, units, _ranks, reduction, method="hrank")
 
 
 def _ranks(maps: Tensor) -> Tensor:

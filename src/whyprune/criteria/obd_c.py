@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from whyprune.criteria.answer import scored
 from whyprune.criteria.coupled import REDUCTIONS, checked
 from whyprune.criteria.curvature import probes_of, ready, scalars
+from whyprune.criteria.feature_maps import by_tensor
 from whyprune.criteria.hessian_diagonal import hessian_diagonal, paid_for
 from whyprune.data.batches import Batch
 from whyprune.effects.effects import Effects
@@ -60,8 +61,7 @@ def obd_c(
     asked, passes = ready(state, asked, batches)
     replay = Replay.of(state)
     damage = _damage(replay, batches, asked, seed)
-    places = [[(n, replay.positions(state.network.written[n], [unit])) for n in damage] for unit in chosen]
-    parts = [[float(damage[node][at].sum()) for node, at in own if len(at)] for own in places]
+    parts = by_tensor(replay, chosen, damage, state.network.written)
     scores = np.array([combine(own) if own else 0.0 for own in parts])
     images = sum(map(len, batches))
     passes += images * (1.0 + 2.0 * probes_of(asked))

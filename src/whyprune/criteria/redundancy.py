@@ -5,15 +5,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from whyprune.criteria.coupled import checked
-from whyprune.criteria.feature_maps import channels_first, flat, seen
-from whyprune.errors import InputError
-from whyprune.structure.entry import entered
-from whyprune.structure.replay import Replay
+from whyprune.criteria.feature_maps import flat, summed_maps, unit_vectors
 from whyprune.structure.state import State
 from whyprune.structure.units import Unit
 
@@ -87,19 +83,7 @@ def mean_maps(state: State, data: Iterable[Any]) -> tuple[dict[fx.Node, Tensor],
     Raises:
         InputError: there is no data, or maps of several sizes.
     """
-    replay, tensors = Replay.of(state), seen(state)
-    sums: dict[fx.Node, Tensor] = {}
-    images = 0
-    for batch in entered(data, state.network):
-        values = replay.run(batch, keep=tensors)
-        for node, reader in tensors.items():
-            found = flat(channels_first(state, values[node], reader, len(batch))).sum(dim=0)
-            if node in sums and sums[node].shape != found.shape:
-                raise InputError("feature maps of several sizes have no mean: give images of one size")
-            sums[node] = sums[node] + found if node in sums else found
-        images += len(batch)
-    if not images:
-        raise InputError("there is no data: feature maps need images")
+    sums, images = summed_maps(state, data, flat)
     return {node: total / images for node, total in sums.items()}, images
 
 
@@ -119,12 +103,7 @@ def group_distances(
         distance: from (units, numbers) to (units, units).
         reduction: over tensors: `mean`, `sum` or `max`.
     """
-    replay, tensors = Replay.of(state), seen(state)
-    found = []
-    for node, table in vectors.items():
-        places = [replay.positions(tensors[node].labels, [unit]) for unit in units]
-        if all(len(at) for at in places) and len({len(at) for at in places}) == 1:
-            found.append(distance(torch.stack([table[at].flatten() for at in places]).numpy()))
+    found = [distance(own.numpy()) for own in unit_vectors(state, units, vectors)]
     if not found:
         return np.ones((len(units), len(units))) - np.eye(len(units))
     together: Floats = ALONG[checked(reduction)](np.stack(found), axis=0)
