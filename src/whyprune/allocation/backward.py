@@ -100,7 +100,7 @@ class Backward:
     advance: Callable[[int], None] = lambda _: None
     delta: float = math.inf
     harms: dict[str, tuple[float, float]] = field(default_factory=dict)
-    _known: dict[tuple[str, ...], float] = field(default_factory=dict)
+    _asked: set[tuple[str, ...]] = field(default_factory=set)
 
     def way(self, delta: float) -> dict[str, int] | None:
         """The first point within the budget, where no group's deletion does more harm than delta; None for none."""
@@ -141,11 +141,10 @@ class Backward:
         if math.isinf(allowed):
             return 0.0
         units = self.objective.units(point)
-        if units not in self._known:
-            if len(self._known) >= self.plans:
-                raise _SpentError
-            self._known[units] = self.objective.measured(point)
-        return self._known[units]
+        if units not in self._asked and len(self._asked) >= self.plans:
+            raise _SpentError
+        self._asked.add(units)
+        return self.objective.measured(point)  # which measures no units twice
 
     def _stops(self, point: Point, name: str) -> list[int]:
         """Where a group may go from here, in at most `PARTS` steps."""

@@ -9,6 +9,7 @@ the problem is a geometric program in those shares, which keeps the ties exactly
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from scipy.optimize import brentq
 from torch import fx
 
 from whyprune.allocation.space import Space
-from whyprune.errors import BudgetError, MissingDependencyError
+from whyprune.errors import BudgetError
+from whyprune.named import check_installed
 from whyprune.structure.axes import Axis
 from whyprune.structure.cost import Product
 from whyprune.structure.operations import bind
@@ -200,8 +202,5 @@ class _AxisSizes:
 
 
 def _cvxpy() -> Any:
-    try:
-        import cvxpy
-    except ImportError as error:
-        raise MissingDependencyError("this needs cvxpy: pip install 'whyprune[search]'") from error
-    return cvxpy
+    check_installed("this", ("cvxpy",), "search")
+    return import_module("cvxpy")

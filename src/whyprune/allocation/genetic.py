@@ -19,7 +19,7 @@ from whyprune.allocation.contract import allocator
 from whyprune.allocation.objective import Objective
 from whyprune.allocation.reach import check_reachable
 from whyprune.allocation.space import Point, Space
-from whyprune.errors import MissingDependencyError
+from whyprune.named import check_installed
 from whyprune.progress import Progress
 
 POPULATION, GENERATIONS = 16, 6
@@ -185,15 +185,14 @@ class _Pymoo:
 
 
 def _pymoo() -> _Pymoo:
-    try:
-        from pymoo.algorithms.soo.nonconvex.ga import GA
-        from pymoo.core.mutation import Mutation
-        from pymoo.core.problem import Problem
-        from pymoo.operators.crossover.ux import UX
-        from pymoo.operators.mutation.pm import PM
-        from pymoo.operators.repair.rounding import RoundingRepair
-    except ImportError as error:
-        raise MissingDependencyError("this needs pymoo: pip install 'whyprune[search]'") from error
+    check_installed("this", ("pymoo",), "search")
+    from pymoo.algorithms.soo.nonconvex.ga import GA
+    from pymoo.core.mutation import Mutation
+    from pymoo.core.problem import Problem
+    from pymoo.operators.crossover.ux import UX
+    from pymoo.operators.mutation.pm import PM
+    from pymoo.operators.repair.rounding import RoundingRepair
+
     return _Pymoo(
         {"GA": GA, "Mutation": Mutation, "Problem": Problem, "UX": UX, "PM": PM, "RoundingRepair": RoundingRepair}
     )
