@@ -156,7 +156,7 @@ def prune(
     )
     if record is not None:
         screen.show(run_tables(record, out))
-        if (few := few_images(setup.calibration.images)) and not record.asked.get("untrained"):
+        if (few := few_images(setup.calibration.images)) in record.notes:
             screen.note(few)
         screen.emit({**record.model_dump(mode="json"), "folder": str(out)})
 

@@ -32,6 +32,7 @@ from whyprune.repair.targets import unwritable
 from whyprune.repair.writeback import write_direction_and_length
 from whyprune.structure.copies import duplicate
 from whyprune.structure.entry import entered
+from whyprune.structure.fold import norm_scale
 from whyprune.structure.network import Reader
 from whyprune.structure.operations import AFFINE, bind, name_of, shape_of, where
 from whyprune.structure.replay import Replay
@@ -257,11 +258,7 @@ def _scale(replay: Replay, node: fx.Node, filters: Tensor) -> Tensor:
     norm = replay.producers.get(node)
     if norm is None:
         return torch.ones(len(filters), dtype=filters.dtype, device=filters.device).reshape(shape)
-    bound = bind(norm)
-    spread = (replay.bound(bound["running_var"]) + bound["eps"]).rsqrt()
-    weight = spread if bound["weight"] is None else spread * replay.bound(bound["weight"])
-    found: Tensor = weight.to(filters).reshape(shape)
-    return found
+    return norm_scale(norm, replay.bound).to(filters).reshape(shape)
 
 
 def _write(replay: Replay, model: nn.Module, node: fx.Node, weight: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Batch normalisation folded into the convolution, transposed convolution or linear layer before it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, fx
@@ -42,11 +42,8 @@ def fold(layer: fx.Node, norm: fx.Node, bound: Mapping[fx.Node, Any]) -> tuple[T
     """Weight and bias with which the layer alone gives what the normalisation gives."""
     own, after = bind(layer), bind(norm)
     weight = bound[own["weight"]]
-    mean, var = bound[after["running_mean"]], bound[after["running_var"]]
-    scale = (var + after["eps"]).rsqrt()
-    if after["weight"] is not None:
-        scale = scale * bound[after["weight"]]
-    bias = -mean * scale
+    scale = norm_scale(norm, bound.__getitem__)
+    bias = -bound[after["running_mean"]] * scale
     if own["bias"] is not None:
         bias = bias + bound[own["bias"]] * scale
     if after["bias"] is not None:
@@ -54,6 +51,18 @@ def fold(layer: fx.Node, norm: fx.Node, bound: Mapping[fx.Node, Any]) -> tuple[T
     if name_of(layer) in TRANSPOSED:
         return _scaled_transposed(weight, scale), bias
     return weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), bias
+
+
+def norm_scale(norm: fx.Node, value: Callable[[fx.Node], Tensor]) -> Tensor:
+    """What a batch normalisation with statistics of its own multiplies every channel by, (channels,).
+
+    Args:
+        norm: the operation.
+        value: of a parameter or buffer.
+    """
+    bound = bind(norm)
+    scale: Tensor = (value(bound["running_var"]) + bound["eps"]).rsqrt()
+    return scale if bound["weight"] is None else scale * value(bound["weight"])
 
 
 def _scaled_transposed(weight: Tensor, scale: Tensor) -> Tensor:
