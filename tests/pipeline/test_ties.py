@@ -1,9 +1,13 @@
 """A criterion that cannot tell units apart says so in the report."""
 
+import pytest
 import torch
 from torch import nn
 
 import whyprune as wp
+from whyprune.effects.effects import from_scores
+from whyprune.pipeline.ties import said_of_ties
+from whyprune.structure.trace import trace
 
 VECTORS = torch.randn(64, 5, generator=torch.Generator().manual_seed(1))
 
@@ -25,3 +29,11 @@ def test_where_a_criterion_gives_one_score_to_all_units_their_order_decides_and_
         "alone."
     ]
     assert not [note for note in pruned("magnitude-l2") if "one score" in note]
+
+
+@pytest.mark.parametrize("gone", [0, 1, 7, 8])
+def test_where_all_or_none_of_a_group_go_no_order_decides(gone):
+    network = trace(nn.Sequential(nn.Linear(5, 8), nn.Sigmoid(), nn.Linear(8, 3)).eval(), VECTORS[:2])
+    effects = from_scores(network.units, [1.0] * 8, method="mine")
+    said = said_of_ties(effects, "mine", [unit.name for unit in network.units[:gone]])
+    assert bool(said) == (0 < gone < 8)
