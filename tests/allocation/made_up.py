@@ -1,11 +1,14 @@
-"""Made-up effects and response curves."""
+"""Made-up effects, response curves and networks."""
 
 import numpy as np
+import torch
+from torch import nn
 
 from whyprune.allocation import Budget, allocate_curves
 from whyprune.effects.effects import Effects, ResponseCurve
 from whyprune.structure.remove import remove
 from whyprune.structure.state import State
+from whyprune.structure.trace import trace
 
 COSTS = ("macs", "params", "bytes")
 
@@ -40,3 +43,15 @@ def plan_along(network, curves, budget: Budget, *, removed=(), **about):
     """The plan along curves, from a network that lacks `removed` on."""
     state = State(network, remove(network, removed), tuple(removed)) if removed else State.of(network)
     return allocate_curves(state, curves, budget, method="made up", **about)
+
+
+def chain(widths):
+    """A traced chain of 3x3 convolutions of these widths, with a linear layer behind."""
+    layers_of, before = [], 3
+    for width in widths:
+        layers_of += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+        before = width
+    return trace(
+        nn.Sequential(*layers_of, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 4)).eval(),
+        torch.zeros(2, 3, 8, 8),
+    )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from torch import nn
 
+from allocation.made_up import chain
 from whyprune.allocation import Budget, Constraints, Space, allocate
 from whyprune.allocation.densities import geometric_program, layers, water_filling
 from whyprune.allocation.preconfig import WIDEST, wider
@@ -65,20 +65,12 @@ def test_two_budgets_with_densities_above_one_are_solved_as_well_as_by_a_general
     assert np.log(found).sum() == pytest.approx(-general.fun, abs=1e-4)
 
 
-def chain(widths=(3, 6, 4)):
-    layers_of, before = [], 3
-    for width in widths:
-        layers_of += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-        before = width
-    return trace(
-        nn.Sequential(*layers_of, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 4)).eval(),
-        torch.zeros(2, 3, 8, 8),
-    )
+WIDTHS = (3, 6, 4)
 
 
 def test_the_program_is_as_good_as_the_best_of_all_widths_up_to_twice_as_wide():
     pytest.importorskip("cvxpy", reason="the extra `search` is not installed")
-    network, budget = chain(), Budget(macs=1.0, params=0.9)
+    network, budget = chain(WIDTHS), Budget(macs=1.0, params=0.9)
     space, dense = Space(network), network.cost()
     groups = space.bounds.groups
     found, names = layers(space), list(groups)

@@ -4,18 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from torch import nn
 
+from allocation.made_up import chain
 from structure.networks import traced
 from whyprune.allocation import Budget, Constraints, Space, allocate
 from whyprune.allocation.densities import geometric_program, layers, water_filling
 from whyprune.criteria import random_scores
 from whyprune.errors import BudgetError, InputError
-from whyprune.structure.trace import trace
 
 
 def test_every_layer_that_is_not_whole_keeps_the_same_absolute_cost():
@@ -56,19 +54,11 @@ def test_two_budgets_are_solved_as_well_as_by_a_general_solver(costs, first, sec
     assert np.log(found).sum() >= -general.fun - 1e-4
 
 
-def chain(widths=(6, 9, 7)):
-    layers_of, before = [], 3
-    for width in widths:
-        layers_of += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-        before = width
-    return trace(
-        nn.Sequential(*layers_of, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, 4)).eval(),
-        torch.zeros(2, 3, 8, 8),
-    )
+WIDTHS = (6, 9, 7)
 
 
 def test_layers_carry_the_parameters_and_macs_of_their_weights():
-    network = chain()
+    network = chain(WIDTHS)
     found = {layer.name: layer.costs for layer in layers(Space(network))}
     assert found["2.weight"] == {"params": 6 * 9 * 9, "macs": 6 * 9 * 9 * 64}
     assert found["8.weight"] == {"params": 28, "macs": 28}
@@ -78,7 +68,7 @@ def test_layers_carry_the_parameters_and_macs_of_their_weights():
 def test_the_geometric_program_is_as_good_as_the_best_of_all_widths(budget):
     """Over all integer widths, none has a larger product of densities than the shares before rounding."""
     pytest.importorskip("cvxpy", reason="the extra `search` is not installed")
-    network = chain()
+    network = chain(WIDTHS)
     space, dense = Space(network), network.cost()
     names, widths = list(space.bounds.groups), [len(g.units) for g in space.bounds.groups.values()]
     found = layers(space)
